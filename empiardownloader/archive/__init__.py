@@ -1,0 +1,4 @@
+"""EMPIAR as Python objects: entries, remote folders, movies and the bytes of their files.
+
+Nothing here knows Scipion; requests is the only package needed.
+"""

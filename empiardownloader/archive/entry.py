@@ -1,0 +1,325 @@
+"""An EMPIAR entry and its acquisition, from the REST APIs of EMPIAR and EMDB.
+
+Field names on the left are the archive's own (EMPIAR schema); they are converted to typed Python
+values here, once.
+"""
+import logging
+import math
+import re
+from dataclasses import dataclass, field
+from typing import Any, Dict, Iterator, List, Optional, Tuple
+
+import requests
+from requests.adapters import HTTPAdapter
+from urllib3.util.retry import Retry
+
+from .errors import EntryError, UnreachableError, reason
+
+logger = logging.getLogger(__name__)
+
+USER_AGENT = "scipion-em-empiardownloader"
+# Connect and read timeouts in seconds: the API answers within 2 s on a good day, the metadata of
+# the largest entries within 20 s.
+API_TIMEOUT = (6, 30)
+RETRIES = 4
+MOVIES_CATEGORY = "micrographs - multiframe"
+RELEASED = "REL"
+GONE = {"OBS": "has been made obsolete", "WDRN": "has been withdrawn", "UNARCH": "is no longer archived"}
+NOT_YET = ("HPUB", "HOLD", "PROC", "WAIT", "EMDBPUB", "HPRE")
+# Formats of the EMPIAR schema that hold no movie scipion-em can open.
+UNREADABLE_FORMATS = ("IMAGIC", "SPIDER", "XML", "PNG", "JPEG", "SMV", "EM", "TPX3", "HDF5")
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """One image set of an entry; ``None`` where the depositors gave nothing."""
+    number: int                     # 1..n, the order of the entry
+    name: str
+    directory: str
+    category: str
+    data_format: str
+    num_images: Optional[int]
+    frames: Optional[int]           # frames of one movie
+    pixel_size: Optional[float]     # angstrom
+    width: Optional[int]            # pixels
+    height: Optional[int]           # pixels
+    file_pattern: str
+    details: str = ""
+
+    @property
+    def is_movies(self) -> bool:
+        return self.category.lower().startswith(MOVIES_CATEGORY)
+
+    def describe(self) -> str:
+        """-> 'no. 2 "Movies" (micrographs - multiframe, MRC, 1250 images)'"""
+        images = "" if self.num_images is None else ", %d images" % self.num_images
+        return 'no. %d "%s" (%s, %s%s)' % (self.number, self.name or self.directory, self.category or "no category",
+                                           self.data_format or "unknown format", images)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A released entry of EMPIAR."""
+    number: str                     # "10200"
+    title: str
+    status: str
+    organization: str
+    authors: Tuple[str, ...]
+    deposition_date: str
+    release_date: str
+    dataset_size: str               # as the archive writes it, "1.9 TB"
+    doi: str
+    emdb_ids: Tuple[str, ...]
+    image_sets: Tuple[ImageSet, ...]
+
+    @property
+    def name(self) -> str:
+        return "EMPIAR-" + self.number
+
+    @property
+    def page(self) -> str:
+        return "https://www.ebi.ac.uk/empiar/%s/" % self.name
+
+    def image_set(self, choice: str = "") -> ImageSet:
+        """The image set of movies that ``choice`` says: its number 1..n, its name, or '' for the first one.
+
+        Raises EntryError, with what there is, when that is not a set of movies Scipion can read.
+        """
+        wanted = (choice or "").strip()
+        listed = "; ".join(image_set.describe() for image_set in self.image_sets) or "no image set at all"
+        if wanted:
+            found = [s for s in self.image_sets if str(s.number) == wanted]
+            found = found or [s for s in self.image_sets if s.name.strip().lower() == wanted.lower()]
+            if not found:
+                msg = '%s has no image set "%s": it has %s.' % (self.name, wanted, listed)
+                raise EntryError(msg)
+        else:
+            found = [s for s in self.image_sets if s.is_movies]
+            if not found:
+                msg = "%s has no image set of movies (%s): it has %s." % (self.name, MOVIES_CATEGORY, listed)
+                raise EntryError(msg)
+        chosen = found[0]
+        if not chosen.is_movies:
+            msg = "Image set %s of %s is not one of movies (%s): choose another, it has %s." % (
+                chosen.describe(), self.name, MOVIES_CATEGORY, listed)
+            raise EntryError(msg)
+        if chosen.data_format.upper() in UNREADABLE_FORMATS:
+            msg = "Image set %s of %s is in a format that Scipion cannot read as movies: choose another, it has %s." % (
+                chosen.describe(), self.name, listed)
+            raise EntryError(msg)
+        return chosen
+
+
+@dataclass(frozen=True)
+class Acquisition:
+    """How the microscope was set, from the EMDB record; ``None`` where it does not say."""
+    source: str = ""                                # "EMD-0144"
+    voltage: Optional[float] = None                 # kV
+    spherical_aberration: Optional[float] = None    # mm
+    magnification: Optional[float] = None
+    dose_per_movie: Optional[float] = None          # e/A^2
+    frames: Optional[int] = None
+    notes: Tuple[str, ...] = field(default=())
+
+
+def parse_entry_id(text: Optional[str]) -> str:
+    """' EMPIAR-10200 ' -> '10200'. Raises EntryError for what is no entry number."""
+    match = re.fullmatch(r"(?:EMPIAR[-_ ]?)?(\d{1,9})", (text or "").strip(), re.IGNORECASE)
+    if match is None:
+        msg = '"%s" is no EMPIAR entry number: write digits like 10200 or EMPIAR-10200.' % (text or "").strip()
+        raise EntryError(msg)
+    return match.group(1)
+
+
+def fetch_entry_json(api_url: str, number: str) -> Dict[str, Any]:
+    """The metadata of entry ``number`` as EMPIAR's REST API gives it, the part under "EMPIAR-number".
+
+    Raises EntryError for an unknown entry and for an answer that is no entry, UnreachableError when
+    the service cannot be asked.
+    """
+    content = _get_json("%s/%s/" % (api_url.rstrip("/"), number), "EMPIAR", "entry %s" % number)
+    record = content.get("EMPIAR-" + number) if isinstance(content, dict) else None
+    if not isinstance(record, dict) or not record:
+        msg = ("EMPIAR's service at %s answered, but not with the metadata of entry %s: check EMPIAR_API_URL or "
+               "try again later." % (api_url, number))
+        raise EntryError(msg)
+    return record
+
+
+def parse_entry(number: str, record: Dict[str, Any]) -> Entry:
+    """The REST API's record -> Entry. Raises EntryError for an entry that is not released."""
+    status = _text(record.get("status")).upper()
+    name = "EMPIAR-" + number
+    if status in GONE:
+        msg = "%s %s (status %s), so its movies cannot be downloaded: see https://www.ebi.ac.uk/empiar/%s/." % (
+            name, GONE[status], status, name)
+        raise EntryError(msg)
+    if status in NOT_YET:
+        msg = "%s is not released yet (status %s): its movies can be had once EMPIAR publishes it." % (name, status)
+        raise EntryError(msg)
+    if status and status != RELEASED:
+        logger.warning("%s has the unknown status %s; going on as if it were released.", name, status)
+    author = record.get("corresponding_author")
+    author = author.get("author", author) if isinstance(author, dict) else {}
+    return Entry(
+        number=number,
+        title=_text(record.get("title")),
+        status=status,
+        organization=_text(author.get("organization")) if isinstance(author, dict) else "",
+        authors=tuple(_authors(record.get("authors"))),
+        deposition_date=_text(record.get("deposition_date")),
+        release_date=_text(record.get("release_date")),
+        dataset_size=_text(record.get("dataset_size")),
+        doi=_text(record.get("entry_doi")) or "10.6019/" + name,
+        emdb_ids=tuple(_emdb_ids(record.get("cross_references"))),
+        image_sets=tuple(_image_sets(record.get("imagesets"))))
+
+
+def fetch_acquisition(emdb_url: str, entry: Entry) -> Tuple[Acquisition, bool]:
+    """Acquisition from the first linked EMDB record that can be read, and whether EMDB answered for good.
+
+    Never raises for what EMDB does: the notes say what was missing, and False tells that asking again
+    later may give more.
+    """
+    notes: List[str] = []
+    settled = True
+    for emdb_id in entry.emdb_ids:
+        try:
+            record = _get_json("%s/%s" % (emdb_url.rstrip("/"), emdb_id), "EMDB", emdb_id)
+        except (EntryError, UnreachableError) as error:
+            settled = settled and isinstance(error, EntryError)
+            notes.append(str(error))
+            continue
+        acquisition = parse_acquisition(emdb_id, record)
+        if acquisition is not None:
+            return acquisition, True
+        notes.append("The EMDB record %s does not describe a microscope." % emdb_id)
+    if not entry.emdb_ids:
+        notes.append("%s is linked to no EMDB record." % entry.name)
+    return Acquisition(notes=tuple(notes)), settled
+
+
+def parse_acquisition(emdb_id: str, record: Any) -> Optional[Acquisition]:
+    """An EMDB record (JSON) -> Acquisition, or None where it has no microscopy part."""
+    for determination in _listed(record, "structure_determination_list", "structure_determination"):
+        for microscopy in _listed(determination, "microscopy_list", "microscopy"):
+            recording = next(_listed(microscopy, "image_recording_list", "image_recording"), {})
+            digitization = recording.get("digitization_details")
+            frames = digitization.get("frames_per_image") if isinstance(digitization, dict) else None
+            return Acquisition(
+                source=emdb_id,
+                voltage=_number(microscopy.get("acceleration_voltage")),
+                spherical_aberration=_number(microscopy.get("nominal_cs"), zero=True),
+                magnification=(_number(microscopy.get("nominal_magnification"))
+                               or _number(microscopy.get("calibrated_magnification"))),
+                dose_per_movie=_number(recording.get("average_electron_dose_per_image")),
+                frames=_frames(frames))
+    return None
+
+
+def session_with_retries() -> requests.Session:
+    """A session that asks again, after growing waits, on connection faults and 429/5xx answers."""
+    session = requests.Session()
+    session.headers["User-Agent"] = USER_AGENT
+    retry = Retry(total=RETRIES, connect=2, backoff_factor=0.3, status_forcelist=(429, 500, 502, 503, 504),
+                  respect_retry_after_header=False, raise_on_status=False)
+    for scheme in ("http://", "https://"):
+        session.mount(scheme, HTTPAdapter(max_retries=retry))
+    return session
+
+
+def _get_json(url: str, service: str, subject: str) -> Any:
+    with session_with_retries() as session:
+        try:
+            response = session.get(url, timeout=API_TIMEOUT, headers={"Accept": "application/json"})
+        except requests.RequestException as error:
+            msg = "%s could not be asked for %s (%s): check the network, then try again." % (
+                service, subject, reason(error))
+            raise UnreachableError(msg) from error
+    if response.status_code == 404:
+        msg = "%s has no %s: check the number." % (service, subject)
+        raise EntryError(msg)
+    if response.status_code != 200:
+        msg = "%s's service answered with error %d when asked for %s: try again later." % (
+            service, response.status_code, subject)
+        raise UnreachableError(msg)
+    try:
+        return response.json()
+    except ValueError as error:
+        msg = "%s's service did not answer with readable metadata (JSON) when asked for %s: try again later." % (
+            service, subject)
+        raise EntryError(msg) from error
+
+
+def _text(value: Any) -> str:
+    """None -> '', 12 -> '12', ' a\\nb ' -> 'a b'"""
+    return "" if value is None or isinstance(value, (dict, list)) else " ".join(str(value).split())
+
+
+def _number(value: Any, zero: bool = False) -> Optional[float]:
+    """{'valueOf_': '300'} -> 300.0, '1.05' -> 1.05; '', None, 'n/a', -1 (and 0 unless ``zero``) -> None"""
+    if isinstance(value, dict):
+        value = value.get("valueOf_")
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return None
+    allowed = number >= 0 if zero else number > 0
+    return number if allowed and math.isfinite(number) else None
+
+
+def _count(value: Any) -> Optional[int]:
+    """'3838' -> 3838; what is no positive number -> None"""
+    number = _number(value)
+    return None if number is None or number < 1 else int(number)
+
+
+def _frames(value: Any) -> Optional[int]:
+    """'40' -> 40, '1-40' -> 40, '3-40' -> 38"""
+    match = re.fullmatch(r"\s*(\d+)\s*-\s*(\d+)\s*", str(value))
+    if match:
+        first, last = int(match.group(1)), int(match.group(2))
+        return last - first + 1 if last >= first else None
+    return _count(value)
+
+
+def _authors(value: Any) -> Iterator[str]:
+    for item in value if isinstance(value, list) else []:
+        author = item.get("author", item) if isinstance(item, dict) else {"name": item}
+        name = _text(author.get("name")) if isinstance(author, dict) else _text(author)
+        if name:
+            yield name
+
+
+def _emdb_ids(value: Any) -> Iterator[str]:
+    for item in value if isinstance(value, list) else []:
+        name = _text(item.get("name") if isinstance(item, dict) else item).upper()
+        if re.fullmatch(r"EMD-\d+", name):
+            yield name
+
+
+def _image_sets(value: Any) -> Iterator[ImageSet]:
+    records = [record for record in value if isinstance(record, dict)] if isinstance(value, list) else []
+    for number, record in enumerate(records, start=1):
+        yield ImageSet(
+            number=number,
+            name=_text(record.get("name")),
+            # Blanks inside a folder's name are part of it.
+            directory=str(record.get("directory") or "").strip(),
+            category=_text(record.get("category")),
+            data_format=_text(record.get("data_format")),
+            num_images=_count(record.get("num_images_or_tilt_series")),
+            frames=_count(record.get("frames_per_image")),
+            pixel_size=_number(record.get("pixel_width")) or _number(record.get("pixel_height")),
+            width=_count(record.get("image_width")),
+            height=_count(record.get("image_height")),
+            file_pattern=str(record.get("micrographs_file_pattern") or "").strip(),
+            details=_text(record.get("details")))
+
+
+def _listed(record: Any, outer: str, inner: str) -> Iterator[Dict[str, Any]]:
+    """The dicts under record[outer][inner], which may be one dict, a list, or missing."""
+    holder = record.get(outer) if isinstance(record, dict) else None
+    items = holder.get(inner) if isinstance(holder, dict) else None
+    items = items if isinstance(items, list) else [items]
+    return (item for item in items if isinstance(item, dict))

@@ -1,0 +1,138 @@
+"""Width, height and frames of a movie or a gain reference, from its own header.
+
+Sources: the MRC2014 format (https://www.ccpem.ac.uk/mrc_format/mrc2014.php, with IMOD's modes 16 and
+101), TIFF 6.0, BigTIFF; EER files are BigTIFF with one directory per frame.
+"""
+import os
+import struct
+from dataclasses import dataclass
+from typing import BinaryIO, Callable, List, Tuple
+
+from .errors import BadImageError
+
+MRC_HEADER_BYTES = 1024
+MRC_MODE_BITS = {0: 8, 1: 16, 2: 32, 3: 32, 4: 64, 6: 16, 7: 32, 12: 16, 16: 24}
+MRC_MODE_4BIT = 101  # two pixels in a byte, every row starts on a new byte
+MAX_PIXELS = 1 << 17  # a side longer than this is no camera but a misread header
+TIFF_WIDTH, TIFF_HEIGHT = 256, 257
+TIFF_OFFSETS = (273, 324)       # of strips, of tiles
+TIFF_BYTE_COUNTS = (279, 325)
+TIFF_TYPE_BYTES = {1: 1, 3: 2, 4: 4, 13: 4, 16: 8, 18: 8}
+TIFF_INTEGER_CODES = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
+
+
+@dataclass(frozen=True)
+class Header:
+    """Size of an image file in pixels: ``frames`` images of ``width`` x ``height``."""
+    width: int
+    height: int
+    frames: int
+
+    def fits(self, other: "Header") -> bool:
+        """Whether one frame of each is equally large, also when turned by 90 degrees."""
+        return (self.width, self.height) in ((other.width, other.height), (other.height, other.width))
+
+
+def read_header(path: str) -> Header:
+    """The header of an MRC, TIFF, BigTIFF or EER file, told apart by their first bytes, not by the name.
+
+    Raises BadImageError when the file is neither, or shorter than its header says.
+    """
+    size = os.path.getsize(path)
+    with open(path, "rb") as stream:
+        start = stream.read(MRC_HEADER_BYTES)
+        try:
+            if start[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+                return _read_tiff(stream, start, size)
+            return _read_mrc(start, size)
+        except struct.error as error:
+            msg = "its header cannot be read"
+            raise BadImageError(msg) from error
+
+
+def _read_mrc(start: bytes, size: int) -> Header:
+    if len(start) < MRC_HEADER_BYTES:
+        msg = "it is no image: only %d bytes" % size
+        raise BadImageError(msg)
+    for order in ("<", ">"):
+        width, height, frames, mode = struct.unpack_from(order + "4i", start)
+        extended, = struct.unpack_from(order + "i", start, 92)
+        known = mode in MRC_MODE_BITS or mode == MRC_MODE_4BIT
+        if known and 0 < width <= MAX_PIXELS and 0 < height <= MAX_PIXELS and frames > 0 and extended >= 0:
+            break
+    else:
+        msg = "it is neither an MRC nor a TIFF image"
+        raise BadImageError(msg)
+    if mode == MRC_MODE_4BIT:
+        frame_bytes = (width + 1) // 2 * height
+    else:
+        frame_bytes = width * height * MRC_MODE_BITS[mode] // 8
+    expected = MRC_HEADER_BYTES + extended + frame_bytes * frames
+    if size < expected:
+        msg = "its header promises %d bytes (%d x %d x %d), the file has %d" % (expected, width, height, frames, size)
+        raise BadImageError(msg)
+    return Header(width, height, frames)
+
+
+def _read_tiff(stream: BinaryIO, start: bytes, size: int) -> Header:
+    order = "<" if start[:2] == b"II" else ">"
+    big = b"+" in start[2:4]
+    # Code of an offset, of the entry count of a directory; bytes of a directory entry.
+    offset_code, count_code, entry_bytes = ("Q", "Q", 20) if big else ("I", "H", 12)
+    next_offset, = struct.unpack_from(order + offset_code, start, 8 if big else 4)
+
+    def unpack_at(offset: int, code: str) -> Tuple[int, ...]:
+        stream.seek(offset)
+        layout = order + code
+        return struct.unpack(layout, stream.read(struct.calcsize(layout)))
+
+    width = height = 0
+    pages: List[int] = []
+    seen = set()
+    while next_offset:
+        if next_offset in seen or next_offset >= size:
+            msg = "its list of frames breaks off after %d frames" % len(pages)
+            raise BadImageError(msg)
+        seen.add(next_offset)
+        entries, = unpack_at(next_offset, count_code)
+        stream.seek(next_offset + struct.calcsize(order + count_code))
+        directory = stream.read(entries * entry_bytes + struct.calcsize(order + offset_code))
+        if len(directory) < entries * entry_bytes:
+            msg = "its list of frames breaks off after %d frames" % len(pages)
+            raise BadImageError(msg)
+        tags = _tags(directory, entries, order, big, unpack_at)
+        if not pages:
+            width, height = tags.get(TIFF_WIDTH, 0), tags.get(TIFF_HEIGHT, 0)
+        end = sum(max((tags.get(code, 0) for code in codes)) for codes in (TIFF_OFFSETS, TIFF_BYTE_COUNTS))
+        if end > size:
+            msg = "frame %d ends at byte %d, the file has %d" % (len(pages) + 1, end, size)
+            raise BadImageError(msg)
+        pages.append(next_offset)
+        next_offset, = struct.unpack_from(order + offset_code, directory, entries * entry_bytes)
+    if not (0 < width <= MAX_PIXELS and 0 < height <= MAX_PIXELS):
+        msg = "its TIFF header gives no size"
+        raise BadImageError(msg)
+    return Header(width, height, len(pages))
+
+
+def _tags(directory: bytes, entries: int, order: str, big: bool,
+          unpack_at: Callable[[int, str], Tuple[int, ...]]) -> dict:
+    """The last value of each tag that tells size or place of the pixels."""
+    tags = {}
+    value_at, inline_bytes, entry_bytes = (12, 8, 20) if big else (8, 4, 12)
+    for index in range(entries):
+        at = index * entry_bytes
+        tag, kind = struct.unpack_from(order + "HH", directory, at)
+        if tag not in (TIFF_WIDTH, TIFF_HEIGHT) + TIFF_OFFSETS + TIFF_BYTE_COUNTS or kind not in TIFF_INTEGER_CODES:
+            continue
+        count, = struct.unpack_from(order + ("Q" if big else "I"), directory, at + 4)
+        if not count:
+            continue
+        item_bytes = TIFF_TYPE_BYTES[kind]
+        if count * item_bytes <= inline_bytes:
+            tags[tag], = struct.unpack_from(order + TIFF_INTEGER_CODES[kind], directory,
+                                            at + value_at + (count - 1) * item_bytes)
+        else:
+            offset, = struct.unpack_from(order + ("Q" if big else "I"), directory, at + value_at)
+            tags[tag], = unpack_at(offset + (count - 1) * item_bytes, TIFF_INTEGER_CODES[kind])
+    return tags

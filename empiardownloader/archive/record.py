@@ -1,0 +1,111 @@
+"""The run's own record: one JSON object a line, only ever added to, in the order things happened.
+
+It is what Continue starts from, and what registration, summary and viewer read while the download writes.
+"""
+import contextlib
+import fcntl
+import json
+import os
+import time
+from typing import Any, Dict, Iterator, List, Optional
+
+from .errors import ArchiveError
+
+MOVIE, LEFT_OUT, REFERENCE, NOTE, BYTES, BEGIN, END = (
+    "movie", "left out", "reference", "note", "bytes", "begin", "end")
+
+
+class RecordWriter:
+    """Adds to a record; only one process at a time may."""
+
+    def __init__(self, path: str, wait: float = 30):
+        """Waits up to ``wait`` seconds for another process of the same run to end. Raises ArchiveError."""
+        self._stream = open(path, "a", encoding="utf-8")    # noqa: SIM115 - open until close()
+        deadline = time.monotonic() + wait
+        while True:
+            try:
+                fcntl.flock(self._stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError as error:
+                if time.monotonic() > deadline:
+                    self._stream.close()
+                    msg = "Another process still downloads into this run: wait until it has ended, then Continue."
+                    raise ArchiveError(msg) from error
+                time.sleep(0.2)
+        # A process that was killed may have left half a line behind.
+        if self._stream.tell() and not _ends_with_newline(path):
+            self._stream.write("\n")
+
+    def add(self, what: str, **facts: Any) -> None:
+        self._stream.write(json.dumps(dict(facts, what=what, time=round(time.time(), 3))) + "\n")
+        self._stream.flush()
+
+    def close(self) -> None:
+        self._stream.close()
+
+
+class RecordReader:
+    """Reads a record from where it stopped the last time."""
+
+    def __init__(self, path: str):
+        self._path = path
+        self._offset = 0
+
+    def new_events(self) -> Iterator[Dict[str, Any]]:
+        with contextlib.suppress(FileNotFoundError), open(self._path, "rb") as stream:
+            stream.seek(self._offset)
+            for line in stream:
+                if not line.endswith(b"\n"):
+                    break
+                self._offset += len(line)
+                with contextlib.suppress(ValueError):
+                    event = json.loads(line.decode("utf-8"))
+                    if isinstance(event, dict):
+                        yield event
+
+
+class Facts:
+    """What a record says, all its events taken together."""
+
+    def __init__(self) -> None:
+        self.movies: Dict[str, Dict[str, Any]] = {}         # by local name, in the order they became whole
+        self.left_out: Dict[str, str] = {}                  # remote path -> reason
+        self.references: Dict[str, Dict[str, Any]] = {}     # 'gain', 'dark'
+        self.notes: List[str] = []
+        self.begin: Optional[Dict[str, Any]] = None
+        self.end: Optional[Dict[str, Any]] = None
+        self.history: List[Dict[str, Any]] = []             # 'bytes' events
+
+    @classmethod
+    def read(cls, path: str) -> "Facts":
+        facts = cls()
+        for event in RecordReader(path).new_events():
+            facts.take(event)
+        return facts
+
+    def take(self, event: Dict[str, Any]) -> None:
+        what = event.get("what")
+        if what == BEGIN:
+            # A new start asks anew for what was left out, and says its own notes.
+            self.begin, self.end = event, None
+            self.left_out, self.notes = {}, []
+        elif what == MOVIE:
+            self.movies[event["name"]] = event
+            self.left_out.pop(event["path"], None)
+        elif what == LEFT_OUT:
+            self.left_out[event["path"]] = event["reason"]
+            self.movies.pop(event.get("name", ""), None)
+        elif what == REFERENCE:
+            self.references[event["kind"]] = event
+        elif what == NOTE and event["text"] not in self.notes:
+            self.notes.append(event["text"])
+        elif what == BYTES:
+            self.history.append(event)
+        elif what == END:
+            self.end = event
+
+
+def _ends_with_newline(path: str) -> bool:
+    with open(path, "rb") as stream:
+        stream.seek(-1, os.SEEK_END)
+        return stream.read(1) == b"\n"

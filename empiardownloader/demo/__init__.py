@@ -1,0 +1,1 @@
+"""A small EMPIAR on this machine: REST API, FTP and HTTPS over one tree of synthetic movies, with faults on request."""

@@ -1,0 +1,79 @@
+"""Synthetic movies: seeded random numbers that look a little like particles in ice, as MRC, TIFF or EER files."""
+import os
+import struct
+from typing import Optional
+
+import numpy as np
+
+MRC_MODES = {"int8": 0, "int16": 1, "float32": 2, "uint16": 6}
+
+
+def make_frames(seed: int, frames: int = 8, width: int = 128, height: int = 96, dtype: str = "uint8") -> np.ndarray:
+    """An array (frames, height, width): shot noise, with a few darker discs that drift from frame to frame."""
+    random = np.random.default_rng(seed)
+    y, x = np.mgrid[0:height, 0:width]
+    ice = np.full((frames, height, width), 20.0)
+    for _ in range(6):
+        centre_x, centre_y = random.uniform(0, width), random.uniform(0, height)
+        for frame in range(frames):
+            ice[frame] -= 6 * np.exp(-((x - centre_x - 0.2 * frame) ** 2 + (y - centre_y) ** 2) / 60)
+    return random.poisson(np.clip(ice, 1, None)).clip(0, 127).astype(dtype)
+
+
+def write_mrc(path: str, data: np.ndarray, pixel_size: float = 1.0) -> None:
+    """``data`` (frames, height, width) as an MRC image stack; ``pixel_size`` in angstrom."""
+    frames, height, width = data.shape
+    if data.dtype == np.uint8:
+        data = data.astype(np.int8)
+    header = bytearray(1024)
+    struct.pack_into("<4i", header, 0, width, height, frames, MRC_MODES[data.dtype.name])
+    struct.pack_into("<3i", header, 28, width, height, 1)
+    struct.pack_into("<6f", header, 40, width * pixel_size, height * pixel_size, pixel_size, 90, 90, 90)
+    struct.pack_into("<3i", header, 64, 1, 2, 3)
+    header[208:216] = b"MAP \x44\x44\x00\x00"
+    with open(path, "wb") as stream:
+        stream.write(header)
+        stream.write(np.ascontiguousarray(data).tobytes())
+
+
+def write_tiff(path: str, data: np.ndarray, big: bool = False) -> None:
+    """``data`` (frames, height, width) as a TIFF (or BigTIFF, as EER files are) with one strip a frame."""
+    frames, height, width = data.shape
+    sample_bits = data.dtype.itemsize * 8
+    entry, count, offset = ("<HHQQ", "<Q", "<Q") if big else ("<HHII", "<H", "<I")
+    strip_bytes = height * width * data.dtype.itemsize
+    with open(path, "wb") as stream:
+        stream.write(b"II+\0\x08\0\0\0" if big else b"II*\0")
+        position = stream.tell() + struct.calcsize(offset)
+        stream.write(struct.pack(offset, position + strip_bytes))
+        for number, frame in enumerate(data, start=1):
+            strip = stream.tell()
+            stream.write(np.ascontiguousarray(frame).tobytes())
+            tags = [(256, 4, 1, width), (257, 4, 1, height), (258, 3, 1, sample_bits), (259, 3, 1, 1), (262, 3, 1, 1),
+                    (273, 4, 1, strip), (277, 3, 1, 1), (278, 4, 1, height), (279, 4, 1, strip_bytes)]
+            stream.write(struct.pack(count, len(tags)))
+            for tag in tags:
+                stream.write(struct.pack(entry, *tag))
+            following = stream.tell() + struct.calcsize(offset) + strip_bytes
+            stream.write(struct.pack(offset, 0 if number == frames else following))
+
+
+def write_movie(path: str, seed: int, frames: int = 8, width: int = 128, height: int = 96,
+                dtype: Optional[str] = None) -> None:
+    """A movie in the format that the name's extension says; its folder is made."""
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    extension = os.path.splitext(path)[1].lower()
+    if extension in (".mrc", ".mrcs"):
+        write_mrc(path, make_frames(seed, frames, width, height, dtype or "int8"))
+    else:
+        write_tiff(path, make_frames(seed, frames, width, height, dtype or "uint8"), big=extension == ".eer")
+
+
+def write_gain(path: str, seed: int, width: int = 128, height: int = 96) -> None:
+    """A gain reference around 1: a float32 image, MRC or TIFF as the extension says."""
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    gain = np.random.default_rng(seed).normal(1, 0.02, (1, height, width)).astype("float32")
+    if os.path.splitext(path)[1].lower() in (".mrc", ".mrcs"):
+        write_mrc(path, gain)
+    else:
+        write_tiff(path, gain)
