@@ -11,7 +11,6 @@ import json
 import logging
 import os
 import posixpath
-import shutil
 import socket
 import ssl
 import struct
@@ -246,7 +245,7 @@ class _HttpHandler(http.server.BaseHTTPRequestHandler):
                 return self._send(301, b"", "text/html", {"Location": self.path + "/"})
             return self._send(200, _apache_listing(path, local).encode("utf-8", "surrogateescape"), "text/html")
         try:
-            stream = open(local, "rb")
+            stream = open(local, "rb")  # noqa: SIM115 - closed below
         except OSError:
             return self._send(404, b"<html>not found</html>", "text/html")
         with stream:

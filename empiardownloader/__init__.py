@@ -1,0 +1,48 @@
+"""Scipion plugin: movies of public EMPIAR entries, registered while they are being downloaded."""
+import importlib.util
+import logging
+
+import pwem
+import pyworkflow as pw
+
+from .constants import OTHER_PLUGIN, PRIORITY_VARIABLE, VARIABLES
+
+__version__ = "1.0.0"
+_logo = "empiardownloader_logo.png"
+_references = ["Iudin2016", "Iudin2023"]
+
+logger = logging.getLogger(__name__)
+
+
+class Plugin(pwem.Plugin):
+    _url = "https://github.com/scipion-em/scipion-em-empiardownloader"
+    _pathVars = []
+
+    @classmethod
+    def _defineVariables(cls):
+        for name, (default, description) in VARIABLES.items():
+            cls._defineVar(name, default, description=description)
+
+    @classmethod
+    def getEnviron(cls):
+        """No program is run, so no environment is needed."""
+        return
+
+    @classmethod
+    def nameCollision(cls):
+        """A sentence when Scipion may take another plugin's protocol of the same name for ours, '' if it cannot.
+
+        Scipion knows protocols by their class names, and of two it keeps the one it happens to load first.
+        """
+        if importlib.util.find_spec(OTHER_PLUGIN) is None:
+            return ""
+        if __name__ in pw.Config.getPriorityPackageList():
+            return ""
+        return ("The plugin scipion-em-empiar is installed too and has a protocol of the same name (EmpiarDownloader): "
+                "Scipion takes now one, now the other. Either uninstall it (scipion3 uninstallp -p "
+                "scipion-em-empiar), or add this line to the section [PYWORKFLOW] of config/scipion.conf and restart "
+                "Scipion: %s = %s %s" % (PRIORITY_VARIABLE, " ".join(pw.Config.getPriorityPackageList()), __name__))
+
+
+if Plugin.nameCollision():
+    logger.warning(Plugin.nameCollision())

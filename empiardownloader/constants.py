@@ -1,0 +1,42 @@
+"""Names and defaults of the configuration variables, and names that scripts and other modules rely on."""
+
+# Configuration variables: where the archives are. An institute's mirror may have a port and http://.
+EMPIAR_API_URL = "EMPIAR_API_URL"
+EMPIAR_FTP_URL = "EMPIAR_FTP_URL"
+EMPIAR_HTTPS_URL = "EMPIAR_HTTPS_URL"
+EMDB_API_URL = "EMDB_API_URL"
+
+VARIABLES = {
+    EMPIAR_API_URL: (
+        "https://www.ebi.ac.uk/empiar/api/entry",
+        "Address of EMPIAR's REST API; the entry's number is added to it."),
+    EMPIAR_FTP_URL: (
+        "ftp://ftp.ebi.ac.uk/empiar/world_availability",
+        "FTP address of the folder that holds EMPIAR's entries, or of a mirror."),
+    EMPIAR_HTTPS_URL: (
+        "https://ftp.ebi.ac.uk/empiar/world_availability",
+        "HTTPS (or HTTP) address of the folder that holds EMPIAR's entries, or of a mirror."),
+    EMDB_API_URL: (
+        "https://www.ebi.ac.uk/emdb/api/entry",
+        "Address of EMDB's REST API, which gives voltage, Cs, magnification and dose; the id of the EMDB record is "
+        "added to it."),
+}
+
+# Choices of the form's parameter transport, in its order.
+TRANSPORT_AUTOMATIC, TRANSPORT_FTP, TRANSPORT_HTTPS = 0, 1, 2
+
+# What EMDB does not tell: the values most microscopes of the archive have.
+DEFAULT_VOLTAGE = 300.0                 # kV
+DEFAULT_SPHERICAL_ABERRATION = 2.7      # mm
+DEFAULT_MAGNIFICATION = 50000.0
+DEFAULT_AMPLITUDE_CONTRAST = 0.1
+
+# Files of a run, in its extra/ folder.
+RECORD_FILE = "download.jsonl"
+METADATA_FILE = "entry.json"
+PROGRESS_FILE = "progress.json"
+STOP_FILE = "STOP_STREAMING.TXT"        # the name that Scipion's import protocols use
+
+# The package of another plugin whose protocol has the same class name, and what Scipion needs to prefer ours.
+OTHER_PLUGIN = "empiar"
+PRIORITY_VARIABLE = "SCIPION_PRIORITY_PACKAGE_LIST"

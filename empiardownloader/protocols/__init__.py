@@ -1,0 +1,3 @@
+from .protocol_empiar_download import EmpiarDownloader
+
+__all__ = ["EmpiarDownloader"]
