@@ -1,0 +1,99 @@
+"""make demo: an entry becomes a set of movies in a Scipion project, through Scipion's own launcher."""
+import argparse
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+
+import tqdm
+
+from . import entries
+from .archive import DemoArchive
+from .environment import scipion_environment
+
+PROJECT = "EmpiarDemo"
+RATE = 1500000      # bytes a second for one connection, as EMPIAR's own servers give
+START_SECONDS = 90
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="make demo", description=__doc__)
+    parser.add_argument("--entry", help="an entry of the real EMPIAR; without it a small archive on this machine")
+    parser.add_argument("--movies", type=int, default=None, help="how many movies")
+    parser.add_argument("--folder", default=".demo", help="where Scipion's home, the project and the archive go")
+    options = parser.parse_args()
+    # Before pyworkflow is imported, which reads its settings then.
+    os.environ.update(scipion_environment(options.folder))
+    with contextlib.ExitStack() as stack:
+        if options.entry is None:
+            root = os.path.join(os.path.abspath(options.folder), "archive")
+            records, emdb = entries.build(root)
+            archive = stack.enter_context(DemoArchive(root, records, emdb, rate=RATE))
+            os.environ.update(archive.variables)
+        return show(options)
+
+
+def show(options):
+    """Create the project from the workflow, schedule it, watch it; the exit code."""
+    folder = os.path.join(os.environ["SCIPION_USER_DATA"], "projects", PROJECT)
+    shutil.rmtree(folder, ignore_errors=True)
+    workflow = os.path.join(os.path.abspath(options.folder), "workflow.json")
+    with open(os.path.join(os.path.dirname(__file__), "workflow.json"), encoding="utf-8") as stream:
+        steps = json.load(stream)
+    steps[0]["entryId"] = options.entry or entries.NUMBER
+    if options.movies is not None:
+        steps[0]["amountOfImages"] = options.movies
+    with open(workflow, "w", encoding="utf-8") as stream:
+        json.dump(steps, stream, indent=4)
+    print("Creating the project %s and importing the workflow ..." % PROJECT, flush=True)
+    for script in (["create", PROJECT, workflow], ["schedule", PROJECT]):
+        command = [sys.executable, "-m", "scipion", "python", "-m", "pyworkflow.project.scripts." + script[0]]
+        done = subprocess.run(command + script[1:], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        if done.returncode:
+            print(done.stdout)
+            return 1
+    run = watch(folder)
+    if run is None:
+        return 1
+    print()
+    print("\n".join(run.summary()))
+    if not run.isFinished():
+        print("\nThe run did not finish (%s): %s" % (run.getStatus(), run.getErrorMessage() or "see its logs in %s"
+                                                     % folder))
+        return 1
+    movies = run.outputMovies
+    print("\nOutput: %s\n  %d movies, %d x %d pixels, frames %s, %g A/px, %s" % (
+        movies, movies.getSize(), *movies.getDim()[:2], movies.getFramesRange().rangeStr(), movies.getSamplingRate(),
+        "closed" if movies.isStreamClosed() else "open"))
+    print("  gain reference: %s" % movies.getGain())
+    return 0
+
+
+def watch(folder):
+    """Follow the only run of the project with a progress bar until it ends."""
+    from pyworkflow.project import Manager  # after the environment is set
+    os.chdir(folder)
+    project = Manager().loadProject(PROJECT)
+    started = time.monotonic()
+    with tqdm.tqdm(unit="B", unit_scale=True, desc="EMPIAR", mininterval=0.2, leave=True) as bar:
+        while True:
+            run = project.getRuns(refresh=True, checkPids=True)[0]
+            with contextlib.suppress(OSError, ValueError), open(run._getProgressFile(), encoding="utf-8") as stream:
+                progress = json.load(stream)
+                bar.total = progress["total_bytes"]
+                bar.set_postfix_str("%s of %s movies" % (progress["movies"], progress["movies_wanted"] or "?"))
+                bar.update(progress["done_bytes"] - bar.n)
+            if run.isFinished() or run.isFailed() or run.isAborted():
+                return run
+            if not run.isActive() and time.monotonic() - started > START_SECONDS:
+                bar.close()
+                print("The run was not started within %d s: see the logs in %s." % (START_SECONDS, folder))
+                return None
+            time.sleep(0.5)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
