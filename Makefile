@@ -9,7 +9,7 @@ help:           ## Show this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
 
 demo: $(VENV)/demo.stamp        ## Download a few movies in a real Scipion project; ENTRY=10200 MOVIES=2 asks the real EMPIAR
-	@$(PY) -m empiardownloader.demo $(if $(ENTRY),--entry $(ENTRY)) $(if $(MOVIES),--movies $(MOVIES))
+	@$(PY) -m empiardownloader.demo.environment .demo -- $(PY) -m empiardownloader.demo $(if $(ENTRY),--entry $(ENTRY)) $(if $(MOVIES),--movies $(MOVIES))
 
 test: $(VENV)/test.stamp        ## Run all tests; TESTS=empiardownloader/tests/test_header.py runs some
 	@$(PY) -m empiardownloader.demo.environment .test -- $(PY) -m pytest -q $(or $(TESTS),empiardownloader/tests)

@@ -1,4 +1,7 @@
-"""make demo: an entry becomes a set of movies in a Scipion project, through Scipion's own launcher."""
+"""make demo: an entry becomes a set of movies in a Scipion project, through Scipion's own launcher.
+
+To be run in the environment that environment.py makes.
+"""
 import argparse
 import contextlib
 import json
@@ -9,10 +12,10 @@ import sys
 import time
 
 import tqdm
+from pyworkflow.project import Manager
 
 from . import entries
 from .archive import DemoArchive
-from .environment import scipion_environment
 
 PROJECT = "EmpiarDemo"
 RATE = 1500000      # bytes a second for one connection, as EMPIAR's own servers give
@@ -20,13 +23,11 @@ START_SECONDS = 90
 
 
 def main():
-    parser = argparse.ArgumentParser(prog="make demo", description=__doc__)
+    parser = argparse.ArgumentParser(prog="make demo", description=__doc__.splitlines()[0])
     parser.add_argument("--entry", help="an entry of the real EMPIAR; without it a small archive on this machine")
     parser.add_argument("--movies", type=int, default=None, help="how many movies")
-    parser.add_argument("--folder", default=".demo", help="where Scipion's home, the project and the archive go")
+    parser.add_argument("--folder", default=".demo", help="where the demo archive goes")
     options = parser.parse_args()
-    # Before pyworkflow is imported, which reads its settings then.
-    os.environ.update(scipion_environment(options.folder))
     with contextlib.ExitStack() as stack:
         if options.entry is None:
             root = os.path.join(os.path.abspath(options.folder), "archive")
@@ -74,7 +75,6 @@ def show(options):
 
 def watch(folder):
     """Follow the only run of the project with a progress bar until it ends."""
-    from pyworkflow.project import Manager  # after the environment is set
     os.chdir(folder)
     project = Manager().loadProject(PROJECT)
     started = time.monotonic()

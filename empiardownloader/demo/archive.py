@@ -174,7 +174,7 @@ class DemoArchive:
 
         def serve() -> None:
             while not stop.is_set():
-                server.serve_forever(timeout=0.1, blocking=False, handle_exit=False)
+                loop.loop(timeout=0.1, blocking=False)
             server.close_all()
 
         thread = threading.Thread(target=serve, daemon=True)

@@ -4,6 +4,7 @@ import os
 import re
 import threading
 import time
+from dataclasses import asdict
 from enum import Enum
 
 import pyworkflow.utils as pwutils
@@ -578,7 +579,7 @@ class EmpiarDownloader(EMProtocol):
     def _showProgress(self, progress):
         """ Called every two seconds. The summary, which other processes ask
         for, reads the file: the database is left in peace. """
-        metadata.write_whole(self._getProgressFile(), {"text": str(progress), "time": time.time()})
+        metadata.write_whole(self._getProgressFile(), dict(asdict(progress), text=str(progress)))
         if time.monotonic() - self._logged >= LOG_SECONDS or progress.movies == progress.movies_wanted:
             self._logged = time.monotonic()
             self.info(str(progress))
