@@ -22,7 +22,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 from pyftpdlib.authorizers import DummyAuthorizer
 from pyftpdlib.filesystems import AbstractedFS
-from pyftpdlib.handlers import FTPHandler, ThrottledDTPHandler
+from pyftpdlib.handlers import DTPHandler, FTPHandler
 from pyftpdlib.ioloop import IOLoop
 from pyftpdlib.servers import FTPServer
 
@@ -152,7 +152,7 @@ class DemoArchive:
 
     def _start_ftp(self, stack: contextlib.ExitStack) -> None:
         archive = self
-        logging.getLogger("pyftpdlib").setLevel(logging.CRITICAL)
+        logging.getLogger("pyftpdlib").disabled = True
         authorizer = DummyAuthorizer()
         home = os.path.join(self.root, ".ftp")
         # FTP clients see the archive's own addresses, so its root stands under them.
@@ -395,9 +395,26 @@ class _FaultyFS(AbstractedFS):
         return [name for name in super().listdir(path) if name != ".ftp"]
 
 
-class _Channel(ThrottledDTPHandler):
+class _Channel(DTPHandler):
     stalled = False
-    auto_sized_buffers = False
+    _pause = None
+
+    def send(self, data: bytes) -> int:
+        """Keeps a session below the archive's rate; pyftpdlib's own throttle lets the first second of each file pass."""
+        sent = super().send(data)
+        session = self.cmd_channel
+        if sent and session.demo.rate:
+            now = time.monotonic()
+            session.due = max(session.due, now) + sent / session.demo.rate
+            if session.due > now + 0.01:
+                self.del_channel()
+                self._pause = self.ioloop.call_later(session.due - now, self.add_channel, events=self.ioloop.WRITE)
+        return sent
+
+    def close(self) -> None:
+        if self._pause is not None and not self._pause.cancelled:
+            self._pause.cancel()
+        super().close()
 
     def initiate_send(self) -> None:
         if not self.stalled:
@@ -411,6 +428,7 @@ class _FtpHandler(FTPHandler):
     abstracted_fs = _FaultyFS
     dtp_handler = _Channel
     use_sendfile = False
+    due = 0.0       # when the session may send again
     banner = "demo archive"
     timeout = 600
 
@@ -423,7 +441,6 @@ class _FtpHandler(FTPHandler):
 
     def pre_process_command(self, line: str, cmd: str, arg: str) -> None:
         self.demo.note(line)
-        self.dtp_handler.write_limit = self.demo.rate
         if cmd in ("MLSD", "MLST", "FEAT") and not self.demo.mlsd:
             self.respond("500 Unknown command.")
         elif cmd == "REST" and not self.demo.ranges:
