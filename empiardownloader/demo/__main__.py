@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -59,12 +60,13 @@ def show(options):
     run = watch(folder)
     if run is None:
         return 1
+    if not run.isFinished():
+        # The engine colours the message for terminals and puts words in front of it.
+        reason = re.sub(r"\x1b\[\d*m", "", run.getErrorMessage() or "").replace("Protocol failed: ", "")
+        print("\nThe run %s: %s" % (run.getStatus(), reason or "see its logs in %s" % folder))
+        return 1
     print()
     print("\n".join(run.summary()))
-    if not run.isFinished():
-        print("\nThe run did not finish (%s): %s" % (run.getStatus(), run.getErrorMessage() or "see its logs in %s"
-                                                     % folder))
-        return 1
     movies = run.outputMovies
     print("\nOutput: %s\n  %d movies, %d x %d pixels, frames %s, %g A/px, %s" % (
         movies, movies.getSize(), *movies.getDim()[:2], movies.getFramesRange().rangeStr(), movies.getSamplingRate(),
@@ -85,7 +87,8 @@ def watch(folder):
                 progress = json.load(stream)
                 bar.total = progress["total_bytes"]
                 bar.set_postfix_str("%s of %s movies" % (progress["movies"], progress["movies_wanted"] or "?"))
-                bar.update(progress["done_bytes"] - bar.n)
+                bar.n = progress["done_bytes"]
+                bar.refresh()
             if run.isFinished() or run.isFailed() or run.isAborted():
                 return run
             if not run.isActive() and time.monotonic() - started > START_SECONDS:
