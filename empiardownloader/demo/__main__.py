@@ -51,11 +51,14 @@ def show(options):
     with open(workflow, "w", encoding="utf-8") as stream:
         json.dump(steps, stream, indent=4)
     print("Creating the project %s and importing the workflow ..." % PROJECT, flush=True)
+    log = os.path.join(os.path.abspath(options.folder), "launcher.log")
     for script in (["create", PROJECT, workflow], ["schedule", PROJECT]):
         command = [sys.executable, "-m", "scipion", "python", "-m", "pyworkflow.project.scripts." + script[0]]
-        done = subprocess.run(command + script[1:], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        # Into a file: the scheduler goes on in the background and would keep a pipe open until the run's end.
+        with open(log, "w", encoding="utf-8") as stream:
+            done = subprocess.run(command + script[1:], stdout=stream, stderr=subprocess.STDOUT)
         if done.returncode:
-            print(done.stdout)
+            print("The launcher could not %s the project: see %s." % (script[0], log))
             return 1
     run = watch(folder)
     if run is None:
