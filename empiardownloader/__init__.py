@@ -2,9 +2,6 @@
 import importlib.util
 import logging
 
-import pwem
-import pyworkflow as pw
-
 from .constants import OTHER_PLUGIN, PRIORITY_VARIABLE, VARIABLES
 
 __version__ = "1.0.0"
@@ -13,36 +10,39 @@ _references = ["Iudin2016", "Iudin2023"]
 
 logger = logging.getLogger(__name__)
 
+# archive/ can be used without Scipion, where only requests is installed. The class stands here and not in a module
+# of its own because Scipion takes the plugin's name from the module of the class.
+if importlib.util.find_spec("pwem") is not None:
+    import pwem
+    import pyworkflow as pw
 
-class Plugin(pwem.Plugin):
-    _url = "https://github.com/scipion-em/scipion-em-empiardownloader"
-    _pathVars = []
+    class Plugin(pwem.Plugin):
+        _url = "https://github.com/scipion-em/scipion-em-empiardownloader"
+        _pathVars = []
 
-    @classmethod
-    def _defineVariables(cls):
-        for name, (default, description) in VARIABLES.items():
-            cls._defineVar(name, default, description=description)
+        @classmethod
+        def _defineVariables(cls):
+            for name, (default, description) in VARIABLES.items():
+                cls._defineVar(name, default, description=description)
 
-    @classmethod
-    def getEnviron(cls):
-        """No program is run, so no environment is needed."""
-        return
+        @classmethod
+        def getEnviron(cls):
+            """No program is run, so no environment is needed."""
+            return
 
-    @classmethod
-    def nameCollision(cls):
-        """A sentence when Scipion may take another plugin's protocol of the same name for ours, '' if it cannot.
+        @classmethod
+        def nameCollision(cls):
+            """A sentence when Scipion may take another plugin's protocol of the same name for ours, else ''.
 
-        Scipion knows protocols by their class names, and of two it keeps the one it happens to load first.
-        """
-        if importlib.util.find_spec(OTHER_PLUGIN) is None:
-            return ""
-        if __name__ in pw.Config.getPriorityPackageList():
-            return ""
-        return ("The plugin scipion-em-empiar is installed too and has a protocol of the same name (EmpiarDownloader): "
-                "Scipion takes now one, now the other. Either uninstall it (scipion3 uninstallp -p "
-                "scipion-em-empiar), or add this line to the section [PYWORKFLOW] of config/scipion.conf and restart "
-                "Scipion: %s = %s %s" % (PRIORITY_VARIABLE, " ".join(pw.Config.getPriorityPackageList()), __name__))
+            Scipion knows protocols by their class names, and of two it keeps the one it happens to load first.
+            """
+            if importlib.util.find_spec(OTHER_PLUGIN) is None or __name__ in pw.Config.getPriorityPackageList():
+                return ""
+            return ("The plugin scipion-em-empiar is installed too and has a protocol of the same name "
+                    "(EmpiarDownloader): Scipion takes now one, now the other. Either uninstall it (scipion3 "
+                    "uninstallp -p scipion-em-empiar), or add this line to the section [PYWORKFLOW] of "
+                    "config/scipion.conf and restart Scipion: %s = %s" % (
+                        PRIORITY_VARIABLE, " ".join([*pw.Config.getPriorityPackageList(), __name__])))
 
-
-if Plugin.nameCollision():
-    logger.warning(Plugin.nameCollision())
+    if Plugin.nameCollision():
+        logger.warning(Plugin.nameCollision())

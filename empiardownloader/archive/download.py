@@ -21,7 +21,7 @@ from .transfer import Job, Outcome, Settings, Transfer
 logger = logging.getLogger(__name__)
 
 GAIN, DARK = "gain", "dark"
-PROGRESS_SECONDS = 2        # between two reports of progress
+PROGRESS_SECONDS = 1        # between two reports of progress
 HISTORY_SECONDS = 10        # between two points of the download's history
 RATE_SECONDS = 15           # over which the rate is averaged
 # A file system is never filled to the brim: databases and logs of the run need room as well.

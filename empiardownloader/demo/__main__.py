@@ -82,10 +82,12 @@ def watch(folder):
     """Follow the only run of the project with a progress bar until it ends."""
     os.chdir(folder)
     project = Manager().loadProject(PROJECT)
-    started = time.monotonic()
+    started, begun = time.monotonic(), False
     with tqdm.tqdm(unit="B", unit_scale=True, desc="EMPIAR", mininterval=0.2, leave=True) as bar:
         while True:
-            run = project.getRuns(refresh=True, checkPids=True)[0]
+            # Before it has a process of its own, a scheduled run would look dead.
+            run = project.getRuns(refresh=True, checkPids=begun)[0]
+            begun = begun or run.isRunning()
             with contextlib.suppress(OSError, ValueError), open(run._getProgressFile(), encoding="utf-8") as stream:
                 progress = json.load(stream)
                 bar.total = progress["total_bytes"]

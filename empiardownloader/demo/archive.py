@@ -400,7 +400,7 @@ class _Channel(DTPHandler):
     _pause = None
 
     def send(self, data: bytes) -> int:
-        """Keeps a session below the archive's rate; pyftpdlib's own throttle lets the first second of each file pass."""
+        """Keeps a session below the archive's rate; pyftpdlib's own lets a file's first second pass."""
         sent = super().send(data)
         session = self.cmd_channel
         if sent and session.demo.rate:

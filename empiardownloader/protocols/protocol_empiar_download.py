@@ -577,7 +577,7 @@ class EmpiarDownloader(EMProtocol):
             self._store(movies)
 
     def _showProgress(self, progress):
-        """ Called every two seconds. The summary, which other processes ask
+        """ Called every second. The summary, which other processes ask
         for, reads the file: the database is left in peace. """
         metadata.write_whole(self._getProgressFile(), dict(asdict(progress), text=str(progress)))
         if time.monotonic() - self._logged >= LOG_SECONDS or progress.movies == progress.movies_wanted:
