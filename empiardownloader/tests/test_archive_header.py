@@ -1,0 +1,74 @@
+"""Headers of movies and references: what is read, and what is refused."""
+import os
+import shutil
+import struct
+import tempfile
+import unittest
+
+import numpy as np
+
+from empiardownloader.archive.errors import BadImageError
+from empiardownloader.archive.header import Header, read_header
+from empiardownloader.demo import movies
+
+
+class TestHeader(unittest.TestCase):
+
+    def setUp(self):
+        self.folder = tempfile.mkdtemp()
+        self.addCleanup(shutil.rmtree, self.folder)
+
+    def path(self, name):
+        return os.path.join(self.folder, name)
+
+    def written(self, content):
+        with open(self.path("x"), "wb") as stream:
+            stream.write(content)
+        return self.path("x")
+
+    def test_formats(self):
+        for name in ("a.mrc", "a.mrcs", "a.tif", "a.tiff", "a.eer"):
+            movies.write_movie(self.path(name), 1, frames=5, width=40, height=30)
+            self.assertEqual(Header(40, 30, 5), read_header(self.path(name)), name)
+
+    def test_tiff_of_others(self):
+        """tifffile writes strips, tiles and BigTIFF in ways of its own."""
+        import tifffile
+        data = np.zeros((3, 64, 48), "uint16")
+        for name, options in (("strips.tif", {"rowsperstrip": 7}), ("tiles.tif", {"tile": (16, 16)}),
+                              ("big.tif", {"bigtiff": True}), ("motorola.tif", {"byteorder": ">"})):
+            tifffile.imwrite(self.path(name), data, photometric="minisblack", metadata=None, **options)
+            self.assertEqual(Header(48, 64, 3), read_header(self.path(name)), name)
+
+    def test_mrc_of_others(self):
+        import mrcfile
+        with mrcfile.new(self.path("a.mrc")) as mrc:
+            mrc.set_data(np.zeros((4, 6, 8), "int16"))
+            mrc.set_extended_header(np.zeros(32, "V1"))
+        self.assertEqual(Header(8, 6, 4), read_header(self.path("a.mrc")))
+
+    def test_big_endian_and_four_bit(self):
+        header = bytearray(1024)
+        struct.pack_into(">4i", header, 0, 5, 4, 2, 101)
+        self.assertEqual(Header(5, 4, 2), read_header(self.written(bytes(header) + bytes(3 * 4 * 2))))
+        with self.assertRaises(BadImageError):
+            read_header(self.written(bytes(header) + bytes(3 * 4 * 2 - 1)))
+
+    def test_truncated(self):
+        for name in ("a.mrc", "a.tif", "a.eer"):
+            movies.write_movie(self.path(name), 1, frames=5, width=40, height=30)
+            with open(self.path(name), "rb") as stream:
+                content = stream.read()
+            for length in (len(content) - 1, len(content) // 2, 1100, 7, 0):
+                with self.assertRaises(BadImageError, msg="%s cut to %d bytes" % (name, length)):
+                    read_header(self.written(content[:length]))
+
+    def test_what_is_no_image(self):
+        for content in (b"", b"<html>" * 400, bytes(4096), b"\xff" * 4096, b"II*\0" + b"\xff" * 2000,
+                        b"II*\0\x08\0\0\0" + b"\x01\0" + bytes(12) + b"\x08\0\0\0" + bytes(2000)):
+            with self.assertRaises(BadImageError):
+                read_header(self.written(content))
+
+    def test_transposed_reference_fits(self):
+        self.assertTrue(Header(30, 40, 1).fits(Header(40, 30, 8)))
+        self.assertFalse(Header(30, 41, 1).fits(Header(40, 30, 8)))
