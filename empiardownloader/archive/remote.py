@@ -71,8 +71,6 @@ class Stream:
 
 class Connection:
     """One connection to the server that holds an entry."""
-    # Whether ``open`` itself notices that a file is not the version any more.
-    guards_version = False
     # False once the connection cannot carry another request.
     usable = True
 
@@ -444,8 +442,6 @@ class _TrackingAdapter(HTTPAdapter):
 
 
 class HttpConnection(Connection):
-    guards_version = True
-
     def __init__(self, archive: HttpArchive, timeout: float):
         self._archive = archive
         self._timeout = (min(timeout, CONNECT_TIMEOUT), timeout)

@@ -602,7 +602,8 @@ class Transfer:
         self._note_fault(error)
 
     def _end(self, connection: Connection, file: _File, unpackers: concurrent.futures.Executor) -> None:
-        if not connection.guards_version and connection.state(file.job.path) != file.state:
+        # A range asked for earlier goes on bringing the old version, or a mixture.
+        if connection.state(file.job.path) != file.state:
             msg = "%s changed on the %s" % (file.job.path, self._archive.server)
             raise ChangedFileError(msg)
         file.phase = _ENDING

@@ -17,7 +17,7 @@ import struct
 import threading
 import time
 from dataclasses import dataclass
-from typing import Any, Dict, Iterator, List, Optional, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Set, Tuple
 from urllib.parse import quote, unquote, urlsplit
 
 from pyftpdlib.authorizers import DummyAuthorizer
@@ -70,7 +70,7 @@ class DemoArchive:
         self._faults: List[Fault] = []
         self._lock = threading.Lock()
         self._certificate = certificate
-        self._threads: List[threading.Thread] = []
+        self.connections: Set[socket.socket] = set()
         self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> "DemoArchive":
@@ -146,9 +146,16 @@ class DemoArchive:
         self.http_port = server.server_address[1]
         thread = threading.Thread(target=server.serve_forever, args=(0.1,), daemon=True)
         thread.start()
+        stack.callback(self._hang_up)
         stack.callback(thread.join)
         stack.callback(server.server_close)
         stack.callback(server.shutdown)
+
+    def _hang_up(self) -> None:
+        for connection in list(self.connections):
+            # Closing it would only mark it: the handler's own thread still holds it.
+            with contextlib.suppress(OSError):
+                socket.socket.shutdown(connection, socket.SHUT_RDWR)
 
     def _start_ftp(self, stack: contextlib.ExitStack) -> None:
         archive = self
@@ -205,6 +212,14 @@ class _HttpHandler(http.server.BaseHTTPRequestHandler):
 
     def log_message(self, *args: Any) -> None:
         pass
+
+    def setup(self) -> None:
+        super().setup()
+        self.demo.connections.add(self.connection)
+
+    def finish(self) -> None:
+        self.demo.connections.discard(self.connection)
+        super().finish()
 
     def do_HEAD(self) -> None:
         self._answer()
@@ -401,6 +416,9 @@ class _Channel(DTPHandler):
 
     def send(self, data: bytes) -> int:
         """Keeps a session below the archive's rate; pyftpdlib's own lets a file's first second pass."""
+        if self.stalled:
+            self.modify_ioloop_events(self.ioloop.READ)
+            return 0
         sent = super().send(data)
         session = self.cmd_channel
         if sent and session.demo.rate:
@@ -415,12 +433,6 @@ class _Channel(DTPHandler):
         if self._pause is not None and not self._pause.cancelled:
             self._pause.cancel()
         super().close()
-
-    def initiate_send(self) -> None:
-        if not self.stalled:
-            super().initiate_send()
-        else:
-            self.modify_ioloop_events(self.ioloop.READ)
 
 
 class _FtpHandler(FTPHandler):

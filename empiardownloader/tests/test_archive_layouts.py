@@ -1,0 +1,327 @@
+"""The layouts of real entries, rebuilt in small, over both transports: movies, local names, gain reference.
+
+The rows are those of the README's table; file names, folders and metadata are the real entries' own.
+"""
+import bz2
+import os
+import threading
+import zlib
+
+from empiardownloader.archive import download
+from empiardownloader.archive import entry as archive_entry
+from empiardownloader.archive.remote import open_archive
+from empiardownloader.archive.transfer import Settings
+from empiardownloader.demo import archive as demo_archive
+from empiardownloader.demo import movies
+from empiardownloader.tests.base import ArchiveTestCase, entry, image_set, read_bytes
+
+TINY = {"frames": 3, "width": 24, "height": 16}
+FIELDS = {"image_width": "24", "image_height": "16", "frames_per_image": 3}
+
+
+class Layout(ArchiveTestCase):
+    """Helpers to build an entry and to download from it."""
+    transport = ""
+
+    def setUp(self):
+        super().setUp()
+        self.demo = self.serve()
+        self.out = os.path.join(self.folder, "out")
+        os.makedirs(self.out)
+
+    def put(self, path, gain=False, seed=None, **size):
+        """A movie, or a gain reference, at a path below the archive's root; compressed where the name says so."""
+        full = os.path.join(self.root, path)
+        seed = zlib.crc32(path.encode()) if seed is None else seed
+        plain = full[:-4] if full.endswith(".bz2") else full
+        if gain:
+            movies.write_gain(plain, seed, size.get("width", TINY["width"]), size.get("height", TINY["height"]))
+        else:
+            movies.write_movie(plain, seed, **dict(TINY, **size))
+        if plain != full:
+            content = read_bytes(plain)
+            os.remove(plain)
+            with open(full, "wb") as stream:
+                stream.write(bz2.compress(content))
+        return full
+
+    def put_text(self, path):
+        full = os.path.join(self.root, path)
+        os.makedirs(os.path.dirname(full), exist_ok=True)
+        with open(full, "w") as stream:
+            stream.write("text")
+
+    def download(self, number, *image_sets, amount=None, choice="", left_out=0, **request):
+        record_of_entry = entry(*image_sets)
+        found = archive_entry.parse_entry(number, record_of_entry)
+        self.demo.requests.clear()
+        urls = self.demo.variables
+        archive = open_archive(number, urls["EMPIAR_FTP_URL"], urls["EMPIAR_HTTPS_URL"], self.transport)
+        places = download.Places(self.out, os.path.join(self.out, "record"))
+        request = download.Request(found, found.image_set(choice), amount, **request)
+        self.demo.requests.clear()
+        facts = download.Download(request, archive, places, Settings(first_wait=0.05), threading.Event()).run()
+        self.assertEqual(left_out, len(facts.left_out), facts.left_out)
+        return facts
+
+    def check(self, facts, names, gain, sources=()):
+        self.assertEqual(sorted(names), sorted(facts.movies))
+        self.assertEqual(gain, facts.references[download.GAIN]["path"])
+        for source, name in zip(sources, names):
+            self.assertEqual(read_bytes(source), read_bytes(os.path.join(self.out, name)))
+        for name in list(names) + ([facts.references[download.GAIN]["name"]] if gain else []):
+            self.assertTrue(os.path.isfile(os.path.join(self.out, name)), name)
+
+    def folders_listed(self):
+        return self.demo.count("MLSD") + self.demo.count("LIST") + sum(
+            request.startswith("GET") and request.endswith("/") for request in self.demo.requests)
+
+
+class LayoutRows(Layout):
+    """Run for each transport by the classes below."""
+
+    # ---------------------------------------------------------------- rows of the table
+
+    def test_10200_gain_beside_the_movies_same_extension(self):
+        sources = [self.put("10200/data/Movies/20151004_%02d.mrc" % n) for n in range(4)]
+        gain = "data/Movies/CountRef_26_000_Oct04_16.13.54.mrc"
+        self.put("10200/" + gain, gain=True)
+        facts = self.download("10200", image_set(**FIELDS))
+        self.check(facts, [os.path.basename(path) for path in sources], gain, sources)
+
+    def test_10511_plain_data(self):
+        sources = [self.put("10511/data/FoilHole_%d.mrc" % n) for n in range(3)]
+        self.put("10511/data/gain-reference.mrc", gain=True)
+        facts = self.download("10511", image_set(directory="data", **FIELDS))
+        self.check(facts, [os.path.basename(path) for path in sources], "data/gain-reference.mrc", sources)
+
+    def test_10934_nested_and_compressed(self):
+        base = "10934/data/CL44-1_20201106_111915"
+        for square in (1, 2):
+            for hole in (1, 2):
+                self.put("%s/Images-Disc1/GridSquare_%d/Data/FoilHole_%d_fractions.tiff.bz2" % (base, square, hole))
+            self.put_text("%s/Images-Disc1/GridSquare_%d/Data/FoilHole_1.xml" % (base, square))
+        self.put(base + "/gain.tiff", gain=True)
+        pattern = "data/CL44-1_20201106_111915/Images-Disc1/GridSquare_*/Data/FoilHole_*_fractions.tiff.bz2"
+        facts = self.download("10934", image_set(directory="/data/CL44-1_20201106_111915", data_format="TIFF",
+                                                 micrographs_file_pattern=pattern, **FIELDS))
+        self.check(facts, ["Images-Disc1_GridSquare_%d_Data_FoilHole_%d_fractions.tiff" % (s, h)
+                           for s in (1, 2) for h in (1, 2)], "data/CL44-1_20201106_111915/gain.tiff")
+        for name in facts.movies:
+            self.assertEqual(download.read_header(os.path.join(self.out, name)).frames, 3)
+
+    def test_12870_gain_with_another_extension(self):
+        self.put("12870/data/RAW_Tif/a_1.tif")
+        self.put("12870/data/RAW_Tif/a_2.tif")
+        self.put("12870/data/RAW_Tif/K319040035GainRefx1m3kv300.mrc", gain=True)
+        facts = self.download("12870", image_set(directory="data/RAW_Tif", data_format="TIFF", **FIELDS))
+        self.check(facts, ["a_1.tif", "a_2.tif"], "data/RAW_Tif/K319040035GainRefx1m3kv300.mrc")
+
+    def test_10491_gain_two_folders_up(self):
+        self.put("10491/data/tiltseries/data/ts_1.tif")
+        self.put("10491/data/gain_ref.mrc", gain=True)
+        facts = self.download("10491", image_set(directory="data/tiltseries/data", data_format="TIFF", **FIELDS))
+        self.check(facts, ["ts_1.tif"], "data/gain_ref.mrc")
+
+    def test_10288_reference_in_a_format_the_core_leaves_to_scipion(self):
+        self.put("10288/data/CB1__00004_Feb18_23.33.18.tif")
+        self.put_text("10288/data/CountRef_CB1__00000_Feb18_23.26.46.dm4")
+        facts = self.download("10288", image_set(directory="data", data_format="TIFF", **FIELDS))
+        # What is no DM4 file is no gain reference either; with a real one: test_protocol_sets.py.
+        self.check(facts, ["CB1__00004_Feb18_23.33.18.tif"], "")
+        self.assertIn("could not be used as gain reference", facts.notes[0])
+
+    def test_11119_thumbnails_and_gain_one_folder_up(self):
+        for n in (1, 2):
+            self.put("11119/data/data/m_%d.tif" % n)
+            self.put_text("11119/data/data/m_%d.tif.jpg" % n)
+        self.put("11119/data/CountRef_x.mrc", gain=True)
+        facts = self.download("11119", image_set(directory="data/data", data_format="TIFF", **FIELDS))
+        self.check(facts, ["m_1.tif", "m_2.tif"], "data/CountRef_x.mrc")
+
+    def test_movies_that_are_not_the_first_image_set(self):
+        self.put("1/data/Movies/a.mrc")
+        self.put("1/data/Particles/p.mrcs")
+        facts = self.download("1", image_set(category="picked particles - single frame - processed",
+                                             directory="data/Particles"), image_set(**FIELDS))
+        self.check(facts, ["a.mrc"], "")
+
+    def test_folders_that_the_metadata_get_wrong(self):
+        for given, real in (("Movies", "data/Movies"), ("data/Movies", "data/data/Movies"),
+                            ("data/data/Movies", "data/Movies"), ("/data/Movies/", "data/Movies"),
+                            ("data/Movies", "data/session 1/Movies"), ("data/Movies", "data/Movies/deeper/still"),
+                            ("", "data/Movies"), ("./data/Movies", "data/Movies")):
+            number = str(zlib.crc32((given + real).encode()))
+            source = self.put("%s/%s/a.mrc" % (number, real))
+            self.out = os.path.join(self.folder, "out" + number)
+            os.makedirs(self.out, exist_ok=True)
+            facts = self.download(number, image_set(directory=given, **FIELDS))
+            self.assertEqual(1, len(facts.movies), (given, real))
+            self.assertEqual(read_bytes(source), read_bytes(os.path.join(self.out, next(iter(facts.movies)))))
+
+    # ---------------------------------------------------------------- names
+
+    def test_odd_and_equal_names(self):
+        paths = ["a/m.mrc", "b/m.mrc", "b c/m.mrc", "b_c/m.mrc", "é ü.mrc", "#1%2+3.mrc", "100%25.mrc", "a b.mrc"]
+        sources = [self.put("1/data/Movies/" + path, seed=n) for n, path in enumerate(paths)]
+        facts = self.download("1", image_set(**FIELDS))
+        self.assertEqual(len(paths), len(facts.movies))
+        self.assertEqual(len(paths), len({name.lower() for name in facts.movies}))
+        by_path = {movie["path"]: name for name, movie in facts.movies.items()}
+        for path, source in zip(paths, sources):
+            local = os.path.join(self.out, by_path["data/Movies/" + path])
+            self.assertEqual(read_bytes(source), read_bytes(local), path)
+            self.assertNotIn(" ", local)
+
+    def test_evil_names_are_refused_and_the_rest_goes_on(self):
+        self.put("1/data/Movies/good.mrc")
+        source = os.path.join(self.root, "1", "data", "Movies", "good.mrc")
+        for name in ("new\tline.mrc", "..\\up.mrc", b"latin-\xe9.mrc"):
+            name = os.fsencode(name)
+            os.link(source, os.path.join(os.fsencode(os.path.dirname(source)), name))
+        facts = self.download("1", image_set(**FIELDS), left_out=3)
+        self.assertEqual(["good.mrc"], list(facts.movies))
+
+    # ---------------------------------------------------------------- references
+
+    def test_several_candidates_the_fitting_one_is_taken(self):
+        self.put("1/data/Movies/a.mrc")
+        self.put("1/data/Movies/gain_small.mrc", gain=True, width=10, height=10)
+        self.put("1/data/Movies/gain_turned.mrc", gain=True, width=TINY["height"], height=TINY["width"])
+        self.put("1/data/Movies/dark.mrc", gain=True)
+        facts = self.download("1", image_set(**FIELDS))
+        self.check(facts, ["a.mrc"], "data/Movies/gain_turned.mrc")
+        self.assertEqual("data/Movies/dark.mrc", facts.references[download.DARK]["path"])
+        self.assertEqual(["data/Movies/gain_small.mrc"], facts.references[download.GAIN]["others"])
+        self.assertIn("does not fit the movies", facts.notes[0])
+
+    def test_a_pattern_for_the_gain(self):
+        self.put("1/data/Movies/a.mrc")
+        self.put("1/data/Movies/gain.mrc", gain=True)
+        self.put("1/data/references/K3.mrc", gain=True)
+        for pattern in ("data/references/K3.mrc", "references/*.mrc"):
+            self.out = os.path.join(self.folder, pattern.replace("/", "_"))
+            os.makedirs(self.out)
+            facts = self.download("1", image_set(**FIELDS), gain_pattern=pattern)
+            self.check(facts, ["a.mrc"], "data/references/K3.mrc")
+
+    def test_a_single_frame_among_movies_is_left_out(self):
+        self.put("1/data/Movies/a.mrc")
+        self.put("1/data/Movies/b.mrc", gain=True)
+        found = archive_entry.parse_entry("1", entry(image_set(**FIELDS)))
+        urls = self.demo.variables
+        archive = open_archive("1", urls["EMPIAR_FTP_URL"], urls["EMPIAR_HTTPS_URL"], self.transport)
+        facts = download.Download(download.Request(found, found.image_set(), None), archive,
+                                  download.Places(self.out, self.out + "/record"), Settings(), threading.Event()).run()
+        self.assertEqual(["a.mrc"], list(facts.movies))
+        self.assertIn("single frame", facts.left_out["data/Movies/b.mrc"])
+
+    # ---------------------------------------------------------------- requests and repetition
+
+    def test_few_listings_for_one_movie_one_each_for_all(self):
+        """500 folders; that there are 60 movies in each changes nothing, so a few folders hold them."""
+        first = self.put("1/data/Movies/square_000/m_00.mrc")
+        for square in range(500):
+            folder = os.path.join(self.root, "1/data/Movies/square_%03d" % square)
+            os.makedirs(folder, exist_ok=True)
+            for number in range(60):
+                target = os.path.join(folder, "m_%02d.mrc" % number)
+                if not os.path.exists(target):
+                    os.link(first, target)
+        facts = self.download("1", image_set(num_images_or_tilt_series=30000, **FIELDS), amount=1)
+        self.assertEqual(["square_000_m_00.mrc"], list(facts.movies))
+        # The image set's folder, the first subfolder; for the gain: data and the entry's own folder.
+        self.assertEqual(4, self.folders_listed())
+        found = archive_entry.parse_entry("1", entry(image_set(**FIELDS)))
+        archive = open_archive("1", self.demo.variables["EMPIAR_FTP_URL"], self.demo.variables["EMPIAR_HTTPS_URL"],
+                               self.transport)
+        self.demo.requests.clear()
+        connection = archive.connect()
+        finder = download.MovieFinder(found, found.image_set(), connection.list_folder)
+        self.assertEqual(30000, sum(1 for _ in finder.movies()))
+        connection.close()
+        self.assertEqual(501, self.folders_listed())
+
+    def test_the_same_twelve_tomorrow(self):
+        for n in range(20):
+            self.put("1/data/Movies/m_%02d.mrc" % n)
+        first = self.download("1", image_set(num_images_or_tilt_series=20, **FIELDS), amount=5)
+        second = self.download("1", image_set(num_images_or_tilt_series=20, **FIELDS), amount=9)
+        self.assertEqual({"m_%02d.mrc" % n for n in range(5)}, set(list(second.movies)[:5]))
+        self.assertEqual({"m_%02d.mrc" % n for n in range(9)}, set(second.movies))
+        self.assertLessEqual(set(first.movies), set(second.movies))
+
+    def test_more_than_there_are(self):
+        self.put("1/data/Movies/a.mrc")
+        facts = self.download("1", image_set(num_images_or_tilt_series=1, **FIELDS), amount=5)
+        self.assertEqual(1, len(facts.movies))
+        self.assertTrue(facts.end["exhausted"])
+
+    def test_the_next_one_takes_the_place_of_a_broken_one(self):
+        for n in range(6):
+            self.put("1/data/Movies/m_%d.mrc" % n)
+        with open(os.path.join(self.root, "1/data/Movies/m_1.mrc"), "r+b") as stream:
+            stream.truncate(1500)
+        found = archive_entry.parse_entry("1", entry(image_set(**FIELDS)))
+        urls = self.demo.variables
+        archive = open_archive("1", urls["EMPIAR_FTP_URL"], urls["EMPIAR_HTTPS_URL"], self.transport)
+        facts = download.Download(download.Request(found, found.image_set(), 4), archive,
+                                  download.Places(self.out, self.out + "/record"), Settings(), threading.Event()).run()
+        self.assertEqual({"m_0.mrc", "m_2.mrc", "m_3.mrc", "m_4.mrc"}, set(facts.movies))
+        self.assertIn("its header promises", facts.left_out["data/Movies/m_1.mrc"])
+
+
+class TestFtpLayouts(LayoutRows):
+    transport = "FTP"
+
+
+class TestHttpsLayouts(LayoutRows):
+    transport = "HTTPS"
+
+    def test_a_listing_that_lacks_a_name_once(self):
+        for n in range(5):
+            self.put("1/data/Movies/m_%d.mrc" % n)
+        original, lacking = demo_archive._listed, []
+
+        def listed(folder):
+            names = list(original(folder))
+            if folder.endswith("Movies") and not lacking:
+                lacking.append(True)
+                names.pop(2)
+            return names
+
+        demo_archive._listed = listed
+        self.addCleanup(setattr, demo_archive, "_listed", original)
+        facts = self.download("1", image_set(num_images_or_tilt_series=5, **FIELDS))
+        self.assertEqual(5, len(facts.movies))
+
+
+class TestSharedFolder(Layout):
+    """Files that stay in a folder of the user's, for several runs."""
+    transport = "FTP"
+
+    def test_second_run_finds_them(self):
+        sources = [self.put("1/data/Movies/m_%d.mrc" % n) for n in range(3)]
+        self.put("1/data/Movies/gain.mrc", gain=True)
+        found = archive_entry.parse_entry("1", entry(image_set(**FIELDS)))
+        urls = self.demo.variables
+        shared = os.path.join(self.folder, "shared")
+        for run in ("one", "two"):
+            out = os.path.join(self.folder, run)
+            os.makedirs(out)
+            archive = open_archive("1", urls["EMPIAR_FTP_URL"], urls["EMPIAR_HTTPS_URL"], "FTP")
+            places = download.Places(out, out + "/record", shared)
+            sent = self.demo.sent_bytes
+            facts = download.Download(download.Request(found, found.image_set(), None), archive, places, Settings(),
+                                      threading.Event()).run()
+            self.assertEqual(3, len(facts.movies))
+            for source in sources:
+                link = os.path.join(out, os.path.basename(source))
+                self.assertTrue(os.path.islink(link))
+                self.assertEqual(read_bytes(source), read_bytes(link))
+        self.assertEqual(sent, self.demo.sent_bytes)
+        self.assertTrue(os.path.exists(os.path.join(shared, "1", "data", "Movies", "m_0.mrc")))
+
+
+# The common cases run for each transport, not by themselves.
+del LayoutRows

@@ -1,0 +1,518 @@
+"""The transfer over real connections, with everything that goes wrong on them."""
+import logging
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import unittest
+
+from empiardownloader.archive.errors import ArchiveError, BadImageError, DiskError, UnreachableError
+from empiardownloader.archive.remote import FtpArchive, HttpArchive, open_archive
+from empiardownloader.archive.transfer import Job, Settings, Transfer
+from empiardownloader.demo import archive as demo_archive
+from empiardownloader.tests import servers
+from empiardownloader.tests.base import ArchiveTestCase, environment, read_bytes
+
+QUICK = {"first_wait": 0.05, "longest_wait": 0.3, "recover": 2}
+SIZE = 3 << 20
+
+
+class TransferCase(ArchiveTestCase):
+    """Run for each transport by the classes below."""
+    archive_class = None
+    variable = ""
+
+    def setUp(self):
+        super().setUp()
+        self.data = os.path.join(self.root, "1", "data")
+        os.makedirs(self.data)
+        self.out = os.path.join(self.folder, "out")
+        self.demo = self.serve()
+
+    def archive(self, timeout=2.0):
+        return self.archive_class(self.demo.variables[self.variable], "1", timeout)
+
+    def fill(self, count=4, size=SIZE):
+        names = ["m_%d.mrc" % number for number in range(count)]
+        for seed, name in enumerate(names):
+            with open(os.path.join(self.data, name), "wb") as stream:
+                stream.write(random.Random(seed).getrandbits(8 * size).to_bytes(size, "little"))
+        return names
+
+    def job(self, name, **options):
+        return Job("data/" + name, os.path.join(self.out, name), **options)
+
+    def fetch(self, names, cancelled=None, tick=lambda: None, archive=None, jobs=None, **settings):
+        """Fetch the files -> {name: outcome}; ``self.transfer`` is the transfer."""
+        left = list(jobs or [self.job(name) for name in names])
+        outcomes = {}
+
+        def done(outcome):
+            outcomes[os.path.basename(outcome.job.path)] = outcome
+
+        self.transfer = Transfer(archive or self.archive(), Settings(**dict(QUICK, **settings)),
+                                 cancelled or threading.Event())
+        before = set(threading.enumerate())
+        try:
+            self.transfer.run(lambda: left.pop(0) if left else None, done, tick)
+        finally:
+            # The demo's servers start threads too; ours are all gone.
+            names_left = [t.name for t in set(threading.enumerate()) - before
+                          if t.name.startswith(("transfer", "unpack"))]
+            self.assertEqual([], names_left)
+        return outcomes
+
+    def check_whole(self, outcomes, names):
+        for name in names:
+            self.assertEqual("", outcomes[name].error, name)
+            self.assertEqual(read_bytes(os.path.join(self.data, name)), read_bytes(os.path.join(self.out, name)), name)
+
+    def check_clean(self, names):
+        """Nothing but the files themselves."""
+        self.assertEqual(sorted(names), sorted(os.listdir(self.out)))
+
+    # ---------------------------------------------------------------- what works
+
+    def test_whole_and_in_order(self):
+        names = self.fill(6)
+        outcomes = self.fetch(names)
+        self.check_whole(outcomes, names)
+        self.check_clean(names)
+        self.assertEqual(6 * SIZE, self.transfer.received)
+
+    def test_one_file_over_several_connections(self):
+        names = self.fill(1, 6 << 20)
+        self.demo.rate = 2 << 20
+        outcomes = self.fetch(names, connections=4)
+        self.check_whole(outcomes, names)
+        requests = self.demo.count("RETR") + self.demo.count("GET")
+        self.assertGreaterEqual(requests, 4)
+
+    def test_odd_names(self):
+        names = self.fill(1)
+        odd = ["a b.mrc", "é ü.mrc", "#1%2+3.mrc", "x?y&z=1.mrc", "[1]*.mrc", "~tilde'.mrc", "100%25.mrc"]
+        for name in odd:
+            os.link(os.path.join(self.data, names[0]), os.path.join(self.data, name))
+        connection = self.archive().connect()
+        listing = connection.list_folder("data")
+        connection.close()
+        self.assertEqual(sorted(odd + names), [name for name, _ in listing.files])
+        self.check_whole(self.fetch(odd), odd)
+
+    def test_servers_that_send_whole_files_only(self):
+        names = self.fill(4)
+        self.demo.ranges = False
+        self.check_whole(self.fetch(names), names)
+
+    def test_what_is_there_is_not_fetched_again(self):
+        names = self.fill(2)
+        self.fetch(names)
+        sent = self.demo.sent_bytes
+        outcomes = self.fetch(names)
+        self.assertTrue(all(outcome.found for outcome in outcomes.values()))
+        self.assertEqual(sent, self.demo.sent_bytes)
+
+    # ---------------------------------------------------------------- faults
+
+    def test_dropped_connections(self):
+        names = self.fill()
+        self.demo.add_fault(demo_archive.DROP, after=300000, times=6)
+        outcomes = self.fetch(names)
+        self.check_whole(outcomes, names)
+        self.check_clean(names)
+
+    def test_a_file_whose_connection_always_breaks(self):
+        names = self.fill()
+        self.demo.add_fault(demo_archive.DROP, "*m_1*", after=SIZE // 2)
+        outcomes = self.fetch(names)
+        self.check_whole(outcomes, ["m_0.mrc", "m_2.mrc", "m_3.mrc"])
+        self.assertIn(self.archive().server, outcomes["m_1.mrc"].error)
+        self.check_clean(["m_0.mrc", "m_2.mrc", "m_3.mrc"])
+
+    def test_stalled_connections(self):
+        names = self.fill(2)
+        self.demo.add_fault(demo_archive.STALL, after=300000, times=2)
+        outcomes = self.fetch(names, archive=self.archive(timeout=0.7))
+        self.check_whole(outcomes, names)
+
+    def test_short_answers_that_count_as_complete(self):
+        names = self.fill()
+        self.demo.add_fault(demo_archive.SHORT, "*m_2*", after=500000, times=3)
+        self.check_whole(self.fetch(names), names)
+
+    def test_a_file_that_is_always_short(self):
+        names = self.fill()
+        self.demo.add_fault(demo_archive.SHORT, "*m_2*", after=500000)
+        outcomes = self.fetch(names)
+        self.assertIn("sent less of data/m_2.mrc than it promised", outcomes["m_2.mrc"].error)
+        self.check_whole(outcomes, ["m_0.mrc", "m_1.mrc", "m_3.mrc"])
+        self.check_clean(["m_0.mrc", "m_1.mrc", "m_3.mrc"])
+
+    def test_gone_and_forbidden(self):
+        names = self.fill()
+        self.demo.add_fault(demo_archive.GONE, "*m_0*")
+        self.demo.add_fault(demo_archive.FORBIDDEN, "*m_1*")
+        outcomes = self.fetch(names)
+        for name in names[:2]:
+            self.assertNotEqual("", outcomes[name].error)
+        self.check_whole(outcomes, names[2:])
+        self.check_clean(names[2:])
+
+    def test_a_file_that_one_of_several_servers_lacks(self):
+        names = self.fill()
+        self.demo.add_fault(demo_archive.GONE, "*m_1*", times=1)
+        self.check_whole(self.fetch(names), names)
+
+    def test_busy_servers_get_fewer_connections(self):
+        names = self.fill()
+        self.demo.add_fault(demo_archive.BUSY, times=5)
+        limits = []
+        outcomes = self.fetch(names, tick=lambda: limits.append(self.transfer.pool.limit))
+        self.check_whole(outcomes, names)
+        self.assertLess(min(limits), 4)
+
+    def test_errors_of_the_server(self):
+        names = self.fill()
+        self.demo.add_fault(demo_archive.ERROR, times=6)
+        self.check_whole(self.fetch(names), names)
+
+    def test_changed_between_two_runs(self):
+        names = self.fill(1, 12 << 20)
+        self.demo.rate = 2 << 20
+        self.interrupt(names, 3 << 20)
+        self.demo.rate = 0
+        content = os.urandom(12 << 20)
+        with open(os.path.join(self.data, names[0]), "wb") as stream:
+            stream.write(content)
+        os.utime(os.path.join(self.data, names[0]), (1, 1))
+        self.check_whole(self.fetch(names), names)
+
+    def test_changed_while_it_is_fetched(self):
+        names = self.fill(1, 12 << 20)
+        self.demo.rate = 1 << 20
+        path = os.path.join(self.data, names[0])
+        changed = []
+
+        def change():
+            if not changed and self.transfer.received > 2 << 20:
+                changed.append(True)
+                with open(path + ".new", "wb") as stream:
+                    stream.write(os.urandom(12 << 20))
+                os.utime(path + ".new", (1, 1))
+                os.replace(path + ".new", path)
+                self.demo.rate = 0
+
+        outcomes = self.fetch(names, tick=change)
+        self.assertTrue(changed)
+        self.check_whole(outcomes, names)
+
+    def test_not_an_image_at_the_source(self):
+        names = self.fill(2)
+
+        def check(path):
+            if path.endswith("m_0.mrc"):
+                raise BadImageError("it is no image")
+
+        outcomes = self.fetch(names, jobs=[self.job(name, check=check) for name in names])
+        self.assertEqual("it is no image", outcomes["m_0.mrc"].error)
+        self.check_whole(outcomes, names[1:])
+        self.check_clean(names[1:])
+
+    def test_nobody_there_any_more(self):
+        self.fill(1, 6 << 20)
+        self.demo.rate = 2 << 20
+        gone = []
+
+        def tick():
+            if self.transfer.received > 1 << 20 and not gone:
+                gone.append(True)
+                self.demo.__exit__()
+
+        with self.assertRaisesRegex(ArchiveError, "Nothing came from .* then Continue") as caught:
+            self.fetch(["m_0.mrc"], tick=tick, archive=self.archive(timeout=0.5), give_up=2)
+        self.assertEqual(1, len(str(caught.exception).splitlines()))
+
+    # ---------------------------------------------------------------- interruptions
+
+    def interrupt(self, names, after):
+        """Stop a transfer once so many bytes have come."""
+        cancelled = threading.Event()
+
+        def tick():
+            if self.transfer.received >= after:
+                cancelled.set()
+
+        return self.fetch(names, cancelled, tick)
+
+    def test_resumed_after_a_stop(self):
+        names = self.fill(2, 8 << 20)
+        self.demo.rate = 2 << 20
+        self.interrupt(names, 6 << 20)
+        self.demo.rate = 0
+        before = self.transfer.received
+        self.check_whole(self.fetch(names), names)
+        self.assertEqual(16 << 20, before + self.transfer.received)
+        self.check_clean(names)
+
+    def test_stop_within_a_second(self):
+        names = self.fill(2, 8 << 20)
+        self.demo.add_fault(demo_archive.STALL, after=1 << 20)
+        cancelled = threading.Event()
+        stopped = []
+
+        def tick():
+            if self.transfer.received > 1 << 19 and not stopped:
+                stopped.append(time.monotonic())
+                cancelled.set()
+
+        self.fetch(names, cancelled, tick, archive=self.archive(timeout=30))
+        self.assertTrue(stopped)
+        self.assertLess(time.monotonic() - stopped[0], 1)
+
+    def child(self, names, *more):
+        """A process of its own that fetches into ``self.out``."""
+        script = ("import sys, threading\n"
+                  "from empiardownloader.archive.remote import FtpArchive, HttpArchive\n"
+                  "from empiardownloader.archive.transfer import Job, Settings, Transfer\n"
+                  "kind, url, out = sys.argv[1:4]\n"
+                  "jobs = [Job('data/' + name, out + '/' + name) for name in sys.argv[4:]]\n"
+                  "transfer = Transfer(globals()[kind](url, '1', 5), Settings(connections=4, first_wait=0.05),\n"
+                  "                    threading.Event())\n"
+                  "errors = []\n"
+                  "transfer.run(lambda: jobs.pop(0) if jobs else None, lambda o: errors.append(o.error))\n"
+                  "print(transfer.received)\n"
+                  "sys.exit(any(errors))\n")
+        if more:
+            script = more[0] + script
+        return subprocess.Popen(
+            [sys.executable, "-c", script, self.archive_class.__name__, self.demo.variables[self.variable], self.out,
+             *names], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    def test_killed_at_twenty_random_moments(self):
+        names = self.fill(6, 8 << 20)
+        self.demo.rate = 3 << 20
+        moments = random.Random(20)
+        os.makedirs(self.out)
+        kills = 0
+        while kills < 20:
+            process = self.child(names)
+            self.addCleanup(process.communicate)
+            # The interpreter takes a while to start, longer when the machine is busy: the clock starts with the bytes.
+            sent = self.demo.sent_bytes
+            while self.demo.sent_bytes == sent and process.poll() is None:
+                time.sleep(0.01)
+            time.sleep(moments.uniform(0, 0.4))
+            if process.poll() is not None:
+                break
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            kills += 1
+            for name in names:
+                if os.path.exists(os.path.join(self.out, name)):
+                    self.assertEqual(8 << 20, os.path.getsize(os.path.join(self.out, name)))
+        journaled = self.bytes_in_journals()
+        whole = sum(os.path.getsize(os.path.join(self.out, name)) for name in names
+                    if os.path.exists(os.path.join(self.out, name)))
+        self.check_whole(self.fetch(names), names)
+        total = 6 * (8 << 20)
+        # What the last run had to fetch is what no journal told of: nothing is fetched twice once it is written.
+        self.assertEqual(total, whole + journaled + self.transfer.received)
+        # What the server sent in all, what was in the sockets' buffers at each kill included.
+        logging.getLogger(__name__).info("%d kills, %.3f of the bytes fetched twice", kills,
+                                         self.demo.sent_bytes / total - 1)
+        self.check_clean(names)
+        self.assertEqual(20, kills)
+
+    def bytes_in_journals(self):
+        total = 0
+        for name in os.listdir(self.out):
+            if name.endswith(".journal"):
+                with open(os.path.join(self.out, name)) as stream:
+                    spans = [line.split() for line in stream.read().splitlines()[1:] if line.strip()]
+                total += sum(int(length) for _, length in spans)
+        return total
+
+    def test_two_processes_in_one_folder(self):
+        names = self.fill(6, 4 << 20)
+        self.demo.rate = 4 << 20
+        os.makedirs(self.out)
+        first, second = self.child(names), self.child(names)
+        received = []
+        for process in (first, second):
+            output, errors = process.communicate(timeout=60)
+            self.assertEqual(0, process.returncode, errors)
+            received.append(int(output))
+        for name in names:
+            self.assertEqual(read_bytes(os.path.join(self.data, name)), read_bytes(os.path.join(self.out, name)))
+        self.assertEqual(6 * (4 << 20), sum(received), "a file was fetched twice")
+        self.check_clean(names)
+
+    def test_a_full_disk(self):
+        """A limit on the size of files stands for the full disk: the writes fail in the same way."""
+        names = self.fill(2, 4 << 20)
+        os.makedirs(self.out)
+        process = self.child(names, "import resource, signal\n"
+                                    "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+                                    "resource.setrlimit(resource.RLIMIT_FSIZE, (2 << 20, 2 << 20))\n")
+        _, errors = process.communicate(timeout=60)
+        self.assertIn("DiskError: %s" % self.out, errors)
+        self.assertIn("cannot be written (file too large): make room", errors)
+        self.assertEqual([], [name for name in os.listdir(self.out) if not name.startswith(".part.")])
+        self.check_whole(self.fetch(names), names)
+
+    def test_a_folder_that_cannot_be_written(self):
+        self.fill(1)
+        with open(self.out, "w"):
+            pass
+        with self.assertRaisesRegex(DiskError, "cannot be written"):
+            self.fetch(["m_0.mrc"])
+
+
+class TestFtp(TransferCase):
+    archive_class = FtpArchive
+    variable = "EMPIAR_FTP_URL"
+
+    def test_listings_without_mlsd(self):
+        names = self.fill(2)
+        os.symlink("m_0.mrc", os.path.join(self.data, "link.mrc"))
+        os.mkdir(os.path.join(self.data, "folder"))
+        listings = []
+        for mlsd in (True, False):
+            self.demo.mlsd = mlsd
+            connection = self.archive().connect()
+            listings.append(connection.list_folder("data"))
+            connection.close()
+        self.assertEqual(listings[0], listings[1])
+        self.assertEqual(("folder",), listings[0].folders)
+        self.assertEqual(sorted(names + ["link.mrc"]), [name for name, _ in listings[0].files])
+
+    def test_login_refused(self):
+        url = self.demo.variables[self.variable].replace("ftp://", "ftp://somebody:opensesame@")
+        with self.assertRaisesRegex(UnreachableError, "refused the login") as caught:
+            FtpArchive(url, "1").connect()
+        self.assertNotIn("opensesame", str(caught.exception))
+
+
+class TestHttp(TransferCase):
+    archive_class = HttpArchive
+    variable = "EMPIAR_HTTPS_URL"
+
+
+class TestHttps(ArchiveTestCase):
+
+    def setUp(self):
+        super().setUp()
+        self.certificate, self.authority = servers.certificates(self.folder, "localhost")
+        os.makedirs(os.path.join(self.root, "1", "data"))
+        with open(os.path.join(self.root, "1", "data", "a.mrc"), "wb") as stream:
+            stream.write(os.urandom(SIZE))
+
+    def test_certificates_are_verified(self):
+        demo = self.serve(certificate=self.certificate)
+        url = demo.variables["EMPIAR_HTTPS_URL"]
+        with environment(REQUESTS_CA_BUNDLE=None, CURL_CA_BUNDLE=None), \
+                self.assertRaisesRegex(UnreachableError, "certificate.*REQUESTS_CA_BUNDLE"):
+            open_archive("1", "ftp://localhost:1/x", url, "HTTPS")
+        with environment(REQUESTS_CA_BUNDLE=self.authority):
+            archive = open_archive("1", "ftp://localhost:1/x", url, "HTTPS")
+            jobs = [Job("data/a.mrc", os.path.join(self.folder, "a.mrc"))]
+            Transfer(archive, Settings(), threading.Event()).run(
+                lambda: jobs.pop() if jobs else None, lambda outcome: self.assertEqual("", outcome.error))
+        self.assertEqual(SIZE, os.path.getsize(os.path.join(self.folder, "a.mrc")))
+
+
+class TestChoice(ArchiveTestCase):
+    """Which transport, and how soon that is known."""
+
+    def setUp(self):
+        super().setUp()
+        os.makedirs(os.path.join(self.root, "1"))
+
+    def choose(self, demo, transport="automatic", **changes):
+        urls = dict(demo.variables, **changes)
+        return open_archive("1", urls["EMPIAR_FTP_URL"], urls["EMPIAR_HTTPS_URL"], transport).transport
+
+    def test_ftp_where_it_works(self):
+        self.assertEqual("FTP", self.choose(self.serve()))
+
+    def test_https_where_ftp_is_refused_reset_or_silent(self):
+        demo = self.serve()
+        with self.assertLogs("empiardownloader.archive.remote", "WARNING") as log:
+            self.assertEqual("HTTPS", self.choose(demo, EMPIAR_FTP_URL="ftp://localhost:1/x"))
+            for mode, words in (("reset", "connection reset"), ("silent", "no answer in time")):
+                demo.ftp_mode = mode
+                began = time.monotonic()
+                self.assertEqual("HTTPS", self.choose(demo), mode)
+                self.assertLess(time.monotonic() - began, 10)
+                self.assertIn(words, log.output[-1])
+
+    def test_no_fallback_where_the_user_chose(self):
+        demo = self.serve()
+        demo.ftp_mode = "reset"
+        with self.assertRaisesRegex(UnreachableError, "EMPIAR-1 .*connection reset"):
+            self.choose(demo, "FTP")
+
+    def test_neither(self):
+        nobody = "ftp://localhost:1/x", "http://localhost:1/x"
+        with self.assertRaisesRegex(UnreachableError, "FTP server.*HTTPS server") as caught:
+            open_archive("1", *nobody)
+        self.assertEqual(1, len(str(caught.exception).splitlines()))
+
+    def test_an_entry_without_files(self):
+        with self.assertRaisesRegex(UnreachableError, "no folder for entry 2"):
+            demo = self.serve()
+            open_archive("2", demo.variables["EMPIAR_FTP_URL"], demo.variables["EMPIAR_HTTPS_URL"])
+
+
+class TestCompressed(ArchiveTestCase):
+    """Files that arrive compressed."""
+
+    def fetch(self, name, content):
+        os.makedirs(os.path.join(self.root, "1"))
+        with open(os.path.join(self.root, "1", name), "wb") as stream:
+            stream.write(content)
+        demo = self.serve()
+        outcomes = []
+        plain, extension = os.path.splitext(name)
+        jobs = [Job(name, os.path.join(self.folder, plain), extension)]
+        Transfer(HttpArchive(demo.variables["EMPIAR_HTTPS_URL"], "1"), Settings(**QUICK), threading.Event()).run(
+            lambda: jobs.pop() if jobs else None, outcomes.append)
+        return outcomes[0], os.path.join(self.folder, plain)
+
+    def test_each_way_of_compressing(self):
+        import bz2
+        import gzip
+        import lzma
+        content = os.urandom(100000) * 30
+        for extension, module in (("bz2", bz2), ("gz", gzip), ("xz", lzma)):
+            with tempfile.TemporaryDirectory() as self.root:
+                outcome, path = self.fetch("a_%s.mrc.%s" % (extension, extension), module.compress(content))
+            self.assertEqual("", outcome.error)
+            self.assertEqual(content, read_bytes(path))
+
+    def test_broken(self):
+        import bz2
+        whole = bz2.compress(os.urandom(1000000))
+        for number, content in enumerate((whole[:-100], b"no bz2 at all", whole[:5000] + bytes(100) + whole[5100:])):
+            with tempfile.TemporaryDirectory() as self.root:
+                outcome, path = self.fetch("b%d.mrc.bz2" % number, content)
+            self.assertEqual("it is no whole .bz2 file", outcome.error)
+            self.assertFalse(os.path.exists(path))
+        self.assertEqual([], [name for name in os.listdir(self.folder) if name.startswith(".")])
+
+
+class TestRangeArithmetic(unittest.TestCase):
+
+    def test_missing_spans(self):
+        from empiardownloader.archive.parts import missing_spans
+        for done, size, missing in (([], 10, [(0, 10)]), ([(0, 10)], 10, []), ([(2, 4), (3, 6)], 10, [(0, 2), (6, 10)]),
+                                    ([(5, 20)], 10, [(0, 5)])):
+            self.assertEqual(missing, missing_spans(done, size))
+
+
+# The common cases run for each transport, not by themselves.
+del TransferCase
