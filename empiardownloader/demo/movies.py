@@ -58,6 +58,37 @@ def write_tiff(path: str, data: np.ndarray, big: bool = False) -> None:
             stream.write(struct.pack(offset, 0 if number == frames else following))
 
 
+def write_dm4(path: str, data: np.ndarray) -> None:
+    """``data`` (frames, height, width), float32, as a minimal Gatan DM4 file: the image and no other tag.
+
+    The format: https://personal.ntu.edu.sg/cbb/info/dmformat/ (DM3 and DM4 file formats).
+    """
+    def tag(name: str, kind: int, content: bytes) -> bytes:
+        return struct.pack(">BH", kind, len(name)) + name.encode() + struct.pack(">Q", len(content)) + content
+
+    def values(kind: int, packed: bytes) -> bytes:
+        return b"%%%%" + struct.pack(">QQ", 1, kind) + packed
+
+    def array(kind: int, count: int, packed: bytes) -> bytes:
+        return b"%%%%" + struct.pack(">QQQQ", 3, 20, kind, count) + packed
+
+    def group(*tags: bytes) -> bytes:
+        return struct.pack(">BBQ", 1, 0, len(tags)) + b"".join(tags)
+
+    shape = [size for size in data.shape[::-1] if size != 1] or [1]
+    dimensions = group(*[tag("", 21, values(5, struct.pack("<I", size))) for size in shape])
+    calibration = group(tag("Origin", 21, values(6, struct.pack("<f", 0))), tag("Scale", 21, values(6, struct.pack(
+        "<f", 1))))
+    image = group(tag("Calibrations", 20, group(tag("Dimension", 20, group(*[tag("", 20, calibration)] * len(shape))))),
+                  tag("Data", 21, array(6, data.size, np.ascontiguousarray(data, "<f4").tobytes())),
+                  tag("DataType", 21, values(5, struct.pack("<I", 2))),
+                  tag("Dimensions", 20, dimensions),
+                  tag("PixelDepth", 21, values(5, struct.pack("<I", 4))))
+    root = group(tag("ImageList", 20, group(tag("", 20, group(tag("ImageData", 20, image))))))
+    with open(path, "wb") as stream:
+        stream.write(struct.pack(">IQI", 4, len(root) + 8, 1) + root + bytes(8))
+
+
 def write_movie(path: str, seed: int, frames: int = 8, width: int = 128, height: int = 96,
                 dtype: Optional[str] = None) -> None:
     """A movie in the format that the name's extension says; its folder is made."""

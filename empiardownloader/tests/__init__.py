@@ -1,12 +1,1 @@
-"""Tests, found by Scipion's own runner, by unittest and by pytest.
-
-The launcher sets Scipion's environment; a plain pytest needs these two as well, before pyworkflow is imported.
-"""
-import importlib.util
-import os
-
-os.environ.setdefault("SCIPION_DOMAIN", "pwem")
-os.environ.setdefault("SCIPION_NOTIFY", "False")
-if "SCIPION_HOSTS" not in os.environ and importlib.util.find_spec("scipion"):
-    os.environ["SCIPION_HOSTS"] = os.path.join(
-        os.path.dirname(importlib.util.find_spec("scipion").origin), "templates", "hosts.template")
+"""Tests, found by Scipion's own runner, by unittest and by pytest."""

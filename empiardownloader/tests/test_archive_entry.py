@@ -88,9 +88,9 @@ class TestEntry(ArchiveTestCase):
 
     def test_passwords_of_proxies_stay_secret(self):
         secret = "http://user:opensesame@localhost:1"
-        with environment(http_proxy=secret, https_proxy=secret, no_proxy=None, NO_PROXY=None):
-            with self.assertRaises(UnreachableError) as caught:
-                archive_entry.fetch_entry_json("http://archive.invalid/api", "10200")
+        with environment(http_proxy=secret, https_proxy=secret, no_proxy=None, NO_PROXY=None), \
+                self.assertRaises(UnreachableError) as caught:
+            archive_entry.fetch_entry_json("http://archive.invalid/api", "10200")
         self.assertNotIn("opensesame", str(caught.exception))
 
 

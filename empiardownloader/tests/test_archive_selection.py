@@ -73,7 +73,7 @@ class TestFinder(unittest.TestCase):
 
     def test_references_are_no_movies(self):
         names = ["m_%d.mrc" % n for n in range(20)]
-        references = ["CountRef_26.mrc", "SuperRef_x.mrc", "my_GAIN_ref.mrc", "Norm-amibox.mrc", "flat.mrc", "dark_1.mrc"]
+        references = ["CountRef_26.mrc", "SuperRef_x.mrc", "my_GAIN_ref.mrc", "Norm-a.mrc", "flat.mrc", "dark_1.mrc"]
         finder = self.find({"": [], "data": [], "data/Movies": names + references})
         self.assertEqual(sorted("data/Movies/" + name for name in names), sorted(m.path for m in finder.movies()))
         self.assertEqual("data/Movies/my_GAIN_ref.mrc", finder.gain_candidates("data/Movies/m_0.mrc")[0].path)
@@ -88,7 +88,8 @@ class TestFinder(unittest.TestCase):
         self.assertEqual(40, len(list(self.find({"": [], "data": [], "data/Movies": half}).movies())))
 
     def test_files_beside_the_movies(self):
-        finder = self.find({"": ["1.xml"], "data": [], "data/Movies": ["a.mrc", "a.mrc.jpg", "a.mdoc", "a.xml", "b.txt"]})
+        tree = {"": ["1.xml"], "data": [], "data/Movies": ["a.mrc", "a.mrc.jpg", "a.mdoc", "a.xml", "b.txt"]}
+        finder = self.find(tree)
         self.assertEqual(["data/Movies/a.mrc"], [movie.path for movie in finder.movies()])
 
     def test_an_entrys_pattern_that_matches_nothing(self):

@@ -1,17 +1,152 @@
-"""The main job in real projects: an entry becomes a streaming set of movies."""
+"""The main job in real projects: an entry becomes a streaming set of movies, or one sentence says why not."""
+import os
+import subprocess
+import sys
+from unittest import mock
+
 from pyworkflow.object import Set
 
-from empiardownloader.tests.base import ProtocolTestCase
+from empiardownloader import constants
+from empiardownloader.demo import archive as demo_archive
+from empiardownloader.tests.base import ProtocolTestCase, entry, environment, image_set
 
 
 class TestMainJob(ProtocolTestCase):
 
-    def test_movies_become_a_closed_set(self):
-        protocol = self.finish(self.new(amountOfImages=5))
-        movies = self.check_set(protocol, 5)
-        self.assertEqual((128, 96, 8), movies.getDim())
-        self.assertEqual([1, 8, 1], list(movies.getFramesRange()))
-        self.assertAlmostEqual(0.66, movies.getSamplingRate())
-        self.assertEqual(["m_%02d.mrc" % n for n in range(5)], [row[2] for row in self.rows(protocol)])
-        self.assertTrue(movies.getGain().endswith("extra/CountRef_m.mrc"))
-        self.assertEqual(Set.STREAM_CLOSED, movies.getStreamState())
+    def finish_all(self, protocols, seconds=120):
+        """Launch all at once: runs spend most of their time in the engine's sleeps."""
+        for protocol in protocols:
+            self.launch(protocol, wait=False)
+        return [self.ended(protocol, seconds) for protocol in protocols]
+
+    def ended(self, protocol, seconds=120):
+        def check():
+            run = self.fresh(protocol)
+            return run if run.isFinished() or run.isFailed() else None
+
+        return self.wait_for(check, seconds, "the end of %s" % protocol)
+
+    def test_any_number_of_threads_gives_the_same_set(self):
+        protocols = [self.new(amountOfImages=5, numberOfThreads=threads) for threads in (1, 2, 3, 5)]
+        for protocol in protocols:
+            few = protocol.numberOfThreads.get() < 3
+            self.assertEqual(few, any("no streaming" in warning for warning in protocol.warnings()))
+        for run in self.finish_all(protocols):
+            self.assertTrue(run.isFinished(), run.getErrorMessage())
+            movies = self.check_set(run, 5)
+            self.assertEqual((128, 96, 8), movies.getDim())
+            self.assertEqual([1, 8, 1], list(movies.getFramesRange()))
+            self.assertAlmostEqual(0.66, movies.getSamplingRate())
+            self.assertEqual({"m_%02d.mrc" % n for n in range(5)}, {row[2] for row in self.rows(run)})
+            self.assertTrue(movies.getGain().endswith("extra/CountRef_m.mrc"))
+            self.assertTrue(os.path.exists(os.path.join(self.proj.getPath(), movies.getGain())))
+            for movie in movies.iterItems():
+                self.assertEqual([1, 8, 1], list(movie.getFramesRange()))
+                self.assertEqual(200, movie.getAcquisition().getVoltage())
+            movies.close()
+
+    def test_streaming_steps_and_prerequisites(self):
+        self.demo.rate = 40000
+        protocol = self.new(amountOfImages=8, connections=1)
+        self.launch(protocol, wait=False)
+
+        def streaming():
+            run = self.fresh(protocol)
+            steps = {str(step.funcName): step for step in run.loadSteps()}
+            downloading = "downloadImagesStep" in steps and steps["downloadImagesStep"].isRunning()
+            return run if downloading and hasattr(run, "outputMovies") else None
+
+        run = self.wait_for(streaming, 60, "an output while the download runs")
+        self.assertEqual(Set.STREAM_OPEN, run.outputMovies.getStreamState())
+        self.assertGreater(run.outputMovies.getSize(), 0)
+        self.assertLess(run.outputMovies.getSize(), 8)
+        self.assertIn("of 8 movies", "\n".join(run.summary()))
+        self.assertEqual(["STOP STREAMING"], [action[0] for action in run.getActions()])
+        self.demo.rate = 0
+        run = self.ended(protocol)
+        self.check_set(run, 8)
+        steps = run.loadSteps()
+        self.assertEqual(["readXmlFileStep", "downloadImagesStep", "closeSetStep"],
+                         [str(step.funcName) for step in steps[:3]])
+        registers = steps[3:]
+        self.assertGreater(len(registers), 1)
+        for step in registers:
+            self.assertEqual("registerImageStep", str(step.funcName))
+            self.assertEqual([1], [int(i) for i in step._prerequisites])
+        self.assertEqual([2] + [step.getObjId() for step in registers], [int(i) for i in steps[2]._prerequisites])
+        self.assertTrue(all(step.isFinished() for step in steps))
+        run.getStepsGraph()
+
+    def test_more_than_there_are_and_what_the_user_reads(self):
+        self.demo.add_fault(demo_archive.GONE, "*m_03*")
+        protocol = self.finish(self.new(amountOfImages=50))
+        self.check_set(protocol, 11)
+        summary = "\n".join(protocol.summary())
+        for words in ("EMPIAR-10200", "A synthetic data set", "10.6019/EMPIAR-10200", "An institute", "0.66 Å/px",
+                      "Gain reference: data/Movies/CountRef_m.mrc", "no more than 11 movies", "fewer than the 50",
+                      "Left out: data/Movies/m_03.mrc", "200 kV, Cs 2 mm, magnification 105000, 5 e/Å² per frame"):
+            self.assertIn(words, summary)
+        self.assertIn("11 movies of EMPIAR-10200", protocol.methods()[0])
+        self.assertEqual(["Iudin2016", "Iudin2023"], list(protocol.getCitations()))
+
+    def test_one_sentence_for_what_cannot_be_had(self):
+        entries = {
+            "20001": entry(image_set(), status="OBS"), "20002": entry(image_set(), status="HPUB"),
+            "20003": entry(image_set(category="class averages")), "20004": b"<html>maintenance</html>",
+            "20005": b'{"EMPIAR-20005": {"tit', "20006": b"{}", "20007": b"[]",
+            "20008": entry(image_set(pixel_width=None, pixel_height=None))}
+        self.demo.entries.update(entries)
+        words = {"20000": "has no entry 20000", "20001": "obsolete",
+                 "20002": "not released", "20003": "no image set of",
+                 "20004": "readable", "20005": "readable", "20006": "not with the metadata",
+                 "20007": "not with the metadata", "20008": "pixel size"}
+        protocols = {number: self.new(entryId=number) for number in words}
+        for protocol in protocols.values():
+            self.launch(protocol, wait=False)
+        with environment(EMPIAR_API_URL="http://localhost:1/api"):
+            protocols["nobody"] = self.new()
+            words["nobody"] = "could not be asked for entry 10200 (connection refused)"
+            self.launch(protocols["nobody"], wait=False)
+        for number, protocol in protocols.items():
+            run = self.ended(protocol)
+            self.assertTrue(run.isFailed(), number)
+            message = run.getErrorMessage()
+            self.assertIn(words[number], message, number)
+            self.assertEqual(1, len(message.splitlines()), message)
+            self.assertNotIn("Traceback", message)
+            self.assertNotIn("Error:", message)
+            left = os.listdir(self.extra(run))
+            self.assertLessEqual(set(left), {constants.METADATA_FILE}, number)
+        with_pixel_size = self.new(entryId="20008", samplingRate=1.5)
+        self.assertEqual([], with_pixel_size.validate())
+
+    def test_form_errors_are_sentences(self):
+        for form, words in (({"entryId": "abc"}, 'abc" is no EMPIAR entry number'),
+                            ({"entryId": ""}, "no EMPIAR entry number"), ({"connections": 9}, "between 1 and 8"),
+                            ({"connections": 0}, "between 1 and 8"), ({"samplingRate": -1.0}, "greater than zero"),
+                            ({"amplitudeContrast": 7.0}, "between 0 and 1"),
+                            ({"amountOfImages": 0}, "greater than zero"),
+                            ({"downloadFolder": __file__ + "/below"}, "cannot be written")):
+            errors = self.new(**form).validate()
+            self.assertEqual(1, len(errors), form)
+            self.assertIn(words, errors[0], form)
+        protocol = self.new()
+        protocol.amountOfImages.set(None)
+        self.assertTrue(protocol.validate())
+        protocol.allImages.set(True)
+        self.assertEqual([], protocol.validate())
+
+    def test_two_runs_in_one_process_share_nothing(self):
+        runs = [self.new(amountOfImages=amount, numberOfThreads=threads) for amount, threads in ((2, 1), (3, 3))]
+        with mock.patch("pyworkflow.project.project.pwprot.launch"):
+            for protocol in runs:
+                self.launch(protocol, wait=False)
+        script = ("import sys\n"
+                  "from pyworkflow.protocol import runProtocolMain\n"
+                  "for database, number in zip(sys.argv[2::2], sys.argv[3::2]):\n"
+                  "    runProtocolMain(sys.argv[1], database, int(number))\n")
+        arguments = [text for protocol in runs for text in (protocol.getDbPath(), str(protocol.getObjId()))]
+        subprocess.run([sys.executable, "-c", script, self.proj.getPath(), *arguments], check=True, timeout=120,
+                       stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        for protocol, amount in zip(runs, (2, 3)):
+            self.check_set(self.fresh(protocol), amount)

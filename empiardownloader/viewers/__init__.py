@@ -1,0 +1,3 @@
+from .viewer_empiar import EmpiarDownloadViewer
+
+__all__ = ["EmpiarDownloadViewer"]

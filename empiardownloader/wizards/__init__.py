@@ -1,0 +1,3 @@
+from .wizard_empiar import EmpiarEntryWizard, EmpiarFilePatternWizard, EmpiarGainPatternWizard, EmpiarImageSetWizard
+
+__all__ = ["EmpiarEntryWizard", "EmpiarFilePatternWizard", "EmpiarGainPatternWizard", "EmpiarImageSetWizard"]

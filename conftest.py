@@ -1,0 +1,9 @@
+"""For pytest started by hand: the settings that Scipion's launcher would make, before anything imports pyworkflow."""
+import importlib.util
+import os
+
+os.environ.setdefault("SCIPION_DOMAIN", "pwem")
+os.environ.setdefault("SCIPION_NOTIFY", "False")
+if "SCIPION_HOSTS" not in os.environ and importlib.util.find_spec("scipion"):
+    os.environ["SCIPION_HOSTS"] = os.path.join(
+        os.path.dirname(importlib.util.find_spec("scipion").origin), "templates", "hosts.template")

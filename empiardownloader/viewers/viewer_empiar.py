@@ -1,0 +1,167 @@
+"""Analyze results: the movies as pictures, page by page, and the download's history."""
+import os
+import queue
+import threading
+
+import matplotlib.widgets
+from pwem.objects import SetOfMovies
+from pwem.viewers import EmPlotter
+from pyworkflow.viewer import DESKTOP_TKINTER, Viewer
+
+from ..archive import record
+from ..archive.download import format_bytes
+from ..constants import RECORD_FILE
+from ..protocols.protocol_empiar_download import EmpiarDownloader
+from .previews import PREVIEW_FOLDER, load_preview
+
+PAGE_MOVIES = 4
+POLL_MS = 100
+
+
+class EmpiarDownloadViewer(Viewer):
+    """ Shows the movies that have arrived so far, and how they came. """
+    _environments = [DESKTOP_TKINTER]
+    _targets = [EmpiarDownloader, SetOfMovies]
+    _name = "EMPIAR movies"
+
+    def _visualize(self, obj, **kwargs):
+        movies = obj if isinstance(obj, SetOfMovies) else getattr(obj, "outputMovies", None)
+        if movies is None or not movies.getSize():
+            return [self.infoMessage("No movie has arrived yet.", "EMPIAR")]
+        views = [MoviesPage(movies.getFileName())]
+        facts = record.Facts.read(os.path.join(os.path.dirname(movies.getFileName()), "extra", RECORD_FILE))
+        if facts.history:
+            views.append(HistoryPlot(facts))
+        return views
+
+
+class MoviesPage:
+    """ A window with a few movies: above the frame average, below its power
+    spectrum. Only the movies of the page shown are read. """
+
+    def __init__(self, setFile):
+        """ :param setFile: path of the set's sqlite file, read anew for every page. """
+        self._setFile = setFile
+        self._cache = os.path.join(os.path.dirname(setFile), "extra", PREVIEW_FOLDER)
+        self._drawn = queue.Queue()
+        self.page = 0
+        self.plotter = EmPlotter(x=2, y=PAGE_MOVIES, mainTitle="", figsize=(13, 7.5))
+        self.figure = self.plotter.getFigure()
+        self._previous = matplotlib.widgets.Button(self.figure.add_axes([0.02, 0.01, 0.1, 0.045]), "< Previous")
+        self._next = matplotlib.widgets.Button(self.figure.add_axes([0.88, 0.01, 0.1, 0.045]), "Next >")
+        self._previous.on_clicked(lambda event: self.turn(-1))
+        self._next.on_clicked(lambda event: self.turn(1))
+        self._timer = self.figure.canvas.new_timer(interval=POLL_MS)
+        self._timer.add_callback(self._drawArrived)
+        self._axes = [[self.figure.add_subplot(2, PAGE_MOVIES, row * PAGE_MOVIES + column + 1)
+                       for column in range(PAGE_MOVIES)] for row in range(2)]
+        self.figure.subplots_adjust(left=0.02, right=0.98, top=0.86, bottom=0.08, wspace=0.05, hspace=0.12)
+
+    def show(self):
+        self.turn(0)
+        self._timer.start()
+        self.plotter.show()
+
+    def turn(self, pages):
+        """ Go so many pages on; the pictures come as they are ready. """
+        movies, total = self._readPage(self.page + pages)
+        if not movies:
+            return
+        self.page += pages
+        first = self.page * PAGE_MOVIES + 1
+        self.figure.suptitle("Movies %d to %d of %d" % (first, first + len(movies) - 1, total))
+        for column in range(PAGE_MOVIES):
+            for row in range(2):
+                axes = self._axes[row][column]
+                axes.clear()
+                axes.set_axis_off()
+            if column < len(movies):
+                path, frames, dim = movies[column]
+                name = os.path.basename(path)
+                name = name if len(name) <= 34 else "..." + name[-31:]
+                size = format_bytes(os.path.getsize(path)) if os.path.exists(path) else "file is gone"
+                self._axes[0][column].set_title("%s\n%s, %s frames, %s" % (name, dim, frames or "?", size), fontsize=9)
+                self._axes[0][column].text(0.5, 0.5, "reading ...", ha="center")
+        self.figure.canvas.draw_idle()
+        threading.Thread(target=self._readPreviews, args=(self.page, [movie[0] for movie in movies]),
+                         daemon=True).start()
+
+    def _readPage(self, page):
+        """ [(path, frames, 'width x height')] of a page's movies, and how many there are in all. """
+        if page < 0:
+            return [], 0
+        movieSet = SetOfMovies(filename=self._setFile)
+        try:
+            movieSet.loadAllProperties()
+            dim = movieSet.getDim()
+            text = "%d x %d" % dim[:2] if dim else "?"
+            limit = (PAGE_MOVIES, page * PAGE_MOVIES)
+            found = [(movie.getFileName(), movie.getFramesRange()[1], text)
+                     for movie in movieSet.iterItems(limit=limit)]
+            return found, movieSet.getSize()
+        finally:
+            movieSet.close()
+
+    def _readPreviews(self, page, paths):
+        for column, path in enumerate(paths):
+            if page != self.page:
+                return
+            try:
+                result = load_preview(path, self._cache)
+            except Exception as error:  # noqa: BLE001 - whatever a reader stumbles over is shown in place of the picture
+                result = error
+            self._drawn.put((page, column, result))
+
+    def _drawArrived(self):
+        changed = False
+        while not self._drawn.empty():
+            page, column, result = self._drawn.get()
+            if page != self.page:
+                continue
+            changed = True
+            average, spectrum = self._axes[0][column], self._axes[1][column]
+            for text in list(average.texts):
+                text.remove()
+            if isinstance(result, Exception):
+                average.text(0.5, 0.5, "cannot be drawn:\n%s" % str(result)[:80], ha="center", fontsize=8, wrap=True)
+                continue
+            low, high = result.limits()
+            average.imshow(result.average, cmap="gray", vmin=low, vmax=high, origin="lower")
+            spectrum.imshow(result.spectrum, cmap="gray", origin="lower")
+        if changed:
+            self.figure.canvas.draw_idle()
+        return True
+
+    def wait(self, seconds=60):
+        """ Draw until the page is complete; for pictures made without a main loop. """
+        import time
+        deadline = time.monotonic() + seconds
+        wanted = len(self._readPage(self.page)[0])
+        while time.monotonic() < deadline:
+            self._drawArrived()
+            if sum(bool(axes.images) or not axes.texts for axes in self._axes[0]) >= wanted and not any(
+                    text.get_text() == "reading ..." for axes in self._axes[0] for text in axes.texts):
+                return True
+            time.sleep(0.02)
+        return False
+
+
+class HistoryPlot:
+    """ Bytes and movies over time. """
+
+    def __init__(self, facts):
+        """ :param facts: what the run's record says. """
+        self.plotter = EmPlotter(x=1, y=1, mainTitle="Download", figsize=(8, 5))
+        axes = self.plotter.createSubPlot("", "Minutes since the beginning", "GB")
+        history = facts.history
+        began = history[0]["time"]
+        minutes = [(event["time"] - began) / 60 for event in history]
+        axes.plot(minutes, [event["bytes"] / 1e9 for event in history], label="GB on disk", color="tab:blue")
+        movies = axes.twinx()
+        movies.plot(minutes, [event["movies"] for event in history], label="movies", color="tab:orange")
+        movies.set_ylabel("Movies")
+        lines = axes.get_lines() + movies.get_lines()
+        axes.legend(lines, [line.get_label() for line in lines], loc="upper left")
+
+    def show(self):
+        self.plotter.show()
