@@ -239,10 +239,11 @@ class Download:
             self._references = []
             return False
         self._first = next(self._movies)
-        gains = self._finder.gain_candidates(self._first.path, self._request.gain_pattern) if self._request.gain else []
-        darks = self._finder.dark_candidates(self._first.path) if self._request.gain else []
-        self._references = [Reference(kind, found) for kind, found in ((GAIN, gains), (DARK, darks))
-                            if kind not in self._facts.references]
+        self._references = []
+        if self._request.gain:
+            searches = ((GAIN, self._finder.gain_candidates(self._first.path, self._request.gain_pattern)),
+                        (DARK, self._finder.dark_candidates(self._first.path)))
+            self._references = [Reference(kind, found) for kind, found in searches if kind not in self._facts.references]
         if not self._space_checked:
             self._space_checked = True
             self._check_space()

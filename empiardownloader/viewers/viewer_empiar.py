@@ -53,9 +53,12 @@ class MoviesPage:
         self._next.on_clicked(lambda event: self.turn(1))
         self._timer = self.figure.canvas.new_timer(interval=POLL_MS)
         self._timer.add_callback(self._drawArrived)
-        self._axes = [[self.figure.add_subplot(2, PAGE_MOVIES, row * PAGE_MOVIES + column + 1)
-                       for column in range(PAGE_MOVIES)] for row in range(2)]
-        self.figure.subplots_adjust(left=0.02, right=0.98, top=0.86, bottom=0.08, wspace=0.05, hspace=0.12)
+        self.figure.canvas.mpl_connect("close_event", lambda event: self._timer.stop())
+        width = 0.96 / PAGE_MOVIES
+        self._axes = [[self.figure.add_axes([0.02 + column * width, bottom, width - 0.01, 0.38])
+                       for column in range(PAGE_MOVIES)] for bottom in (0.5, 0.08)]
+        # pyworkflow's plotter would spread the axes over the buttons.
+        self.plotter.tightLayout = lambda: None
 
     def show(self):
         self.turn(0)

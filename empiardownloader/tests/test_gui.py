@@ -1,0 +1,86 @@
+"""The form, its wizards and the viewer in Scipion's real windows, on a virtual screen."""
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+import unittest
+
+from empiardownloader.demo import entries
+from empiardownloader.demo.archive import DemoArchive
+from empiardownloader.tests.base import ArchiveTestCase, environment
+
+FORM = ["entryId", "amountOfImages", "allImages", "imageSet", "filePattern", "downloadGain", "gainPattern",
+        "samplingRate", "voltage", "sphericalAberration", "magnification", "dosePerFrame", "doseInitial",
+        "amplitudeContrast", "transport", "connections", "downloadFolder", "decompress", "numberOfThreads"]
+
+
+def missing():
+    """Why there can be no windows here, '' if there can."""
+    absent = [program for program in ("Xvfb", "import") if shutil.which(program) is None]
+    if absent:
+        return "not installed: %s (Debian: xvfb, imagemagick)" % ", ".join(absent)
+    try:
+        import tkinter  # noqa: F401 - Python may come without it
+    except ImportError:
+        return "this Python has no tkinter"
+    return ""
+
+
+@contextlib.contextmanager
+def screen():
+    """A virtual screen; yields its name for DISPLAY."""
+    read, write = os.pipe()
+    process = subprocess.Popen(["Xvfb", "-displayfd", str(write), "-screen", "0", "1400x1000x24"], pass_fds=[write],
+                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    os.close(write)
+    try:
+        with os.fdopen(read) as stream:
+            yield ":" + stream.readline().strip()
+    finally:
+        process.terminate()
+        process.wait()
+
+
+@unittest.skipIf(missing(), missing())
+class TestWindows(ArchiveTestCase):
+
+    def test_form_wizards_execute_and_viewer(self):
+        records, emdb = entries.build(self.root)
+        # Pictures for the README are kept where this variable says.
+        pictures = os.environ.get("EMPIAR_PICTURES") or os.path.join(self.folder, "pictures")
+        os.makedirs(pictures, exist_ok=True)
+        with DemoArchive(self.root, records, emdb, rate=1000000) as demo, screen() as display, \
+                environment(DISPLAY=display, **demo.variables):
+            began = time.monotonic()
+            done = subprocess.run([sys.executable, "-m", "empiardownloader.tests.gui_play", pictures], timeout=240,
+                                  stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+            self.assertTrue(os.path.exists(os.path.join(pictures, "result.json")), done.stdout[-3000:])
+            with open(os.path.join(pictures, "result.json")) as stream:
+                result = json.load(stream)
+        self.assertEqual([], result["errors"], "after %d s" % (time.monotonic() - began))
+        self.assertLessEqual(set(FORM), set(result["parameters"]))
+        without_help = [name for name in FORM if not result["parameters"][name]]
+        self.assertEqual([], without_help)
+        self.assertEqual((False, True), (result["amount_shown_for_all"], result["amount_shown_for_some"]))
+        self.assertEqual(["entryId", "filePattern", "gainPattern", "imageSet"], result["wizards"])
+        self.assertEqual("90001", result["entry"])
+        self.assertIn("Drifting discs", result["messages"][0])
+        self.assertEqual(("2", "2"), (result["imageset_chosen"], result["imageset_cancelled"]))
+        self.assertEqual("data/Movies_tiff/grid*.tif", result["pattern_chosen"])
+        self.assertEqual(result["pattern_chosen"], result["pattern_cancelled"])
+        self.assertEqual("data/Movies_tiff/gain_reference.mrc", result["gain_chosen"])
+        self.assertEqual(["2", result["pattern_chosen"]], result["after_unreachable"])
+        for message in result["messages"][1:]:
+            self.assertIn("could not be asked", message)
+            self.assertNotIn("Traceback", message)
+        self.assertEqual(("finished", 6), (result["status"], result["movies"]))
+        self.assertEqual(["running", "finished"], result["viewers"])
+        self.assertTrue(result["drawn_running"] and result["drawn_finished"])
+        self.assertGreaterEqual(result["images_running"], 2)
+        self.assertEqual(8, result["images_finished"])
+        self.assertEqual("Movies 5 to 6 of 6", result["second_page"])
+        self.assertEqual("Movies 5 to 6 of 6", result["beyond_last_page"])
+        self.assertIn("MDViewer", result["set_viewers"])
