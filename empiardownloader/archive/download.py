@@ -243,7 +243,8 @@ class Download:
         if self._request.gain:
             searches = ((GAIN, self._finder.gain_candidates(self._first.path, self._request.gain_pattern)),
                         (DARK, self._finder.dark_candidates(self._first.path)))
-            self._references = [Reference(kind, found) for kind, found in searches if kind not in self._facts.references]
+            self._references = [Reference(kind, found) for kind, found in searches
+                                if kind not in self._facts.references]
         if not self._space_checked:
             self._space_checked = True
             self._check_space()

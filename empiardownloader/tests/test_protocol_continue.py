@@ -320,6 +320,7 @@ class TestPlaces(InterruptedCase):
     def in_project(self, path, name):
         before, cwd = self.__class__.proj, os.getcwd()
         self.__class__.proj = Manager().createProject(name, location=path)
+        os.chdir(self.proj.getPath())
         try:
             yield
         finally:

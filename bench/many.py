@@ -1,0 +1,95 @@
+"""What thousands of movies cost the protocol: registering those that are there, and each check of the engine."""
+import os
+import subprocess
+import sys
+import tempfile
+
+SCRIPT = """
+import os, resource, sys, time
+from empiardownloader.tests.base import ProtocolTestCase, entry, image_set
+from empiardownloader.demo import movies
+from empiardownloader.protocols import EmpiarDownloader
+
+class Bench(ProtocolTestCase):
+    def test(self):
+        count = int(os.environ["BENCH_MOVIES"])
+        shared = os.path.join(self.folder, "shared")
+        folder = os.path.join(shared, "50000", "data", "Movies")
+        first = os.path.join(folder, "m_00000.mrc")
+        movies.write_movie(first, 1, frames=2, width=8, height=8)
+        for number in range(1, count):
+            os.link(first, os.path.join(folder, "m_%05d.mrc" % number))
+        os.makedirs(os.path.join(self.root, "50000"))
+        os.symlink(os.path.join(shared, "50000", "data"), os.path.join(self.root, "50000", "data"))
+        self.demo.entries["50000"] = entry(image_set(num_images_or_tilt_series=count, frames_per_image=2))
+        protocol = self.finish(self.new(entryId="50000", allImages=True, downloadFolder=shared, connections=8))
+        self.assertEqual(count, protocol.outputMovies.getSize())
+        steps = protocol.loadSteps()
+        registering = sum(step.getElapsedTime().total_seconds() for step in steps
+                          if str(step.funcName) == "registerImageStep")
+        whole = (protocol.endTime.datetime() - protocol.initTime.datetime()).total_seconds()
+        peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1000
+        print("BENCH", whole, registering, len(steps), peak)
+"""
+
+CHECKS = """
+import os, sys, tempfile, time
+import pyworkflow as pw
+pw.Config.getDomain().getPlugins()
+from pyworkflow.mapper import SqliteMapper
+from empiardownloader.archive import record
+from empiardownloader.protocols import EmpiarDownloader
+
+folder = tempfile.mkdtemp()
+os.chdir(folder)
+protocol = EmpiarDownloader(workingDir="run", downloadGain=False)
+for name in ("run/extra", "run/logs"):
+    os.makedirs(name)
+protocol.mapper = SqliteMapper("run/logs/run.db", pw.Config.getDomain().getMapperDict())
+protocol.mapper.store(protocol)
+protocol._insertAllSteps()
+protocol._storeSteps()
+open(protocol._getRecordFile(), "w").close()
+spans = {}
+for number in range(1, 10051):
+    name = "m_%05d.mrc" % number
+    open("run/extra/" + name, "w").close()
+    record.add_event(protocol._getRecordFile(), record.MOVIE, name=name, path=name, bytes=1)
+    began = time.perf_counter()
+    protocol._stepsCheck()
+    seconds = time.perf_counter() - began
+    for mark in (1000, 10000):
+        if mark <= number < mark + 50:
+            spans[mark] = spans.get(mark, 0) + seconds / 50
+began = time.perf_counter()
+protocol.updateSteps()
+print("BENCH", spans[1000], spans[10000], time.perf_counter() - began)
+"""
+
+
+def run(script, **variables):
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "measured.py")
+        with open(path, "w") as stream:
+            stream.write(script)
+        command = [sys.executable, "-m", "unittest", "measured"] if "unittest" in script or "Bench(" in script \
+            else [sys.executable, path]
+        done = subprocess.run(command, cwd=folder, env=dict(os.environ, **variables), stdout=subprocess.PIPE,
+                              stderr=subprocess.STDOUT, text=True, check=False)
+    lines = [line for line in done.stdout.splitlines() if line.startswith("BENCH")]
+    if not lines:
+        raise RuntimeError(done.stdout[-3000:])
+    return [float(word) for word in lines[0].split()[1:]]
+
+
+def measure_many():
+    costs = {}
+    for count in (1000, 10000):
+        whole, registering, steps, peak = run(SCRIPT, BENCH_MOVIES=str(count))
+        costs[count] = registering / count
+        print("%d movies that are there already: the run %.1f s, registering %.1f s (%.2f ms each), %d steps, "
+              "peak memory %.0f MB" % (count, whole, registering, costs[count] * 1000, steps, peak))
+    print("   a movie at 10,000 / at 1,000: %.2f" % (costs[10000] / costs[1000]))
+    early, late, rewriting = run(CHECKS)
+    print("one movie a check: %.2f ms a check at 1,000 steps, %.2f ms at 10,000: %.2f (updateSteps would take %.0f ms)"
+          % (early * 1000, late * 1000, late / early, rewriting * 1000))

@@ -1,0 +1,120 @@
+"""The plugin as Scipion finds it, and as it is packed."""
+import contextlib
+import json
+import os
+import re
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import unittest
+import zipfile
+
+import pyworkflow as pw
+
+import empiardownloader
+from empiardownloader import Plugin, constants
+from empiardownloader.protocols import EmpiarDownloader
+from empiardownloader.tests.base import environment
+
+TOP = os.path.dirname(os.path.dirname(os.path.abspath(empiardownloader.__file__)))
+SOURCES = os.path.exists(os.path.join(TOP, "setup.py"))
+
+
+def run(*command, **options):
+    return subprocess.run([sys.executable, *command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                          timeout=120, check=False, **options)
+
+
+class TestPlugin(unittest.TestCase):
+
+    def test_protocol_wizards_and_viewer_are_found(self):
+        domain = pw.Config.getDomain()
+        self.assertEqual("empiardownloader.protocols.protocol_empiar_download",
+                         domain.getProtocols()["EmpiarDownloader"].__module__)
+        self.assertEqual(4, sum(name.startswith("Empiar") for name in domain.getWizards()))
+        self.assertIn("EmpiarDownloadViewer", domain.getViewers())
+
+    def test_configuration_variables(self):
+        pw.Config.getDomain().getPlugins()
+        for name, (default, description) in constants.VARIABLES.items():
+            self.assertEqual(os.environ.get(name, default), Plugin.getVar(name))
+            self.assertTrue(default.startswith(("https://", "ftp://")))
+            self.assertGreater(len(description), 20)
+
+    def test_layers_know_only_what_is_below_them(self):
+        package = os.path.dirname(empiardownloader.__file__)
+        forbidden = {"archive": r"pyworkflow|pwem|\.\.(protocols|wizards|viewers|demo)|from \.\. ",
+                     "protocols": r"ftplib|requests|urllib|socket|demo", "wizards": r"ftplib|requests|demo",
+                     "viewers": r"ftplib|requests|demo"}
+        for folder, pattern in forbidden.items():
+            for name in os.listdir(os.path.join(package, folder)):
+                if name.endswith(".py"):
+                    with open(os.path.join(package, folder, name), encoding="utf-8") as stream:
+                        imports = [line for line in stream if re.match(r"\s*(import|from) ", line)]
+                    self.assertEqual([], [line for line in imports if re.search(pattern, line)], name)
+
+    def test_templates_are_offered(self):
+        with tempfile.TemporaryDirectory() as folder, environment(SCIPION_HOME=folder, SCIPION_USER_DATA=folder):
+            done = run("-m", "scipion", "template", "empiardownloader-empiar_movies", "--nogui", "--noschedule",
+                       "project_name=FromTemplate", "entry=EMPIAR-10934", "movies=7")
+            project = os.path.join(folder, "projects", "FromTemplate", "project.sqlite")
+            self.assertTrue(os.path.exists(project), done.stdout[-2000:])
+            with contextlib.closing(sqlite3.connect(project)) as database:
+                values = dict(database.execute("SELECT name, value FROM Objects WHERE name LIKE '%.%'"))
+        values = {name.rpartition(".")[2]: value for name, value in values.items()}
+        self.assertEqual(("EMPIAR-10934", "7"), (values["entryId"], values["amountOfImages"]))
+
+    def test_the_second_template_is_a_workflow(self):
+        path = os.path.join(os.path.dirname(empiardownloader.__file__), "templates",
+                            "empiar_to_micrographs.json.template")
+        with open(path, encoding="utf-8") as stream:
+            text = stream.read()
+        filled = re.sub(r"~[^|~]*\|([^|~]*)\|[^~]*~", r"\1", text[text.index("\n[") + 1:])
+        first, second = json.loads(filled)
+        self.assertEqual("%s.outputMovies" % first["object.id"], second["inputMovies"])
+        form = dict(EmpiarDownloader().getDefinition().iterParams())
+        self.assertLessEqual({name for name in first if not name.startswith("object.")}, set(form))
+
+    def test_the_other_plugin_of_the_same_name(self):
+        with tempfile.TemporaryDirectory() as folder:
+            os.mkdir(os.path.join(folder, "empiar"))
+            with open(os.path.join(folder, "empiar", "__init__.py"), "w"):
+                pass
+            script = ("from empiardownloader import Plugin\n"
+                      "print('[%s]' % Plugin.nameCollision())\n")
+            with environment(PYTHONPATH=folder + os.pathsep + os.environ.get("PYTHONPATH", "")):
+                told = run("-c", script).stdout
+                with environment(SCIPION_PRIORITY_PACKAGE_LIST="pwem tomo pwchem empiardownloader"):
+                    cured = run("-c", script).stdout
+        self.assertIn("Scipion takes now one, now the other", told)
+        self.assertIn("SCIPION_PRIORITY_PACKAGE_LIST = ", told)
+        self.assertIn("[]", cured)
+
+
+@unittest.skipUnless(SOURCES, "only the installed package is here")
+class TestPacking(unittest.TestCase):
+
+    def test_the_wheel_is_complete(self):
+        with tempfile.TemporaryDirectory() as folder:
+            done = run("-m", "pip", "wheel", "-q", "--no-deps", "-w", folder, TOP)
+            self.assertEqual(0, done.returncode, done.stdout)
+            wheel, = os.listdir(folder)
+            with zipfile.ZipFile(os.path.join(folder, wheel)) as archive:
+                names = archive.namelist()
+                entry_points = archive.read([name for name in names if name.endswith("entry_points.txt")][0]).decode()
+        for name in ("protocols.conf", "empiardownloader_logo.png", "templates/empiar_movies.json.template",
+                     "templates/empiar_to_micrographs.json.template", "demo/workflow.json", "tests/test_protocol.py"):
+            self.assertIn("empiardownloader/" + name, names)
+        self.assertIn("empiardownloader = empiardownloader", entry_points)
+        self.assertEqual({"empiardownloader"}, {name.split("/")[0] for name in names if ".dist-info" not in name})
+
+    def test_setup_does_not_import_the_package(self):
+        with tempfile.TemporaryDirectory() as folder:
+            # A pwem that cannot be imported stands for a machine without Scipion.
+            with open(os.path.join(folder, "pwem.py"), "w") as stream:
+                stream.write("raise RuntimeError('setup.py imported pwem')\n")
+            with environment(PYTHONPATH=folder):
+                done = run("setup.py", "--version", cwd=TOP)
+        self.assertIn(empiardownloader.__version__, done.stdout)
+        self.assertNotIn("RuntimeError", done.stdout)
