@@ -10,7 +10,7 @@ from empiardownloader.demo import movies
 from empiardownloader.tests.test_gui import missing, screen
 
 SCRIPT = """
-import os, resource, sys, time
+import os, sys, time
 import matplotlib
 matplotlib.use("TkAgg")
 import pyworkflow as pw
@@ -28,13 +28,15 @@ for number in range(count):
 movies.write()
 movies.close()
 from empiardownloader.viewers.viewer_empiar import MoviesPage
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+sys.path.insert(0, sys.argv[3])
+from transfer import peak_memory
+before = peak_memory()
 began = time.monotonic()
 page = MoviesPage(movies.getFileName())
 page.show()
 assert page.wait(120)
 page.figure.canvas.draw()
-print("BENCH", time.monotonic() - began, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1000)
+print("BENCH", time.monotonic() - began, peak_memory() - before, peak_memory())
 os._exit(0)
 """
 
@@ -52,15 +54,16 @@ def measure_viewer():
                 movies.write_movie(first, 1, *size)
             for number in range(1, files):
                 os.link(first, os.path.join(folder, "extra", "m_%03d.mrc" % number))
-            done = subprocess.run([sys.executable, "-c", SCRIPT, folder, str(count)], stdout=subprocess.PIPE,
+            done = subprocess.run([sys.executable, "-c", SCRIPT, folder, str(count),
+                                   os.path.dirname(os.path.abspath(__file__))], stdout=subprocess.PIPE,
                                   stderr=subprocess.STDOUT, text=True, env=dict(os.environ, DISPLAY=display),
                                   check=False)
             lines = [line for line in done.stdout.splitlines() if line.startswith("BENCH")]
             if not lines:
                 raise RuntimeError(done.stdout[-2000:])
-            seconds, memory = (float(word) for word in lines[0].split()[1:])
-        print("%d movies of %d x %d x %d: first screenful after %.1f s, memory grows by %.0f MB" % (
-            count, size[2], size[1], size[0], seconds, memory))
+            seconds, memory, peak = (float(word) for word in lines[0].split()[1:])
+        print("%d movies of %d x %d x %d: first screenful after %.1f s, memory grows by %.0f to %.0f MB" % (
+            count, size[2], size[1], size[0], seconds, memory, peak))
 
 
 def write_large(path, frames, height, width):

@@ -1,5 +1,6 @@
 """Speed, order, processor time and memory of the transfer, beside aria2c, lftp and curl, from vsftpd and nginx."""
 import bz2
+import contextlib
 import os
 import resource
 import shutil
@@ -20,9 +21,18 @@ FOLDER = "empiar/world_availability/1/data"
 MB = 1e6
 
 
+@contextlib.contextmanager
 def fast_folder():
-    """Where files cost no disk time."""
-    return tempfile.TemporaryDirectory(dir="/dev/shm" if os.path.isdir("/dev/shm") else None)
+    """Where files cost no disk time, and where servers may read as their own users."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm" if os.path.isdir("/dev/shm") else None) as folder:
+        os.chmod(folder, 0o755)
+        yield folder
+
+
+def peak_memory():
+    """The most memory this process has had, MB. (getrusage counts what its parent had when it was forked, too.)"""
+    with open("/proc/self/status") as stream:
+        return next(int(line.split()[1]) / 1000 for line in stream if line.startswith("VmHWM"))
 
 
 def fill(root, count, size):
@@ -142,15 +152,15 @@ def unlimited(root, folder):
               "sys.path.insert(0, %r)\n"
               "import transfer\n"
               "with transfer.fast_folder() as out:\n"
-              "    before = resource.getrusage(resource.RUSAGE_SELF)\n"
+              "    before, memory = resource.getrusage(resource.RUSAGE_SELF), transfer.peak_memory()\n"
               "    seconds, _, _ = transfer.ours(sys.argv[1], sys.argv[2:], out)\n"
               "after = resource.getrusage(resource.RUSAGE_SELF)\n"
               "print(seconds, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime,\n"
-              "      after.ru_maxrss - before.ru_maxrss)\n" % os.path.dirname(os.path.abspath(__file__)))
+              "      transfer.peak_memory() - memory)\n" % os.path.dirname(os.path.abspath(__file__)))
 
     def measured(url, files):
-        output = subprocess.run([sys.executable, "-c", script, url, *files], check=True, stdout=subprocess.PIPE, text=True)
-        return [float(word) for word in output.stdout.split()]
+        done = subprocess.run([sys.executable, "-c", script, url, *files], check=True, stdout=subprocess.PIPE, text=True)
+        return [float(word) for word in done.stdout.split()]
 
     with Servers(root, folder, 0) as here:
         for transport, url in here.urls.items():
@@ -170,7 +180,7 @@ def unlimited(root, folder):
     names = fill(root, 2, 2000000000)
     with Servers(root, folder, 0) as here:
         for transport, url in here.urls.items():
-            print("2 x 2 GB over %s: memory grows by %.0f MB" % (transport, measured(url, names)[2] / 1000))
+            print("2 x 2 GB over %s: memory grows by %.0f MB" % (transport, measured(url, names)[2]))
 
 
 def measure_unpacking():

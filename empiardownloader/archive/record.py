@@ -44,9 +44,9 @@ class RecordWriter:
         self._stream.close()
 
 
-def add_event(path: str, what: str, **facts: Any) -> None:
+def add_event(record_path: str, what: str, **facts: Any) -> None:
     """One line beside those of the writer at work; a line appended in one go stays in one piece."""
-    with open(path, "a", encoding="utf-8") as stream:
+    with open(record_path, "a", encoding="utf-8") as stream:
         stream.write(_line(what, facts))
 
 

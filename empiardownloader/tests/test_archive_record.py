@@ -1,0 +1,51 @@
+"""The record: what it tells survives whatever happens to the process that writes it."""
+import os
+import shutil
+import tempfile
+import unittest
+
+from empiardownloader.archive import record
+from empiardownloader.archive.errors import ArchiveError
+
+
+class TestRecord(unittest.TestCase):
+
+    def setUp(self):
+        self.folder = tempfile.mkdtemp()
+        self.addCleanup(shutil.rmtree, self.folder)
+        self.path = os.path.join(self.folder, "record")
+
+    def test_half_a_line_of_a_killed_process(self):
+        writer = record.RecordWriter(self.path)
+        writer.add(record.MOVIE, name="a", path="x/a", bytes=1)
+        writer.close()
+        with open(self.path, "a") as stream:
+            stream.write('{"what": "movie", "na')
+        self.assertEqual(["a"], list(record.Facts.read(self.path).movies))
+        writer = record.RecordWriter(self.path)
+        writer.add(record.MOVIE, name="b", path="x/b", bytes=1)
+        writer.close()
+        self.assertEqual(["a", "b"], list(record.Facts.read(self.path).movies))
+
+    def test_a_reader_goes_on_where_it_was(self):
+        writer, reader = record.RecordWriter(self.path), record.RecordReader(self.path)
+        self.addCleanup(writer.close)
+        for name in "abc":
+            writer.add(record.MOVIE, name=name, path=name, bytes=1)
+            self.assertEqual([name], [event["name"] for event in reader.new_events()])
+        self.assertEqual([], list(reader.new_events()))
+
+    def test_one_writer_at_a_time(self):
+        writer = record.RecordWriter(self.path)
+        self.addCleanup(writer.close)
+        with self.assertRaisesRegex(ArchiveError, "Another process still downloads"):
+            record.RecordWriter(self.path, wait=0.3)
+
+    def test_a_movie_that_could_not_be_registered_is_left_out(self):
+        writer = record.RecordWriter(self.path)
+        self.addCleanup(writer.close)
+        writer.add(record.MOVIE, name="a.mrc", path="x/a.mrc", bytes=1)
+        record.add_event(self.path, record.LEFT_OUT, path="x/a.mrc", name="a.mrc", reason="it cannot be read")
+        facts = record.Facts.read(self.path)
+        self.assertEqual({}, facts.movies)
+        self.assertEqual({"x/a.mrc": "it cannot be read"}, facts.left_out)
