@@ -159,7 +159,8 @@ def unlimited(root, folder):
               "      transfer.peak_memory() - memory)\n" % os.path.dirname(os.path.abspath(__file__)))
 
     def measured(url, files):
-        done = subprocess.run([sys.executable, "-c", script, url, *files], check=True, stdout=subprocess.PIPE, text=True)
+        done = subprocess.run([sys.executable, "-c", script, url, *files], check=True, text=True,
+                              stdout=subprocess.PIPE)
         return [float(word) for word in done.stdout.split()]
 
     with Servers(root, folder, 0) as here:
