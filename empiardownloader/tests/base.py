@@ -191,6 +191,25 @@ class ProtocolTestCase(pwtests.BaseTest):
             time.sleep(0.1)
         return self.fail("%s did not happen within %d s" % (what, seconds))
 
+    def ended(self, protocol, seconds=120):
+        """Wait until the run is over, well or not -> the protocol as the project has it then."""
+        def over():
+            run = self.fresh(protocol)
+            return None if run.isActive() else run
+
+        return self.wait_for(over, seconds, "the end of the run")
+
+    def with_output(self, protocol, movies=1, seconds=60):
+        """Wait until so many movies are registered -> the protocol as the project has it then."""
+        def enough():
+            run = self.fresh(protocol)
+            return run if hasattr(run, "outputMovies") and run.outputMovies.getSize() >= movies else None
+
+        return self.wait_for(enough, seconds, "%d registered movies" % movies)
+
+    def is_downloading(self, run):
+        return any(str(step.funcName) == "downloadImagesStep" and step.isRunning() for step in run.loadSteps())
+
     def extra(self, protocol, *names):
         return os.path.join(self.proj.getPath(), protocol._getExtraPath(*names))
 

@@ -19,13 +19,6 @@ class TestMainJob(ProtocolTestCase):
             self.launch(protocol, wait=False)
         return [self.ended(protocol, seconds) for protocol in protocols]
 
-    def ended(self, protocol, seconds=120):
-        def check():
-            run = self.fresh(protocol)
-            return run if run.isFinished() or run.isFailed() else None
-
-        return self.wait_for(check, seconds, "the end of %s" % protocol)
-
     def test_any_number_of_threads_gives_the_same_set(self):
         protocols = [self.new(amountOfImages=5, numberOfThreads=threads) for threads in (1, 2, 3, 5)]
         for protocol in protocols:
@@ -50,13 +43,8 @@ class TestMainJob(ProtocolTestCase):
         protocol = self.new(amountOfImages=8, connections=1)
         self.launch(protocol, wait=False)
 
-        def streaming():
-            run = self.fresh(protocol)
-            steps = {str(step.funcName): step for step in run.loadSteps()}
-            downloading = "downloadImagesStep" in steps and steps["downloadImagesStep"].isRunning()
-            return run if downloading and hasattr(run, "outputMovies") else None
-
-        run = self.wait_for(streaming, 60, "an output while the download runs")
+        run = self.with_output(protocol)
+        self.assertTrue(self.is_downloading(run))
         self.assertEqual(Set.STREAM_OPEN, run.outputMovies.getStreamState())
         self.assertGreater(run.outputMovies.getSize(), 0)
         self.assertLess(run.outputMovies.getSize(), 8)

@@ -26,13 +26,6 @@ class InterruptedCase(ProtocolTestCase):
         cls.demo.entries["40002"] = entry(image_set(), image_set(name="Second", directory="data/Second"))
         write_movies(cls.root, "40002", ["s.mrc"], folder="data/Second")
 
-    def ended(self, protocol, seconds=90):
-        def check():
-            run = self.fresh(protocol)
-            return None if run.isActive() else run
-
-        return self.wait_for(check, seconds, "the end of the run")
-
     def launched(self, protocol):
         """Launch without waiting -> the process id of the run."""
         self.launch(protocol, wait=False)
@@ -61,13 +54,6 @@ class InterruptedCase(ProtocolTestCase):
 
     def running_steps(self, protocol):
         return [str(step.funcName) for step in protocol.loadSteps() if step.isRunning()]
-
-    def wait_for_movies(self, protocol, count):
-        def enough():
-            run = self.fresh(protocol)
-            return run if hasattr(run, "outputMovies") and run.outputMovies.getSize() >= count else None
-
-        return self.wait_for(enough, 60, "%d registered movies" % count)
 
 
 class TestKilled(InterruptedCase):
@@ -107,7 +93,7 @@ class TestKilled(InterruptedCase):
         """A script that holds on to its protocol object overwrites what the killed run had stored."""
         protocol = self.new(amountOfImages=10, connections=1)
         pid = self.launched(protocol)
-        self.wait_for_movies(protocol, 3)
+        self.with_output(protocol, 3)
         self.kill(pid)
         before = [row[2] for row in self.rows(protocol)]
         self.demo.rate = 0
@@ -126,7 +112,7 @@ class TestStopped(InterruptedCase):
     def test_scipions_own_stop(self):
         protocol = self.new(amountOfImages=12, connections=1)
         self.launched(protocol)
-        run = self.wait_for_movies(protocol, 2)
+        run = self.with_output(protocol, 2)
         self.proj.stopProtocol(run)
         run = self.ended(protocol)
         self.assertTrue(run.isAborted())
@@ -137,7 +123,7 @@ class TestStopped(InterruptedCase):
     def test_stop_streaming(self):
         protocol = self.new(amountOfImages=12, connections=1)
         self.launched(protocol)
-        run = self.wait_for_movies(protocol, 2)
+        run = self.with_output(protocol, 2)
         self.inProject(run.stopDownload)
         run = self.ended(protocol, 30)
         self.assertTrue(run.isFinished(), run.getErrorMessage())
@@ -160,7 +146,7 @@ class TestStopped(InterruptedCase):
     def test_a_failed_registration_ends_the_run_soon(self):
         protocol = self.new(amountOfImages=12, connections=1)
         self.launched(protocol)
-        self.wait_for_movies(protocol, 1)
+        self.with_output(protocol, 1)
         database = os.path.join(self.proj.getPath(), protocol._getPath("movies.sqlite"))
         self.demo.rate = 20000
         began = time.monotonic()
@@ -302,7 +288,7 @@ class TestPlaces(InterruptedCase):
     def killed_and_continued(self):
         protocol = self.new(amountOfImages=6, connections=1)
         pid = self.launched(protocol)
-        self.wait_for_movies(protocol, 1)
+        self.with_output(protocol, 1)
         self.kill(pid)
         self.ended(protocol)
         self.demo.rate = 0

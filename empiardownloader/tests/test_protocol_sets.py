@@ -42,8 +42,7 @@ class TestSets(ProtocolTestCase):
         protocols = [self.new(**form) for form in forms]
         for protocol in protocols:
             self.launch(protocol, wait=False)
-        ended = [self.wait_for(lambda p=p: (lambda run: None if run.isActive() else run)(self.fresh(p)), 120)
-                 for p in protocols]
+        ended = [self.ended(protocol) for protocol in protocols]
         for run in ended:
             self.assertTrue(run.isFinished(), run.getErrorMessage())
         return ended
@@ -106,14 +105,14 @@ class TestSets(ProtocolTestCase):
         self.demo.rate = 240000
         protocol = self.new(entryId="30030", amountOfImages=12, connections=1)
         self.launch(protocol, wait=False)
-        self.wait_for(lambda: hasattr(self.fresh(protocol), "outputMovies"), 60, "the output")
+        self.with_output(protocol)
         average = self.newProtocol(ProtAverageFrames)
         average.inputMovies.set(self.fresh(protocol))
         average.inputMovies.setExtended("outputMovies")
         self.launch(average, wait=False)
         self.wait_for(lambda: self.fresh(average).isActive(), 30)
         self.assertTrue(self.fresh(protocol).isActive(), "the next protocol was to start before the download's end")
-        run = self.wait_for(lambda: (lambda run: None if run.isActive() else run)(self.fresh(average)), 120)
+        run = self.ended(average)
         self.assertTrue(run.isFinished(), run.getErrorMessage())
         frames = sum(movies.make_frames(seed).astype("float32").sum(axis=0) for seed in range(12))
         path = os.path.join(self.proj.getPath(), run._getPath("all_frames_sum.mrc"))

@@ -120,18 +120,10 @@ class TestSlurm(ProtocolTestCase):
         protocol.setQueueParams(("debug", {"JOB_TIME": "1", "QUEUE_FOR_JOBS": "N"}))
         return protocol
 
-    def ended(self, protocol, seconds=90):
-        def check():
-            run = self.fresh(protocol)
-            return None if run.isActive() else run
-
-        return self.wait_for(check, seconds, "the end of the job")
-
     def test_to_the_end_and_stopped_and_continued(self):
         protocol = self.queued(amountOfImages=10, connections=1)
         self.launch(protocol, wait=False)
-        run = self.wait_for(lambda: (lambda r: r if hasattr(r, "outputMovies") else None)(self.fresh(protocol)), 60,
-                            "a movie from the job")
+        run = self.with_output(protocol)
         jobs = subprocess.run(["squeue", "-h"], stdout=subprocess.PIPE, text=True, check=True).stdout
         self.assertEqual(1, len(jobs.splitlines()), jobs)
         self.proj.stopProtocol(run)

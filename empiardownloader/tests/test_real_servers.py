@@ -77,9 +77,10 @@ class InsideTheNamespace(ProtocolTestCase):
         for transport, words in ((0, "FTP server ftp.ebi.ac.uk"), (2, "HTTPS server ftp.ebi.ac.uk")):
             protocol = self.new(amountOfImages=5, connections=2, transport=transport)
             self.launch(protocol, wait=False)
-            streaming = self.wait_for(lambda p=protocol: self.streaming(p), 60, "a set while the download runs")
+            streaming = self.with_output(protocol)
+            self.assertTrue(self.is_downloading(streaming))
             self.assertEqual(Set.STREAM_OPEN, streaming.outputMovies.getStreamState())
-            run = self.wait_for(lambda p=protocol: (lambda r: None if r.isActive() else r)(self.fresh(p)), 90)
+            run = self.ended(protocol)
             self.assertTrue(run.isFinished(), run.getErrorMessage())
             movie_set = self.check_set(run, 5, {"m_%02d.mrc" % n: os.path.join(self.sources, "m_%02d.mrc" % n)
                                                 for n in range(5)})
@@ -90,8 +91,3 @@ class InsideTheNamespace(ProtocolTestCase):
             self.assertEqual([2, *registers], [int(i) for i in steps[2]._prerequisites])
             with open(os.path.join(self.proj.getPath(), run.getStdoutLog())) as stream:
                 self.assertIn(words, stream.read())
-
-    def streaming(self, protocol):
-        run = self.fresh(protocol)
-        downloading = any(str(step.funcName) == "downloadImagesStep" and step.isRunning() for step in run.loadSteps())
-        return run if downloading and hasattr(run, "outputMovies") else None
