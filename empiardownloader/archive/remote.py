@@ -9,7 +9,6 @@ import html.parser
 import logging
 import re
 import socket
-import threading
 from dataclasses import dataclass
 from typing import Callable, Iterator, List, Optional, Tuple
 from urllib.parse import quote, unquote, urlsplit
@@ -321,7 +320,10 @@ class FtpConnection(Connection):
                 raise UnreachableError(msg) from error
             if code == "550":
                 raise NotFoundError(msg) from error
-            raise (BusyError if code == "530" else TransientError)(msg) from error
+            # 50x: the server does not know the command, and will not know it the next time.
+            kinds = {"530": BusyError, "500": BrokenFileError, "501": BrokenFileError, "502": BrokenFileError,
+                     "504": BrokenFileError}
+            raise kinds.get(code, TransientError)(msg) from error
         except (ftplib.Error, EOFError, OSError, ValueError) as error:
             msg = "%s: %s" % (server, reason(error))
             raise TransientError(msg) from error
@@ -606,7 +608,7 @@ class _ListingParser(html.parser.HTMLParser):
 # -------------------------- Choice -----------------------
 
 def open_archive(entry: str, ftp_url: str, https_url: str, transport: str = AUTOMATIC,
-                 timeout: float = STALL_TIMEOUT, cancelled: Optional[threading.Event] = None) -> Archive:
+                 timeout: float = STALL_TIMEOUT) -> Archive:
     """The archive over the transport asked for, after it has shown that it lists the entry's folder.
 
     With ``automatic`` that is FTP, or HTTPS where FTP is refused, silent or reset.
@@ -619,8 +621,6 @@ def open_archive(entry: str, ftp_url: str, https_url: str, transport: str = AUTO
         offers.append((HttpArchive, https_url))
     complaints = []
     for kind, url in offers:
-        if cancelled is not None and cancelled.is_set():
-            break
         archive = kind(url, entry, timeout)
         try:
             _prove(archive)

@@ -248,8 +248,7 @@ class EmpiarDownloader(EMProtocol):
             self.info("All the movies asked for are here already.")
             return
         archive = open_archive(found.entry.number, Plugin.getVar(constants.EMPIAR_FTP_URL),
-                               Plugin.getVar(constants.EMPIAR_HTTPS_URL), TRANSPORTS[self.transport.get()],
-                               cancelled=self._stop)
+                               Plugin.getVar(constants.EMPIAR_HTTPS_URL), TRANSPORTS[self.transport.get()])
         self.info("Downloading from the %s over up to %d connections." % (archive.server, self.connections.get()))
         self._logged = 0.0
         facts = download.Download(request, archive, places, Settings(connections=self.connections.get()), self._stop,

@@ -102,7 +102,8 @@ class TestPacking(unittest.TestCase):
             wheel, = os.listdir(folder)
             with zipfile.ZipFile(os.path.join(folder, wheel)) as archive:
                 names = archive.namelist()
-                entry_points = archive.read([name for name in names if name.endswith("entry_points.txt")][0]).decode()
+                points, = [name for name in names if name.endswith("entry_points.txt")]
+                entry_points = archive.read(points).decode()
         for name in ("protocols.conf", "empiardownloader_logo.png", "templates/empiar_movies.json.template",
                      "templates/empiar_to_micrographs.json.template", "demo/workflow.json", "tests/test_protocol.py"):
             self.assertIn("empiardownloader/" + name, names)

@@ -1,5 +1,6 @@
 """Interruptions: killed, stopped, failed, continued with another form, restarted. Nothing is lost, nothing is twice."""
 import contextlib
+import logging
 import os
 import random
 import signal
@@ -13,6 +14,8 @@ from pyworkflow.project import Manager
 from empiardownloader.demo import archive as demo_archive
 from empiardownloader.demo import movies
 from empiardownloader.tests.base import ProtocolTestCase, entry, environment, image_set, read_bytes, write_movies
+
+logger = logging.getLogger(__name__)
 
 
 class InterruptedCase(ProtocolTestCase):
@@ -87,7 +90,7 @@ class TestKilled(InterruptedCase):
         self.check_set(run, amount)
         self.assertTrue(all(step.isFinished() for step in run.loadSteps()))
         self.assertTrue(os.path.exists(os.path.join(self.proj.getPath(), run.outputMovies.getGain())))
-        print("kills while running: %s; %d movies" % (seen, amount))
+        logger.info("killed while running: %s; %d movies", seen, amount)
 
     def test_what_the_runs_database_lost_is_found_on_disk(self):
         """A script that holds on to its protocol object overwrites what the killed run had stored."""
