@@ -1,5 +1,6 @@
 """What the tests share: a demo archive with synthetic entries, and real Scipion projects whose runs use it."""
 import contextlib
+import importlib.util
 import os
 import shutil
 import sqlite3
@@ -85,6 +86,13 @@ def environment(**variables):
                 os.environ[name] = value
 
 
+def needs_demo():
+    """Skip where the demo archive cannot run."""
+    if importlib.util.find_spec("pyftpdlib") is None:
+        msg = "pyftpdlib is not installed: pip install 'scipion-em-empiardownloader[test]'"
+        raise unittest.SkipTest(msg)
+
+
 class ArchiveTestCase(unittest.TestCase):
     """A demo archive for each test, its tree in ``self.root``."""
 
@@ -95,6 +103,7 @@ class ArchiveTestCase(unittest.TestCase):
         os.makedirs(self.root)
 
     def serve(self, **options):
+        needs_demo()
         demo = DemoArchive(self.root, **options)
         demo.__enter__()
         self.addCleanup(demo.__exit__)
@@ -120,6 +129,7 @@ class ProtocolTestCase(pwtests.BaseTest):
 
     @classmethod
     def setUpClass(cls):
+        needs_demo()
         pwtests.setupTestProject(cls)
         cls.folder = tempfile.mkdtemp(prefix="empiar-test-")
         cls.root = os.path.join(cls.folder, "archive")
