@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """For pytest started by hand: the settings that Scipion's launcher would make, before anything imports pyworkflow."""
 import importlib.util
 import os

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Packaging. Nothing of the package is imported: building it needs no Scipion."""
 import os
 import re

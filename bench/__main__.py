@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """make bench: what the promises of speed and cost come to on this machine, side by side with other programs.
 
 A timing on a shared machine says little by itself, so each line ends with a ratio: to the limit of the line, to

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """What thousands of movies cost the protocol: registering those that are there, and each check of the engine."""
 import os
 import subprocess

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """How soon the viewer shows its first screenful, and what memory that takes."""
 import os
 import subprocess

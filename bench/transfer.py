@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Speed, order, processor time and memory of the transfer, beside aria2c, lftp and curl, from vsftpd and nginx."""
 import bz2
 import contextlib

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Scipion plugin: movies of public EMPIAR entries, registered while they are being downloaded."""
 import importlib.util
 import logging

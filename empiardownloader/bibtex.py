@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """
 @article{Iudin2016,
   title = {EMPIAR: a public archive for raw electron microscopy image data},

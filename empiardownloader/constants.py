@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Names and defaults of the configuration variables, and names that scripts and other modules rely on."""
 
 # Configuration variables: where the archives are. An institute's mirror may have a port and http://.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """An image set onto the disk: its first movies and their references, found, fetched, and written into the record."""
 import contextlib
 import logging

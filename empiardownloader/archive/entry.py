@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """An EMPIAR entry and its acquisition, from the REST APIs of EMPIAR and EMDB.
 
 Field names on the left are the archive's own (EMPIAR schema); they are converted to typed Python

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """What can go wrong with the archive.
 
 Two families: an ``ArchiveError`` ends the run and its text is the one sentence a user reads; a

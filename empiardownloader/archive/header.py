@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Width, height and frames of a movie or a gain reference, from its own header.
 
 Sources: the MRC2014 format (https://www.ccpem.ac.uk/mrc_format/mrc2014.php, with IMOD's modes 16 and

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The metadata of a run's entry, kept on disk: asked for once, there again after any interruption."""
 import dataclasses
 import json

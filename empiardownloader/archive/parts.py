@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """A file on its way: its bytes, the journal of what is already there, and the lock that keeps others off.
 
 The part lies beside the file's final place, under a hidden name, and gets the final name by os.replace

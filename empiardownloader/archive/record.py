@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The run's own record: one JSON object a line, only ever added to, in the order things happened.
 
 It is what Continue starts from, and what registration, summary and viewer read while the download writes.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """One contract for a connection to the archive's files, two transports: FTP and HTTPS.
 
 A ``Connection`` is used by one thread at a time; only ``abort`` may be called from another one.

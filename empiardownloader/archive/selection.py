@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """From an entry's folders: which files are movies, which the gain reference, what each is called locally.
 
 How real entries are laid out, and so what is looked for here, is told in the README's section on finding movies.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Bytes onto the disk: several connections, all on the earliest unfinished file, resumed and verified.
 
 Each file is fetched in ranges. A free connection takes the first range nobody works on, of the earliest file that

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Decompression of a file that came as .bz2, .gz or .xz."""
 import bz2
 import gzip

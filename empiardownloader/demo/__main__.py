@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """make demo: an entry becomes a set of movies in a Scipion project, through Scipion's own launcher.
 
 To be run in the environment that environment.py makes.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The servers of the small EMPIAR, all on loopback and on free ports: REST APIs, files over HTTP(S), files over FTP.
 
 Every answer can be spoilt by a ``Fault``; every request is written down in ``requests``.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The demo archive's own entry, made on first use from seeded random numbers."""
 import os
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """A Scipion environment in a folder of its own, for the demo, the tests and the bench.
 
 ``python -m empiardownloader.demo.environment FOLDER -- COMMAND ...`` runs a command in it.

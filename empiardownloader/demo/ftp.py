@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The FTP server of the small EMPIAR."""
 import contextlib
 import logging

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Synthetic movies: seeded random numbers that look a little like particles in ice, as MRC, TIFF or EER files."""
 import os
 import struct

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The protocol: form, steps and output set. What it knows of the network is archive/'s business."""
 import json
 import os

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """What the tests share: a demo archive with synthetic entries, and real Scipion projects whose runs use it."""
 import contextlib
 import importlib.util

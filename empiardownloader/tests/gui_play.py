@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Drives Scipion's real windows: project, form, wizards, Execute, viewer. Run by test_gui.py on a virtual screen.
 
 Usage: python -m empiardownloader.tests.gui_play FOLDER, with the demo archive's addresses in the environment. Leaves

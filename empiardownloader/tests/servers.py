@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Debian's vsftpd and nginx on loopback, over the same tree as the real archive: the servers of others."""
 import contextlib
 import os

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Metadata: an entry and its acquisition, from answers good and bad."""
 from empiardownloader.archive import entry as archive_entry
 from empiardownloader.archive import metadata

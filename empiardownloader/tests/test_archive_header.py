@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Headers of movies and references: what is read, and what is refused."""
 import os
 import shutil

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The record: what it tells survives whatever happens to the process that writes it."""
 import os
 import shutil

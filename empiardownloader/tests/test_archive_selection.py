@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Names: patterns, local names, and names that must not come near the disk."""
 import unittest
 

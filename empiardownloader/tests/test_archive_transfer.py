@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The transfer over real connections, with everything that goes wrong on them."""
 import logging
 import os

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The form, its wizards and the viewer in Scipion's real windows, on a virtual screen."""
 import contextlib
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The plugin as Scipion finds it, and as it is packed."""
 import contextlib
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The main job in real projects: an entry becomes a streaming set of movies, or one sentence says why not."""
 import os
 import subprocess

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Interruptions: killed, stopped, failed, continued with another form, restarted. Nothing is lost, nothing is twice."""
 import contextlib
 import logging

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """What the next protocol gets: acquisition, references, formats, and movies it can really process."""
 import bz2
 import os

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The whole protocol as a job of a batch queue: a real SLURM on this machine."""
 import os
 import shutil

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """vsftpd and nginx from Debian in place of EMPIAR's servers, under EMPIAR's own names and with no setting changed.
 
 A network and a hosts file of its own (unshare) keep the play away from the machine's.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Small pictures of a movie: the average of its frames and the power spectrum of that average, kept on disk."""
 import os
 from dataclasses import dataclass

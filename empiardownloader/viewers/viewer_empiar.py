@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Analyze results: the movies as pictures, page by page, and the download's history."""
 import os
 import queue

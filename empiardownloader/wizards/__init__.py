@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 from .wizard_empiar import EmpiarEntryWizard, EmpiarFilePatternWizard, EmpiarGainPatternWizard, EmpiarImageSetWizard
 
 __all__ = ["EmpiarEntryWizard", "EmpiarFilePatternWizard", "EmpiarGainPatternWizard", "EmpiarImageSetWizard"]

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Windows of the wizards: one that waits for the archive, one that browses its folders."""
 import threading
 import tkinter as tk

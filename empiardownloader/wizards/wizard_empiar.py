@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The magic wands of the form: look an entry up, choose its image set, browse its files."""
 import os
 import re
