@@ -2,7 +2,7 @@
 """
 @article{Iudin2016,
   title = {EMPIAR: a public archive for raw electron microscopy image data},
-  author = {Iudin, Andrii and Korir, Paul K. and Salavert-Torras, Jos{\'e} and Kleywegt, Gerard J. and Patwardhan, Ardan},
+  author = {Iudin, Andrii and Korir, Paul K. and Salavert-Torras, José and Kleywegt, Gerard J. and Patwardhan, Ardan},
   journal = {Nature Methods},
   volume = {13},
   pages = {387--388},

@@ -12,11 +12,11 @@ from typing import Any, Callable, Deque, Dict, List, Optional, Set, Tuple
 
 from . import record
 from .entry import Entry, ImageSet
-from .errors import BadImageError, DiskError
+from .errors import BadImageError, DiskError, EntryError
 from .header import Header, read_header
 from .parts import part_path
 from .remote import HTTPS, Archive, Connection, Listing
-from .selection import LocalNames, MovieFinder, RemoteFile, split_compression
+from .selection import REGISTERED_COMPRESSED, LocalNames, MovieFinder, RemoteFile, split_compression
 from .transfer import Job, Outcome, Settings, Transfer
 
 logger = logging.getLogger(__name__)
@@ -289,7 +289,13 @@ class Download:
         return self._names.name(file.path, split_compression(name)[0] if self._request.unpack else name)
 
     def _job(self, kind: str, file: RemoteFile, name: str, urgent: bool = False) -> Job:
-        compression = split_compression(file.path)[1] if self._request.unpack else ""
+        compression = split_compression(file.path)[1]
+        if not self._request.unpack:
+            if kind == record.MOVIE and compression and compression not in REGISTERED_COMPRESSED:
+                msg = "The movies of %s are %s files, which Scipion cannot register as they are: let them be " \
+                      "decompressed." % (self._request.entry.name, compression)
+                raise EntryError(msg)
+            compression = ""
         target = self._places.stored(self._request.entry, file.path, name, bool(compression))
         self._pending[target] = (kind, file, name)
         check = self._check_movie if kind == record.MOVIE else self._check_header

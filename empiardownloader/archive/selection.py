@@ -16,6 +16,8 @@ from .errors import EntryError, NotFoundError
 from .remote import Listing
 
 COMPRESSED = (".bz2", ".gz", ".xz")
+# Scipion's Movie knows a compressed file by this ending only.
+REGISTERED_COMPRESSED = (".bz2",)
 FORMAT_EXTENSIONS = {
     "MRC": (".mrc", ".mrcs"), "MRCS": (".mrcs", ".mrc"), "TIFF": (".tif", ".tiff"), "EER": (".eer",),
     "DM3": (".dm3",), "DM4": (".dm4",)}

@@ -10,6 +10,7 @@ import zlib
 
 from empiardownloader.archive import download
 from empiardownloader.archive import entry as archive_entry
+from empiardownloader.archive.errors import EntryError
 from empiardownloader.archive.remote import open_archive
 from empiardownloader.archive.transfer import Settings
 from empiardownloader.demo import archive as demo_archive
@@ -216,6 +217,13 @@ class LayoutRows(Layout):
                                   download.Places(self.out, self.out + "/record"), Settings(), threading.Event()).run()
         self.assertEqual(["a.mrc"], list(facts.movies))
         self.assertIn("single frame", facts.left_out["data/Movies/b.mrc"])
+
+    def test_compressed_movies_that_scipion_cannot_register_as_they_are(self):
+        path = self.put("1/data/Movies/a.tif")
+        os.rename(path, path + ".gz")
+        with self.assertRaisesRegex(EntryError, "let them be decompressed"):
+            self.download("1", image_set(data_format="TIFF", **FIELDS), unpack=False)
+        self.assertEqual(["record"], os.listdir(self.out))
 
     # ---------------------------------------------------------------- requests and repetition
 
