@@ -281,6 +281,10 @@ class Transfer:
                         break
                     if not self._outcomes and self._fatal is None:
                         self._changed.wait(0.25)
+        except TransientError:
+            # What next_job was asking for when the stop came.
+            if not self._cancelled.is_set():
+                raise
         finally:
             with self._changed:
                 self._over = True
@@ -300,10 +304,6 @@ class Transfer:
         """Bytes on disk of files that are not whole yet."""
         with self._changed:
             return sum(file.bytes_there for file in self._files)
-
-    def jobs_under_way(self) -> List[Job]:
-        with self._changed:
-            return [file.job for file in self._files]
 
     def ask(self, request: Callable[[Connection], Any]) -> Any:
         """The answer to ``request`` (a listing, say), tried until the line has been dead for too long.

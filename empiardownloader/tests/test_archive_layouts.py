@@ -225,6 +225,21 @@ class LayoutRows(Layout):
             self.download("1", image_set(data_format="TIFF", **FIELDS), unpack=False)
         self.assertEqual(["record"], os.listdir(self.out))
 
+    def test_stopped_while_it_still_looks_for_the_movies(self):
+        self.put("1/data/Movies/a.mrc")
+        found = archive_entry.parse_entry("1", entry(image_set(**FIELDS)))
+        urls = self.demo.variables
+        archive = open_archive("1", urls["EMPIAR_FTP_URL"], urls["EMPIAR_HTTPS_URL"], self.transport)
+        self.demo.add_fault(demo_archive.BUSY)
+        cancelled = threading.Event()
+        timer = threading.Timer(0.5, cancelled.set)
+        timer.start()
+        facts = download.Download(download.Request(found, found.image_set(), None), archive,
+                                  download.Places(self.out, self.out + "/record"), Settings(), cancelled).run()
+        timer.join()
+        self.assertTrue(facts.end["stopped"])
+        self.assertEqual({}, facts.movies)
+
     # ---------------------------------------------------------------- requests and repetition
 
     def test_few_listings_for_one_movie_one_each_for_all(self):
