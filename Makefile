@@ -11,7 +11,7 @@ help:           ## Show this list
 demo: $(VENV)/demo.stamp        ## Download a few movies in a real Scipion project; ENTRY=10200 MOVIES=2 asks the real EMPIAR
 	@$(PY) -m empiardownloader.demo.environment .demo -- $(PY) -m empiardownloader.demo $(if $(ENTRY),--entry $(ENTRY)) $(if $(MOVIES),--movies $(MOVIES))
 
-test: $(VENV)/test.stamp        ## Run all tests; TESTS=empiardownloader/tests/test_header.py runs some
+test: $(VENV)/test.stamp        ## Run all tests; TESTS=empiardownloader/tests/test_archive_header.py runs some
 	@$(PY) -m empiardownloader.demo.environment .test -- $(PY) -m pytest -q $(or $(TESTS),empiardownloader/tests)
 
 check: $(VENV)/test.stamp       ## Look for mistakes and style

@@ -66,7 +66,12 @@ def iter_frames(path):
                 yield page.asarray()
     else:
         with mrcfile.mmap(path, mode="r", permissive=True) as mrc:
-            yield from (mrc.data if mrc.data.ndim == 3 else mrc.data[np.newaxis])
+            (height, width), dtype, offset = mrc.data.shape[-2:], mrc.data.dtype, mrc.data.offset
+            frames = mrc.data.size // (height * width)
+        # Read, not mapped: the pages of a mapped file stay in memory until all of it has passed.
+        for frame in range(frames):
+            start = offset + frame * height * width * dtype.itemsize
+            yield np.fromfile(path, dtype, height * width, offset=start).reshape(height, width)
 
 
 def make_preview(average):
