@@ -386,9 +386,11 @@ class Download:
                     with contextlib.suppress(BadImageError):
                         self._movie_header = self._check_header(path) or self._promised_header()
         previous = self._facts.begin or {}
+        other_movies = not self._request.same_movies_as(previous)
+        other_gain = previous.get("gain_pattern", "") != self._request.gain_pattern
         for kind, reference in list(self._facts.references.items()):
             gone = reference["name"] and not os.path.exists(os.path.join(self._places.folder, reference["name"]))
-            if gone or (kind == GAIN and previous.get("gain_pattern", "") != self._request.gain_pattern):
+            if gone or other_movies or (kind == GAIN and other_gain):
                 del self._facts.references[kind]
 
     # -------------------------- listing, space, progress -----------------------

@@ -93,6 +93,9 @@ class Facts:
     def take(self, event: Dict[str, Any]) -> None:
         what = event.get("what")
         if what == BEGIN:
+            # Without a movie, a run may go on with another entry; the gain reference of the first is not for it.
+            if self.begin and any(self.begin.get(key) != event.get(key) for key in ("entry", "image_set")):
+                self.references = {}
             # A new start asks anew for what was left out, and says its own notes.
             self.begin, self.end = event, None
             self.left_out, self.notes = {}, []

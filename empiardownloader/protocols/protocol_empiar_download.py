@@ -226,11 +226,11 @@ class EmpiarDownloader(EMProtocol):
                                 Plugin.getVar(constants.EMDB_API_URL))
         imageSet = found.entry.image_set(self.imageSet.get())
         request = self._getRequest(found)
-        begin = record.Facts.read(self._getRecordFile())
-        if begin.movies and not request.same_movies_as(begin.begin or {}):
+        facts = record.Facts.read(self._getRecordFile())
+        if facts.movies and not request.same_movies_as(facts.begin or {}):
             raise ArchiveError("This run already holds movies of image set %s of EMPIAR-%s, chosen with other "
                                "settings (image set, file pattern or decompression): choose Restart, or copy the "
-                               "protocol." % (begin.begin["image_set"], begin.begin["entry"]))
+                               "protocol." % (facts.begin["image_set"], facts.begin["entry"]))
         if self._getPixelSize(imageSet) is None:
             raise ArchiveError("%s does not tell the pixel size of image set %s: type it in under Acquisition."
                                % (found.entry.name, imageSet.describe()))
@@ -501,10 +501,10 @@ class EmpiarDownloader(EMProtocol):
         """ The header of a movie on disk; None for one that stays compressed. """
         path = self._getExtraPath(name)
         if split_compression(name)[1]:
-            frames = found.entry.image_set(self.imageSet.get())
-            if None in (frames.width, frames.height, frames.frames):
+            imageSet = found.entry.image_set(self.imageSet.get())
+            if None in (imageSet.width, imageSet.height, imageSet.frames):
                 return None
-            return Header(frames.width, frames.height, frames.frames)
+            return Header(imageSet.width, imageSet.height, imageSet.frames)
         return readMovieHeader(path)
 
     def _leaveOut(self, name, error):

@@ -50,3 +50,10 @@ class TestRecord(unittest.TestCase):
         facts = record.Facts.read(self.path)
         self.assertEqual({}, facts.movies)
         self.assertEqual({"x/a.mrc": "it cannot be read"}, facts.left_out)
+
+    def test_another_entry_does_not_inherit_the_gain_reference(self):
+        facts = record.Facts()
+        for number, known in (("1", False), ("1", True), ("2", False)):
+            facts.take({"what": record.BEGIN, "entry": number, "image_set": 1, "time": 0})
+            self.assertEqual(known, "gain" in facts.references)
+            facts.take({"what": record.REFERENCE, "kind": "gain", "name": "gain.mrc"})

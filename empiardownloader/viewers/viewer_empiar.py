@@ -3,6 +3,7 @@
 import os
 import queue
 import threading
+import time
 
 import matplotlib.widgets
 from pwem.objects import SetOfMovies
@@ -138,7 +139,6 @@ class MoviesPage:
 
     def wait(self, seconds=60):
         """ Draw until the page is complete; for pictures made without a main loop. """
-        import time
         deadline = time.monotonic() + seconds
         wanted = len(self._readPage(self.page)[0])
         while time.monotonic() < deadline:
