@@ -23,7 +23,7 @@ from urllib.parse import quote, unquote, urlsplit
 FILES_PATH = "/empiar/world_availability"
 API_PATH = "/empiar/api/entry"
 EMDB_PATH = "/emdb/api/entry"
-CHUNK_BYTES = 64 << 10
+CHUNK_BYTES = 16 << 10
 
 KINDS = DROP, STALL, SHORT, GONE, BUSY, ERROR, FORBIDDEN = (
     "drop", "stall", "short", "gone", "busy", "error", "forbidden")
