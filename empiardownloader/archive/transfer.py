@@ -45,7 +45,7 @@ PREPARE_SECONDS = 2
 # Bytes read and written at once are what arrives in this many seconds: few system calls on a fast line, little
 # lost with a killed process on a slow one.
 CHUNK_SECONDS = 0.02
-MIN_CHUNK_BYTES, MAX_CHUNK_BYTES = 16 << 10, 1 << 20
+MIN_CHUNK_BYTES, MAX_CHUNK_BYTES = 16 << 10, 256 << 10     # the most: what a processor's cache holds
 # How often a file may fail without a byte gained before it counts as gone or broken at the source; a file that one
 # of EMPIAR's load-balanced servers does not show may be there on the next.
 TRIES_GONE, TRIES_BROKEN = 3, 5
