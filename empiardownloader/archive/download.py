@@ -184,7 +184,6 @@ class Download:
         self._first: Optional[RemoteFile] = None
         self._movie_header: Optional[Header] = None
         self._end_of_list = self._listed_again = False
-        self._space_checked = False
         self._refused_told = 0
         self._done_bytes = 0
         self._reported = self._history_point = 0.0
@@ -246,9 +245,7 @@ class Download:
                         (DARK, self._finder.dark_candidates(self._first.path)))
             self._references = [Reference(kind, found) for kind, found in searches
                                 if kind not in self._facts.references]
-        if not self._space_checked:
-            self._space_checked = True
-            self._check_space()
+        self._check_space()
         return True
 
     def _amount_open(self) -> bool:

@@ -7,7 +7,7 @@ Sources: the MRC2014 format (https://www.ccpem.ac.uk/mrc_format/mrc2014.php, wit
 import os
 import struct
 from dataclasses import dataclass
-from typing import BinaryIO, Callable, List, Tuple
+from typing import BinaryIO, Callable, Tuple
 
 from .errors import BadImageError
 
@@ -87,33 +87,32 @@ def _read_tiff(stream: BinaryIO, start: bytes, size: int) -> Header:
         layout = order + code
         return struct.unpack(layout, stream.read(struct.calcsize(layout)))
 
-    width = height = 0
-    pages: List[int] = []
+    width = height = frames = 0
     seen = set()
     while next_offset:
         if next_offset in seen or next_offset >= size:
-            msg = "its list of frames breaks off after %d frames" % len(pages)
+            msg = "its list of frames breaks off after %d frames" % frames
             raise BadImageError(msg)
         seen.add(next_offset)
         entries, = unpack_at(next_offset, count_code)
         stream.seek(next_offset + struct.calcsize(order + count_code))
         directory = stream.read(entries * entry_bytes + struct.calcsize(order + offset_code))
         if len(directory) < entries * entry_bytes:
-            msg = "its list of frames breaks off after %d frames" % len(pages)
+            msg = "its list of frames breaks off after %d frames" % frames
             raise BadImageError(msg)
         tags = _tags(directory, entries, order, big, unpack_at)
-        if not pages:
+        if not frames:
             width, height = tags.get(TIFF_WIDTH, 0), tags.get(TIFF_HEIGHT, 0)
         end = sum(max((tags.get(code, 0) for code in codes)) for codes in (TIFF_OFFSETS, TIFF_BYTE_COUNTS))
         if end > size:
-            msg = "frame %d ends at byte %d, the file has %d" % (len(pages) + 1, end, size)
+            msg = "frame %d ends at byte %d, the file has %d" % (frames + 1, end, size)
             raise BadImageError(msg)
-        pages.append(next_offset)
+        frames += 1
         next_offset, = struct.unpack_from(order + offset_code, directory, entries * entry_bytes)
     if not (0 < width <= MAX_PIXELS and 0 < height <= MAX_PIXELS):
         msg = "its TIFF header gives no size"
         raise BadImageError(msg)
-    return Header(width, height, len(pages))
+    return Header(width, height, frames)
 
 
 def _tags(directory: bytes, entries: int, order: str, big: bool,

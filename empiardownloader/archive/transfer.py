@@ -310,7 +310,7 @@ class Transfer:
 
         Raises NotFoundError and what ends the run.
         """
-        wait, deadline = self._settings.first_wait, time.monotonic() + self._settings.give_up
+        failures, deadline = 0, time.monotonic() + self._settings.give_up
         while True:
             try:
                 with self.pool.slot(urgent=True) as slot, self._connection(slot) as connection:
@@ -321,8 +321,8 @@ class Transfer:
                 if time.monotonic() > deadline:
                     raise self._silence(error) from error
                 logger.info("%s; asking again.", error)
-            self._cancelled.wait(wait * random.uniform(0.5, 1.5))
-            wait = min(2 * wait, self._settings.longest_wait)
+            failures += 1
+            self._cancelled.wait(self._wait_after(failures))
 
     # -------------------------- the calling thread -----------------------
 
@@ -377,19 +377,22 @@ class Transfer:
                     while not self._over and not self.pool.wanted_elsewhere():
                         if self._do_next(slot, unpackers):
                             failures = 0
-            except BusyError as error:
-                self.pool.too_many()
-                failures += 1
-                self._note_fault(error)
             except TransientError as error:
+                if isinstance(error, BusyError):
+                    self.pool.too_many()
                 failures += 1
                 self._note_fault(error)
             except Exception as error:  # noqa: BLE001 - handed to the calling thread, which raises it
                 self._end_with(error)
                 return
             if failures and not self._over:
-                wait = min(self._settings.first_wait * 2 ** (failures - 1), self._settings.longest_wait)
-                self._pause(wait * random.uniform(0.5, 1.5))
+                self._pause(self._wait_after(failures))
+
+    def _wait_after(self, failures: int) -> float:
+        """Seconds to wait before the next try: growing, bounded, and not the same for all."""
+        # Past 2**16 it is bounded anyway, and a float would not hold 2**1100.
+        wait = min(self._settings.first_wait * 2 ** min(failures - 1, 16), self._settings.longest_wait)
+        return wait * random.uniform(0.5, 1.5)
 
     def _pause(self, seconds: float) -> None:
         deadline = time.monotonic() + seconds
@@ -598,8 +601,7 @@ class Transfer:
             file.faults += 1
             if file.faults >= tries:
                 file.refused = str(error)
-            wait = min(self._settings.first_wait * 2 ** (file.faults - 1), self._settings.longest_wait)
-            file.not_before = time.monotonic() + wait * random.uniform(0.5, 1.5)
+            file.not_before = time.monotonic() + self._wait_after(file.faults)
         self._note_fault(error)
 
     def _end(self, connection: Connection, file: _File, unpackers: concurrent.futures.Executor) -> None:

@@ -357,9 +357,9 @@ class EmpiarDownloader(EMProtocol):
         pixelSize = self._getPixelSize(imageSet)
         summary.append("Image set %s, %s" % (imageSet.describe(), "no pixel size" if pixelSize is None
                                              else "%g Å/px" % pixelSize))
-        summary += self._summarizeAcquisition(found, facts)
+        summary += self._summarizeAcquisition(found)
         summary += self._summarizeReferences(facts)
-        summary += self._summarizeDownload(facts)
+        summary += self._summarizeDownload(facts, imageSet)
         return summary
 
     def _methods(self):
@@ -584,7 +584,7 @@ class EmpiarDownloader(EMProtocol):
             self._logged = time.monotonic()
             self.info(str(progress))
 
-    def _summarizeAcquisition(self, found, facts):
+    def _summarizeAcquisition(self, found):
         movies = self._getOutputForReading()
         frames = movies.getFramesRange()[1] if movies is not None else found.acquisition.frames
         values = self._getAcquisitionValues(found.acquisition, frames)
@@ -612,7 +612,7 @@ class EmpiarDownloader(EMProtocol):
                 summary.append("No gain reference %s" % ("that fits among " + others if others else "found"))
         return summary
 
-    def _summarizeDownload(self, facts):
+    def _summarizeDownload(self, facts, imageSet):
         summary = []
         wanted, have = self._getAmount(), len(facts.movies)
         if facts.begin is None:
@@ -636,15 +636,14 @@ class EmpiarDownloader(EMProtocol):
         if len(facts.left_out) > 10:
             summary.append("... and %d more files left out, see the log." % (len(facts.left_out) - 10))
         summary += facts.notes
-        summary += self._compareWithEntry()
+        summary += self._compareWithEntry(imageSet)
         return summary
 
-    def _compareWithEntry(self):
+    def _compareWithEntry(self, imageSet):
         """ Where the files say something else than the metadata. """
         movies = self._getOutputForReading()
         if movies is None or movies.getDim() is None:
             return []
-        imageSet = metadata.load(self._getMetadataFile()).entry.image_set(self.imageSet.get())
         width, height, frames = movies.getDim()
         summary = []
         if imageSet.frames and frames and imageSet.frames != frames:

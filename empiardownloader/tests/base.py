@@ -127,6 +127,7 @@ def write_movies(root, number, names, folder="data/Movies", **options):
 class ProtocolTestCase(pwtests.BaseTest):
     """A Scipion project and a demo archive for the class; runs are launched as Scipion launches them."""
     RATE = 0
+    CHECK_PIDS = True       # notice runs that died
 
     @classmethod
     def setUpClass(cls):
@@ -175,7 +176,7 @@ class ProtocolTestCase(pwtests.BaseTest):
 
     def fresh(self, protocol):
         """The protocol as the run's own database has it by now."""
-        for run in self.proj.getRuns(refresh=True, checkPids=True):
+        for run in self.proj.getRuns(refresh=True, checkPids=self.CHECK_PIDS):
             if run.getObjId() == protocol.getObjId():
                 return run
         return None

@@ -8,7 +8,7 @@ import tempfile
 import time
 import unittest
 
-from empiardownloader.tests.base import ProtocolTestCase, environment, write_movies
+from empiardownloader.tests.base import ProtocolTestCase, environment
 
 PROGRAMS = ("slurmctld", "slurmd", "sbatch", "scancel", "squeue", "munged")
 SLURM_CONF = """\
@@ -68,6 +68,8 @@ def missing():
 @unittest.skipIf(missing(), missing())
 class TestSlurm(ProtocolTestCase):
     RATE = 60000
+    # Between a job's end and the run's last word pyworkflow would call it dead, and that stays written.
+    CHECK_PIDS = False
 
     @classmethod
     def setUpClass(cls):
@@ -107,11 +109,6 @@ class TestSlurm(ProtocolTestCase):
             daemon.wait()
         super().tearDownClass()
         shutil.rmtree(cls.slurm, ignore_errors=True)
-
-    @classmethod
-    def fill(cls):
-        super().fill()
-        write_movies(cls.root, "10200", ["m_%02d.mrc" % n for n in range(12)])
 
     def queued(self, **form):
         # The host's queue is read with the project's settings.
