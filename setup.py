@@ -42,7 +42,7 @@ setup(
     python_requires=">=3.8",
     packages=find_packages(include=["empiardownloader", "empiardownloader.*"]),
     install_requires=requirements("requirements.txt"),
-    extras_require={"demo": requirements("requirements-demo.txt"), "test": requirements("requirements-test.txt")},
+    extras_require={extra: requirements("requirements-%s.txt" % extra) for extra in ("demo", "test", "view")},
     include_package_data=True,
     package_data={"empiardownloader": ["protocols.conf", "*.png", "templates/*.json.template", "demo/*.json"]},
     entry_points={"pyworkflow.plugin": "empiardownloader = empiardownloader"},

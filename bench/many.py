@@ -38,7 +38,8 @@ import os, tempfile, time
 import pyworkflow as pw
 pw.Config.getDomain().getPlugins()
 from pyworkflow.mapper import SqliteMapper
-from empiardownloader.archive import metadata, record
+from empiardownloader.archive import metadata
+from empiardownloader.download import record
 from empiardownloader.demo import movies
 from empiardownloader.protocols import EmpiarDownloader
 from empiardownloader.tests.base import entry, image_set

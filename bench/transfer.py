@@ -11,11 +11,12 @@ import tempfile
 import threading
 import time
 
-from empiardownloader.archive.remote import FtpArchive, HttpArchive
-from empiardownloader.archive.transfer import Job, Settings, Transfer
-from empiardownloader.archive.unpack import unpack
+from empiardownloader.archive.remote.ftp import FtpArchive
+from empiardownloader.archive.remote.https import HttpArchive
 from empiardownloader.demo import movies
 from empiardownloader.tests import servers
+from empiardownloader.transfer.transfer import Job, Settings, Transfer
+from empiardownloader.transfer.unpack import unpack
 
 CONNECTIONS = 8
 FOLDER = "empiar/world_availability/1/data"

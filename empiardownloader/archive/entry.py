@@ -1,33 +1,24 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""An EMPIAR entry and its acquisition, from the REST APIs of EMPIAR and EMDB.
+"""An EMPIAR entry and its acquisition, from what the REST APIs of EMPIAR and EMDB answer.
 
-Field names on the left are the archive's own (EMPIAR schema); they are converted to typed Python
-values here, once.
+The archive's own field names (EMPIAR schema) end here: they are converted to typed Python values, once.
 """
 import logging
 import math
 import re
 from dataclasses import dataclass, field
-from typing import Any, Dict, Iterator, List, Optional, Tuple
+from typing import Any, Dict, Iterator, Optional, Tuple
 
-import requests
-from requests.adapters import HTTPAdapter
-from urllib3.util.retry import Retry
-
-from .errors import EntryError, UnreachableError, reason
+from .errors import EntryError
 
 logger = logging.getLogger(__name__)
 
-USER_AGENT = "scipion-em-empiardownloader"
-# Connect and read timeouts in seconds: the API answers within 2 s on a good day, the metadata of
-# the largest entries within 20 s.
-API_TIMEOUT = (6, 30)
-RETRIES = 4
 MOVIES_CATEGORY = "micrographs - multiframe"
 RELEASED = "REL"
 GONE = {"OBS": "has been made obsolete", "WDRN": "has been withdrawn", "UNARCH": "is no longer archived"}
 NOT_YET = ("HPUB", "HOLD", "PROC", "WAIT", "EMDBPUB", "HPRE")
 # Formats of the EMPIAR schema that hold no movie scipion-em can open.
+LISTED_IMAGE_SETS = 10      # in the sentence of an error
 UNREADABLE_FORMATS = ("IMAGIC", "SPIDER", "XML", "PNG", "JPEG", "SMV", "EM", "TPX3", "HDF5")
 
 
@@ -87,7 +78,7 @@ class Entry:
         Raises EntryError, with what there is, when that is not a set of movies Scipion can read.
         """
         wanted = (choice or "").strip()
-        listed = "; ".join(image_set.describe() for image_set in self.image_sets) or "no image set at all"
+        listed = self._list_image_sets()
         if wanted:
             found = [s for s in self.image_sets if str(s.number) == wanted]
             found = found or [s for s in self.image_sets if s.name.strip().lower() == wanted.lower()]
@@ -111,6 +102,13 @@ class Entry:
         return chosen
 
 
+    def _list_image_sets(self) -> str:
+        listed = "; ".join(image_set.describe() for image_set in self.image_sets[:LISTED_IMAGE_SETS])
+        if len(self.image_sets) > LISTED_IMAGE_SETS:
+            listed += "; and %d more" % (len(self.image_sets) - LISTED_IMAGE_SETS)
+        return listed or "no image set at all"
+
+
 @dataclass(frozen=True)
 class Acquisition:
     """How the microscope was set, from the EMDB record; ``None`` where it does not say."""
@@ -124,27 +122,18 @@ class Acquisition:
 
 
 def parse_entry_id(text: Optional[str]) -> str:
-    """' EMPIAR-10200 ' -> '10200'. Raises EntryError for what is no entry number."""
-    match = re.fullmatch(r"(?:EMPIAR[-_ ]?)?(\d{1,9})", (text or "").strip(), re.IGNORECASE)
+    """' EMPIAR-10200 ' -> '10200', 'https://www.ebi.ac.uk/empiar/EMPIAR-10200/' -> '10200'
+
+    Raises EntryError for what is no entry number, and no address or DOI with one in it.
+    """
+    text = (text or "").strip()
+    match = re.fullmatch(r"(?:EMPIAR[-_ ]?)?([0-9]{1,9})", text, re.IGNORECASE)
+    if match is None and "/" in text:
+        match = re.search(r"(?:/entry/|/world_availability/|EMPIAR[-_])([0-9]{1,9})(?![0-9])", text, re.IGNORECASE)
     if match is None:
-        msg = '"%s" is no EMPIAR entry number: write digits like 10200 or EMPIAR-10200.' % (text or "").strip()
+        msg = '"%s" is no EMPIAR entry number: write digits like 10200 or EMPIAR-10200.' % text[:80]
         raise EntryError(msg)
     return match.group(1)
-
-
-def fetch_entry_json(api_url: str, number: str) -> Dict[str, Any]:
-    """The metadata of entry ``number`` as EMPIAR's REST API gives it, the part under "EMPIAR-number".
-
-    Raises EntryError for an unknown entry and for an answer that is no entry, UnreachableError when
-    the service cannot be asked.
-    """
-    content = _get_json("%s/%s/" % (api_url.rstrip("/"), number), "EMPIAR", "entry %s" % number)
-    record = content.get("EMPIAR-" + number) if isinstance(content, dict) else None
-    if not isinstance(record, dict) or not record:
-        msg = ("EMPIAR's service at %s answered, but not with the metadata of entry %s: check EMPIAR_API_URL or "
-               "try again later." % (api_url, number))
-        raise EntryError(msg)
-    return record
 
 
 def parse_entry(number: str, record: Dict[str, Any]) -> Entry:
@@ -176,30 +165,6 @@ def parse_entry(number: str, record: Dict[str, Any]) -> Entry:
         image_sets=tuple(_image_sets(record.get("imagesets"))))
 
 
-def fetch_acquisition(emdb_url: str, entry: Entry) -> Tuple[Acquisition, bool]:
-    """Acquisition from the first linked EMDB record that can be read, and whether EMDB answered for good.
-
-    Never raises for what EMDB does: the notes say what was missing, and False tells that asking again
-    later may give more.
-    """
-    notes: List[str] = []
-    settled = True
-    for emdb_id in entry.emdb_ids:
-        try:
-            record = _get_json("%s/%s" % (emdb_url.rstrip("/"), emdb_id), "EMDB", emdb_id)
-        except (EntryError, UnreachableError) as error:
-            settled = settled and isinstance(error, EntryError)
-            notes.append(str(error))
-            continue
-        acquisition = parse_acquisition(emdb_id, record)
-        if acquisition is not None:
-            return acquisition, True
-        notes.append("The EMDB record %s does not describe a microscope." % emdb_id)
-    if not entry.emdb_ids:
-        notes.append("%s is linked to no EMDB record." % entry.name)
-    return Acquisition(notes=tuple(notes)), settled
-
-
 def parse_acquisition(emdb_id: str, record: Any) -> Optional[Acquisition]:
     """An EMDB record (JSON) -> Acquisition, or None where it has no microscopy part."""
     for determination in _listed(record, "structure_determination_list", "structure_determination"):
@@ -218,43 +183,11 @@ def parse_acquisition(emdb_id: str, record: Any) -> Optional[Acquisition]:
     return None
 
 
-def session_with_retries() -> requests.Session:
-    """A session that asks again, after growing waits, on connection faults and 429/5xx answers."""
-    session = requests.Session()
-    session.headers["User-Agent"] = USER_AGENT
-    retry = Retry(total=RETRIES, connect=2, backoff_factor=0.3, status_forcelist=(429, 500, 502, 503, 504),
-                  respect_retry_after_header=False, raise_on_status=False)
-    for scheme in ("http://", "https://"):
-        session.mount(scheme, HTTPAdapter(max_retries=retry))
-    return session
-
-
-def _get_json(url: str, service: str, subject: str) -> Any:
-    with session_with_retries() as session:
-        try:
-            response = session.get(url, timeout=API_TIMEOUT, headers={"Accept": "application/json"})
-        except requests.RequestException as error:
-            msg = "%s could not be asked for %s (%s): check the network, then try again." % (
-                service, subject, reason(error))
-            raise UnreachableError(msg) from error
-    if response.status_code == 404:
-        msg = "%s has no %s: check the number." % (service, subject)
-        raise EntryError(msg)
-    if response.status_code != 200:
-        msg = "%s's service answered with error %d when asked for %s: try again later." % (
-            service, response.status_code, subject)
-        raise UnreachableError(msg)
-    try:
-        return response.json()
-    except ValueError as error:
-        msg = "%s's service did not answer with readable metadata (JSON) when asked for %s: try again later." % (
-            service, subject)
-        raise EntryError(msg) from error
-
-
 def _text(value: Any) -> str:
-    """None -> '', 12 -> '12', ' a\\nb ' -> 'a b'"""
-    return "" if value is None or isinstance(value, (dict, list)) else " ".join(str(value).split())
+    """None -> '', 12 -> '12', ' a\\nb ' -> 'a b'; what a terminal would act on is left out"""
+    if value is None or isinstance(value, (dict, list)):
+        return ""
+    return "".join(character for character in " ".join(str(value).split()) if character.isprintable())
 
 
 def _number(value: Any, zero: bool = False) -> Optional[float]:
@@ -263,7 +196,7 @@ def _number(value: Any, zero: bool = False) -> Optional[float]:
         value = value.get("valueOf_")
     try:
         number = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
     allowed = number >= 0 if zero else number > 0
     return number if allowed and math.isfinite(number) else None
@@ -272,12 +205,12 @@ def _number(value: Any, zero: bool = False) -> Optional[float]:
 def _count(value: Any) -> Optional[int]:
     """'3838' -> 3838; what is no positive number -> None"""
     number = _number(value)
-    return None if number is None or number < 1 else int(number)
+    return None if number is None or not 1 <= number < 2 ** 63 else int(number)
 
 
 def _frames(value: Any) -> Optional[int]:
     """'40' -> 40, '1-40' -> 40, '3-40' -> 38"""
-    match = re.fullmatch(r"\s*(\d+)\s*-\s*(\d+)\s*", str(value))
+    match = re.fullmatch(r"\s*([0-9]{1,9})\s*-\s*([0-9]{1,9})\s*", str(value))
     if match:
         first, last = int(match.group(1)), int(match.group(2))
         return last - first + 1 if last >= first else None

@@ -6,6 +6,7 @@ Two families: an ``ArchiveError`` ends the run and its text is the one sentence 
 """
 import errno
 import os
+import re
 import socket
 import ssl
 from typing import Iterator
@@ -39,8 +40,16 @@ class BusyError(TransientError):
     """The server says that there are too many connections."""
 
 
+class StoppedError(TransientError):
+    """Nothing went wrong: the run is to end."""
+
+
 class BrokenFileError(RemoteError):
     """The server answers, but this file does not come as promised (short, unreadable there)."""
+
+
+class LocalNameError(BrokenFileError):
+    """The local disk takes other files but not this one: its name is too long, or its size."""
 
 
 class ChangedFileError(RemoteError):
@@ -53,10 +62,6 @@ class NotFoundError(RemoteError):
 
 class NoRangesError(RemoteError):
     """The server cannot start in the middle of a file."""
-
-
-class BadImageError(Exception):
-    """A file on disk that is not a whole image of a known format."""
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
@@ -92,8 +97,15 @@ def reason(error: BaseException) -> str:
             return "connection reset"
         if "ProxyError" in type(cause).__name__:
             return "the proxy does not let us through"
+        if type(cause).__name__ == "TooManyRedirects":
+            return "it is redirected in a circle"
         if isinstance(cause, OSError) and cause.errno in errno.errorcode:
             return os.strerror(cause.errno).lower()
         if isinstance(cause, EOFError) or type(cause).__name__ in ("IncompleteRead", "RemoteDisconnected"):
             return "connection closed early"
     return "connection lost"
+
+
+def without_password(address: str) -> str:
+    """'ftp://joe:secret@host/x' -> 'ftp://host/x', 'joe:secret@host' -> 'host'"""
+    return re.sub(r"^([a-z][a-z0-9+.-]*://)?.*@", lambda match: match.group(1) or "", address, flags=re.IGNORECASE)

@@ -3,9 +3,11 @@
 import dataclasses
 import json
 import os
+import threading
 from typing import Any, Dict
 
-from .entry import Acquisition, Entry, fetch_acquisition, fetch_entry_json, parse_entry
+from .api import NEVER, fetch_acquisition, fetch_entry_json
+from .entry import Acquisition, Entry, parse_entry
 from .errors import EntryError
 
 
@@ -21,20 +23,20 @@ def load(path: str) -> Metadata:
     return _parse(_read(path))
 
 
-def obtain(path: str, number: str, api_url: str, emdb_url: str) -> Metadata:
+def obtain(path: str, number: str, api_url: str, emdb_url: str, stopped: threading.Event = NEVER) -> Metadata:
     """The metadata of entry ``number``: from the file at ``path`` where it holds them, else from the archives.
 
-    Raises EntryError and UnreachableError. EMDB is asked again as long as it did not answer.
+    Raises EntryError, UnreachableError and StoppedError. EMDB is asked again as long as it did not answer.
     """
     try:
         record = _read(path)
     except (OSError, ValueError):
         record = {}
     if record.get("number") != number:
-        record = {"number": number, "entry": fetch_entry_json(api_url, number)}
+        record = {"number": number, "entry": fetch_entry_json(api_url, number, stopped)}
     entry = parse_entry(number, record["entry"])
     if not record.get("settled"):
-        acquisition, record["settled"] = fetch_acquisition(emdb_url, entry)
+        acquisition, record["settled"] = fetch_acquisition(emdb_url, entry, stopped)
         record["acquisition"] = dataclasses.asdict(acquisition)
         write_whole(path, record)
     return _parse(record)

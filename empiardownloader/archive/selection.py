@@ -1,29 +1,36 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""From an entry's folders: which files are movies, which the gain reference, what each is called locally.
+"""From an entry's folders: which files are movies, and which may be their gain and dark references.
 
 How real entries are laid out, and so what is looked for here, is told in the README's section on finding movies.
 """
-import fnmatch
-import hashlib
-import os
 import posixpath
 import re
+from collections import Counter
 from dataclasses import dataclass
-from typing import Callable, Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import Callable, Dict, Iterator, List, Optional, Sequence, Set, Tuple
 
 from .entry import Entry, ImageSet
-from .errors import EntryError, NotFoundError
+from .errors import BrokenFileError, EntryError, NotFoundError, RemoteError, StoppedError
+from .names import (
+    BUNDLES,
+    MOVIE_EXTENSIONS,
+    REFERENCE_EXTENSIONS,
+    ancestors,
+    extension_of,
+    is_hidden,
+    is_named,
+    is_safe,
+    join,
+    matches,
+    split_compression,
+    split_path,
+)
 from .remote import Listing
 
-COMPRESSED = (".bz2", ".gz", ".xz")
-# Scipion's Movie knows a compressed file by this ending only.
-REGISTERED_COMPRESSED = (".bz2",)
+GAIN, DARK = "gain", "dark"
 FORMAT_EXTENSIONS = {
     "MRC": (".mrc", ".mrcs"), "MRCS": (".mrcs", ".mrc"), "TIFF": (".tif", ".tiff"), "EER": (".eer",),
     "DM3": (".dm3",), "DM4": (".dm4",)}
-# What scipion-em's readers open as a stack of frames.
-MOVIE_EXTENSIONS = (".mrc", ".mrcs", ".tif", ".tiff", ".eer", ".dm4", ".dm3")
-REFERENCE_EXTENSIONS = (".mrc", ".mrcs", ".tif", ".tiff", ".dm4", ".dm3", ".gain")
 # Names seen in the archive, the surer ones first.
 GAIN_NAMES = ("*gain*", "countref*", "superref*", "*.gain", "*norm*", "*flat*")
 DARK_NAMES = ("*dark*",)
@@ -33,10 +40,8 @@ WEAK_NAMES = ("*norm*", "*flat*", "*dark*")
 # the movies' own names and tells nothing apart.
 FEW_REFERENCES = 3
 REFERENCE_SHARE, WEAK_REFERENCE_SHARE = 0.5, 0.05
-# Bytes of a file name: most file systems allow 255, and parts and journals put something in front and behind.
-MAX_NAME_BYTES = 200
-
-Lister = Callable[[str], Listing]
+# No entry is deeper or has more folders; a tree of links in circles would be.
+MAX_DEPTH, MAX_FOLDERS = 32, 100000
 
 
 @dataclass(frozen=True)
@@ -45,160 +50,103 @@ class RemoteFile:
     path: str                       # below the entry's folder, parts joined by '/'
     size: Optional[int] = None      # bytes as the listing says; over HTTPS rounded
 
-
-def is_safe(name: str) -> bool:
-    """Whether a name from the server may become part of a local path."""
-    if not name or name in (".", "..") or "/" in name or "\\" in name:
-        return False
-    try:
-        name.encode("utf-8")
-    except UnicodeEncodeError:      # bytes that are no UTF-8 arrive as surrogates
-        return False
-    return all(character.isprintable() for character in name)
+    @property
+    def folder(self) -> str:
+        return posixpath.dirname(self.path)
 
 
-def split_compression(name: str) -> Tuple[str, str]:
-    """'a.tiff.bz2' -> ('a.tiff', '.bz2'), 'a.mrc' -> ('a.mrc', '')"""
-    for extension in COMPRESSED:
-        if name.lower().endswith(extension) and len(name) > len(extension):
-            return name[:-len(extension)], name[-len(extension):].lower()
-    return name, ""
-
-
-def extension_of(name: str) -> str:
-    """'a.TIFF.bz2' -> '.tiff'"""
-    return os.path.splitext(split_compression(name)[0])[1].lower()
-
-
-def is_reference(name: str, patterns: Sequence[str]) -> bool:
-    base = split_compression(name)[0].lower()
-    return extension_of(name) in REFERENCE_EXTENSIONS and any(fnmatch.fnmatchcase(base, p) for p in patterns)
-
-
-def matches(path: str, pattern: str) -> bool:
-    """Whether ``path`` ends as ``pattern`` says, part by part: 'data/a/x_1.mrc' matches 'x_*.mrc' and 'a/*.mrc'.
-
-    Depositors write their patterns from the entry's root, from the image set's folder, or for the name alone.
-    """
-    wanted = [part for part in pattern.strip().split("/") if part not in ("", ".")]
-    parts = path.split("/")
-    if not wanted or len(wanted) > len(parts):
-        return False
-    return all(fnmatch.fnmatchcase(part, glob) for part, glob in zip(parts[-len(wanted):], wanted))
-
-
-def local_name(path_below: str) -> str:
-    """'Grid 1/a b.mrc' -> 'Grid_1_a_b.mrc'
-
-    ':' and '@' are replaced too: Scipion reads them as separators between index, file and format.
-    """
-    name = re.sub(r"[\s:@]", "_", "_".join(path_below.split("/")))
-    if len(name.encode("utf-8")) <= MAX_NAME_BYTES:
-        return name
-    digest = hashlib.sha1(path_below.encode("utf-8")).hexdigest()[:10]
-    tail = name.encode("utf-8")[-(MAX_NAME_BYTES - 11):].decode("utf-8", "ignore")
-    return "%s_%s" % (digest, tail)
-
-
-def join(folder: str, name: str) -> str:
-    """('', 'data') -> 'data', ('data', 'a') -> 'data/a'"""
-    return "%s/%s" % (folder, name) if folder else name
-
-
-def ancestors(folder: str) -> List[str]:
-    """'data/Movies' -> ['data/Movies', 'data', '']"""
-    parts = folder.split("/") if folder else []
-    return ["/".join(parts[:n]) for n in range(len(parts), -1, -1)]
-
-
-class LocalNames:
-    """Gives every remote path a local name of its own, the same ones in the same order."""
-
-    def __init__(self) -> None:
-        self._paths: Dict[str, str] = {}
-
-    def name(self, path: str, path_below: str) -> str:
-        """The local name of ``path``, ``path_below`` being the part below the image set's folder."""
-        wanted = local_name(path_below)
-        stem, extension = os.path.splitext(wanted)
-        number = 1
-        # Lower case: two names that differ by case alone are one file on a Mac's disk.
-        while self._paths.setdefault(wanted.lower(), path) != path:
-            number += 1
-            wanted = "%s_%d%s" % (stem, number, extension)
-        return wanted
+# Gives the listing of a folder. The flag tells that the folder is known to exist, because its parent shows it; what is
+# wrong with it then is worth a second try. Raises NotFoundError, BrokenFileError, TransientError.
+Lister = Callable[[str, bool], Listing]
 
 
 class MovieFinder:
     """Finds the movies and references of an image set, listing no folder before it is needed and none twice."""
 
-    def __init__(self, entry: Entry, image_set: ImageSet, lister: Lister, file_pattern: str = ""):
-        """``lister`` gives the listing of a folder of the entry or raises NotFoundError."""
+    def __init__(self, entry: Entry, image_set: ImageSet, lister: Lister, file_pattern: str = "",
+                 gain_pattern: str = ""):
         self._entry = entry
         self._image_set = image_set
         self._lister = lister
         self._user_pattern = file_pattern.strip()
+        self._gain_pattern = gain_pattern.strip()
         self._listings: Dict[str, Optional[Listing]] = {}
+        self._names_of_references: Dict[str, Set[str]] = {}
+        self._claimed = False                   # whether a folder was passed over as another image set's
+        self._bundles: List[str] = []
         self.folder: Optional[str] = None       # known with the first movie
+        self.known: List[RemoteFile] = []       # the movies listed so far; for an estimate of the space needed
         self.refused: List[str] = []            # names that must not become local ones
+        self.lost: Dict[str, str] = {}          # folders that could not be entered -> reason
         self.notes: List[str] = []
 
-    def movies(self) -> Iterator[RemoteFile]:
-        """The movies: folder by folder, the files of a folder before its subfolders, each in the order of names.
+    @property
+    def folders_listed(self) -> int:
+        return len(self._listings)
 
-        Raises EntryError when there is none.
+    def movies(self) -> Iterator[RemoteFile]:
+        """All movies, one by one; see ``batches``."""
+        for batch in self.batches():
+            yield from batch
+
+    def batches(self) -> Iterator[List[RemoteFile]]:
+        """The movies, a list for each folder: the files of a folder in the order of names, then its subfolders.
+
+        Between two lists at most as many folders are listed as it takes to find the next movie.
+        Raises EntryError when there is none, and what the lister raises for the folder it all begins with.
         """
         looked_in: List[str] = []
-        for accepts, note in self._rules():
-            for folder in self._folders():
-                looked_in.append(folder or "the entry's folder")
-                for movie in self._walk(folder, accepts):
-                    if self.folder is None:
-                        self.folder = folder
-                        if note:
-                            self.notes.append(note)
-                    yield movie
-                if self.folder is not None:
-                    return
-        places = ", ".join(dict.fromkeys(looked_in)) or self._image_set.directory or "its data folder"
-        if self._user_pattern:
-            msg = 'No file of %s in %s matches the pattern "%s": change it, or leave it empty.' % (
-                self._entry.name, places, self._user_pattern)
-        else:
-            msg = "No movie of %s found in %s: look at %s and say a file pattern." % (
-                self._entry.name, places, self._entry.page)
-        raise EntryError(msg)
+        for claims in (True, False):
+            if not claims and not self._claimed:
+                break
+            for accepts, note in self._rules():
+                for folder in self._folders():
+                    looked_in.append(folder or "the entry's folder")
+                    found = False
+                    for batch in self._walk(folder, accepts, claims):
+                        if not found:
+                            found, self.folder = True, folder
+                            self._note(note)
+                            self._note("" if claims else "All movies lie in folders that the entry gives to its other "
+                                                         "image sets too.")
+                        self.known.extend(batch)
+                        yield batch
+                    if found:
+                        return
+        raise EntryError(self._none_found(list(dict.fromkeys(looked_in))))
 
-    def listing(self, folder: str) -> Optional[Listing]:
+    def references(self, folder: str) -> Dict[str, List[RemoteFile]]:
+        """'gain' and 'dark' -> files that may be the reference of the movies in ``folder``.
+
+        The likeliest first: the nearest to the movies, then the surest name. No file is offered for both.
+        """
+        gain = self._candidates(folder, GAIN_NAMES, self._gain_pattern)
+        dark = self._candidates(folder, DARK_NAMES, "")
+        return {GAIN: gain, DARK: [file for file in dark if file not in gain and not self._is_chosen_gain(file.path)]}
+
+    def listing(self, folder: str, expected: bool = False) -> Optional[Listing]:
         """The safe names of a folder, None where there is no such folder; asked from the server once."""
         if folder not in self._listings:
             try:
-                listing = self._lister(folder)
-            except NotFoundError:
+                listing = self._lister(folder, expected)
+            except (NotFoundError, BrokenFileError):
+                if expected:
+                    raise
                 self._listings[folder] = None
             else:
+                if listing.cut:
+                    self._note("The server cuts its list of %s short: files beyond it are missing." % (
+                        folder or "the entry's folder"))
                 self._listings[folder] = self._without_unsafe(folder, listing)
         return self._listings[folder]
-
-    def known_movies(self) -> List[RemoteFile]:
-        """The files listed so far that look like movies and tell their size; for an estimate of the space needed."""
-        if self.folder is None:
-            return []
-        below = join(self.folder, "")
-        return [RemoteFile(join(folder, name), size)
-                for folder, listing in self._listings.items() if listing and (folder + "/").startswith(below)
-                for name, size in listing.files if size and extension_of(name) in MOVIE_EXTENSIONS]
 
     def forget(self) -> None:
         """Ask the server again for every folder."""
         self._listings.clear()
+        self._names_of_references.clear()
+        self.known.clear()
 
-    def gain_candidates(self, first_movie: str, pattern: str = "") -> List[RemoteFile]:
-        """Files that may be the gain reference, the likeliest first: nearest to the movies, surest name."""
-        return self._references(first_movie, GAIN_NAMES, pattern)
-
-    def dark_candidates(self, first_movie: str) -> List[RemoteFile]:
-        return self._references(first_movie, DARK_NAMES, "")
+    # -------------------------- where and how to look -----------------------
 
     def _rules(self) -> Iterator[Tuple[Callable[[str], bool], str]]:
         """How a movie is told by its path, the strictest way first; a looser one only where that finds nothing."""
@@ -211,7 +159,7 @@ class MovieFinder:
         if given:
             yield (lambda path: matches(path, given) and extension_of(path) in MOVIE_EXTENSIONS), ""
             note = 'The file pattern that the entry gives, "%s", matches nothing: movies were taken by their ' \
-                   'extension.' % given
+                   'extension.' % given[:200]
         yield (lambda path: extension_of(path) in of_format), note
         if of_format != MOVIE_EXTENSIONS:
             yield (lambda path: extension_of(path) in MOVIE_EXTENSIONS), \
@@ -219,78 +167,205 @@ class MovieFinder:
 
     def _folders(self) -> Iterator[str]:
         """Where the image set's folder may be, given the ways depositors write it; only folders that exist."""
-        parts = [part for part in self._image_set.directory.split("/") if part not in ("", ".")]
-        given = "/".join(parts)
-        guesses = [given, join("data", given), join("data/data", given)]
-        if parts[:2] == ["data", "data"]:
-            guesses.append("/".join(parts[1:]))
-        if not given:
-            guesses = ["data", ""]
+        parts = split_path(self._image_set.directory)
+        if not all(is_safe(part) for part in parts):
+            self._note("The folder that the entry gives, %s, is not safe as a path: the movies were looked for in its "
+                       "data folder." % ascii(self._image_set.directory[:200]))
+            parts = []
+        guesses = _spellings(parts) if parts else ["data", ""]
         tried = set()
         for guess in guesses:
             if guess not in tried and self.listing(guess) is not None:
                 yield guess
             tried.add(guess)
         # One folder deeper than the metadata says.
-        below = "/".join(parts[1:]) if parts[:1] == ["data"] else given
+        below = "/".join(parts[1:] if parts[:1] == ["data"] else parts)
         data = self.listing("data")
         for name in (data.folders if data and below else ()):
             guess = "data/%s/%s" % (name, below)
             if guess not in tried and self.listing(guess) is not None:
                 yield guess
 
-    def _walk(self, folder: str, accepts: Callable[[str], bool]) -> Iterator[RemoteFile]:
+    def _walk(self, root: str, accepts: Callable[[str], bool], claims: bool) -> Iterator[List[RemoteFile]]:
+        """The movies below a folder, list by list; ``claims``: leave other image sets' folders to them."""
+        others = self._claimed_folders(root) if claims else set()
+        doubted: List[RemoteFile] = []          # would be movies, but for their names
+        shapes: "Counter[str]" = Counter()
+        believed: Set[str] = set()              # shapes of names that are movies'
+        lost: Dict[str, str] = {}
+        again: List[str] = []
         # A stack, not recursion: the depth of a folder tree is the server's to choose.
-        stack = [folder]
-        while stack:
+        stack = [root]
+        while stack or again:
+            if not stack:
+                stack, again = again[::-1], []
             current = stack.pop()
-            listing = self.listing(current)
-            if listing is None:
+            try:
+                listing = self.listing(current, expected=True)
+            except StoppedError:
+                raise
+            except RemoteError as error:
+                if current not in lost:
+                    again.append(current)       # after all the others, once more
+                lost[current] = str(error)
                 continue
-            references = self._reference_names(listing)
-            for name, size in listing.files:
-                path = join(current, name)
-                if name not in references and accepts(path):
-                    yield RemoteFile(path, size)
-            stack.extend(join(current, name) for name in reversed(listing.folders))
+            lost.pop(current, None)
+            if self._runs_in_a_circle(current, listing):
+                self._note("Folders that are links in a circle, like %s, are not entered." % current)
+                continue
+            movies = []
+            references = self._reference_names(current)
+            for file in self._images(current, listing):
+                if not accepts(file.path):
+                    continue
+                shapes[_shape(file.path)] += 1
+                if posixpath.basename(file.path) not in references:
+                    movies.append(file)
+                    believed.add(_shape(file.path))
+                elif not self._is_chosen_gain(file.path):
+                    doubted.append(file)
+            if movies:
+                yield movies
+            below = [join(current, name) for name in listing.folders]
+            self._claimed = self._claimed or not others.isdisjoint(below)
+            if current.count("/") >= MAX_DEPTH or len(self._listings) > MAX_FOLDERS:
+                self._note("The entry has more folders than %d, or deeper ones than %d: the rest is not looked at."
+                           % (MAX_FOLDERS, MAX_DEPTH))
+                continue
+            stack.extend(folder for folder in reversed(below) if folder not in others)
+        self.lost = lost
+        # A few movies in a folder of their own look like references until the others are known.
+        total = sum(shapes.values())
+        many = {shape for shape, count in shapes.items() if count > max(FEW_REFERENCES, total * REFERENCE_SHARE)}
+        named_alike = [file for file in doubted if _shape(file.path) in believed | many]
+        if named_alike:
+            self._note("%d files are taken for movies although their names are like those of gain references (%s): "
+                       "many are named so." % (len(named_alike), named_alike[0].path))
+            yield named_alike
 
-    def _reference_names(self, listing: Listing) -> "set[str]":
+    def _claimed_folders(self, root: str) -> Set[str]:
+        """The folders below ``root`` that the entry gives to its other image sets."""
+        claimed = set()
+        for image_set in self._entry.image_sets:
+            parts = split_path(image_set.directory)
+            if image_set.number != self._image_set.number and parts:
+                claimed.update(_spellings(parts))
+        above = root + "/" if root else ""
+        return {folder for folder in claimed if folder.startswith(above)} - {root}
+
+    def _runs_in_a_circle(self, folder: str, listing: Listing) -> bool:
+        """Whether a folder shows the same files and folders as one of those above it: then it is a link to it."""
+        return bool(listing.folders) and any(self._listings.get(above) == listing for above in ancestors(folder)[1:])
+
+    def _images(self, folder: str, listing: Listing) -> Iterator[RemoteFile]:
+        """The files with an image's ending; of one that is there packed and unpacked, the unpacked."""
+        names = {name for name, _ in listing.files}
+        taken = set()
+        for name, size in listing.files:
+            if any(name.lower().endswith(ending) for ending in BUNDLES):
+                self._bundles.append(join(folder, name))
+            plain, compression = split_compression(name)
+            if extension_of(name) not in MOVIE_EXTENSIONS:
+                continue
+            if compression and (plain in names or plain in taken):
+                self._note("Movies that are there twice, packed and not, like %s, are taken once." % join(folder, name))
+                continue
+            taken.add(plain)
+            yield RemoteFile(join(folder, name), size)
+
+    # -------------------------- references -----------------------
+
+    def _is_chosen_gain(self, path: str) -> bool:
+        return bool(self._gain_pattern) and matches(path, self._gain_pattern) \
+            and extension_of(path) in REFERENCE_EXTENSIONS
+
+    def _reference_names(self, folder: str) -> Set[str]:
         """The gain and dark references among a folder's files."""
+        if folder not in self._names_of_references:
+            listing = self.listing(folder)
+            self._names_of_references[folder] = self._find_reference_names(folder, listing) if listing else set()
+        return self._names_of_references[folder]
+
+    def _find_reference_names(self, folder: str, listing: Listing) -> Set[str]:
         images = [name for name, _ in listing.files if extension_of(name) in REFERENCE_EXTENSIONS + MOVIE_EXTENSIONS]
-        found = set()
+        found = {name for name in images if self._is_chosen_gain(join(folder, name))}
         for pattern in GAIN_NAMES + DARK_NAMES:
-            named = [name for name in images if is_reference(name, (pattern,))]
+            # A word that the user's own pattern spells tells nothing apart.
+            spelt = bool(self._user_pattern) and pattern.strip("*") in self._user_pattern.lower()
+            named = [name for name in images if is_named(name, (pattern,))
+                     and not (spelt and matches(join(folder, name), self._user_pattern))]
             weak = pattern in WEAK_NAMES
             few = len(named) <= FEW_REFERENCES and not (weak and 1 < len(named) == len(images))
             if few or len(named) <= len(images) * (WEAK_REFERENCE_SHARE if weak else REFERENCE_SHARE):
                 found.update(named)
         return found
 
-    def _references(self, first_movie: str, names: Sequence[str], pattern: str) -> List[RemoteFile]:
-        folders = ancestors(posixpath.dirname(first_movie))
-        explicit = posixpath.dirname(pattern.strip().strip("/"))
-        if explicit and not any(character in explicit for character in "*?["):
-            folders = [explicit, join("data", explicit)] + folders
+    def _candidates(self, folder: str, names: Sequence[str], pattern: str) -> List[RemoteFile]:
+        folders = ancestors(folder)
+        explicit = split_path(posixpath.dirname(pattern))
+        if explicit and all(is_safe(part) and not re.search(r"[*?\[]", part) for part in explicit):
+            folders = ["/".join(explicit), "/".join(["data", *explicit])] + folders
         found: Dict[str, RemoteFile] = {}
-        for folder in folders:
-            listing = self.listing(folder)
+        for place in folders:
+            listing = self.listing(place)
             if listing is None:
                 continue
-            common = self._reference_names(listing)
             ranked: List[Tuple[int, str, Optional[int]]] = []
             for name, size in listing.files:
                 if pattern:
-                    if matches(join(folder, name), pattern) and extension_of(name) in REFERENCE_EXTENSIONS:
+                    if self._is_chosen_gain(join(place, name)):
                         ranked.append((0, name, size))
-                elif name in common and is_reference(name, names):
-                    ranked.append((next(n for n, p in enumerate(names) if is_reference(name, (p,))), name, size))
+                elif name in self._reference_names(place) and is_named(name, names):
+                    ranked.append((next(n for n, p in enumerate(names) if is_named(name, (p,))), name, size))
             for _, name, size in sorted(ranked, key=lambda item: item[:2]):
-                path = join(folder, name)
+                path = join(place, name)
                 found.setdefault(path, RemoteFile(path, size))
         return list(found.values())
 
+    # -------------------------- words -----------------------
+
+    def _note(self, text: str) -> None:
+        if text and text not in self.notes:
+            self.notes.append(text)
+
+    def _none_found(self, looked_in: List[str]) -> str:
+        places = ", ".join(looked_in) or self._image_set.directory[:200] or "its data folder"
+        if self._user_pattern:
+            msg = 'No file of %s in %s matches the pattern "%s": change it, or leave it empty.' % (
+                self._entry.name, places, self._user_pattern)
+        elif self._gain_pattern and any(self._is_chosen_gain(join(folder, name))
+                                        for folder, listing in self._listings.items() if listing
+                                        for name, _ in listing.files):
+            msg = 'No movie of %s found in %s beside what the gain file pattern "%s" matches: make that narrower.' % (
+                self._entry.name, places, self._gain_pattern)
+        else:
+            msg = "No movie of %s found in %s: look at %s and say a file pattern." % (
+                self._entry.name, places, self._entry.page)
+        if self._bundles:
+            msg += " There are files that hold other files (%s): they have to be fetched and unpacked by hand." \
+                   % ", ".join(self._bundles[:3])
+        if self.lost:
+            msg += " %d folders could not be entered (%s: %s)." % ((len(self.lost), *next(iter(self.lost.items()))))
+        return msg
+
     def _without_unsafe(self, folder: str, listing: Listing) -> Listing:
-        names = list(listing.folders) + [name for name, _ in listing.files]
+        names = [name for name in listing.folders + tuple(name for name, _ in listing.files)
+                 if not is_hidden(name) or not is_safe(name)]
         self.refused.extend(ascii(join(folder, name)) for name in names if not is_safe(name))
-        return Listing(tuple(name for name in listing.folders if is_safe(name)),
-                       tuple(item for item in listing.files if is_safe(item[0])))
+        good = {name for name in names if is_safe(name)}
+        return Listing(tuple(name for name in listing.folders if name in good),
+                       tuple(item for item in listing.files if item[0] in good))
+
+
+def _spellings(parts: List[str]) -> List[str]:
+    """Paths that depositors may mean by a folder: as it is, with data/ in front, without the second data/."""
+    given = "/".join(parts)
+    spellings = [given, join("data", given), join("data/data", given)]
+    if parts[:2] == ["data", "data"]:
+        spellings.append("/".join(parts[1:]))
+    return spellings
+
+
+def _shape(path: str) -> str:
+    """'a/Foil_012_gain_3.tif' -> 'Foil_#_gain_#.tif'"""
+    return re.sub(r"[0-9]+", "#", posixpath.basename(path))

@@ -1,77 +1,31 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The servers of the small EMPIAR, all on loopback and on free ports: REST APIs, files over HTTP(S), files over FTP.
+"""The small EMPIAR, all on loopback and on free ports: REST APIs, files over HTTP(S), files over FTP.
 
 Every answer can be spoilt by a ``Fault``; every request is written down in ``requests``.
 """
 import contextlib
-import email.utils
-import fnmatch
-import html
-import http.server
-import json
-import os
-import posixpath
-import socket
-import ssl
-import struct
-import threading
-import time
-from dataclasses import dataclass
-from typing import Any, Container, Dict, Iterator, List, Optional, Set, Tuple
-from urllib.parse import quote, unquote, urlsplit
+from typing import Any, Dict, Optional
 
-FILES_PATH = "/empiar/world_availability"
-API_PATH = "/empiar/api/entry"
-EMDB_PATH = "/emdb/api/entry"
-CHUNK_BYTES = 16 << 10
-
-KINDS = DROP, STALL, SHORT, GONE, BUSY, ERROR, FORBIDDEN = (
-    "drop", "stall", "short", "gone", "busy", "error", "forbidden")
+from .faults import API_PATH, EMDB_PATH, FILES_PATH, Play
+from .http import start_http
 
 
-@dataclass
-class Fault:
-    """What goes wrong with the files whose path below the archive's root matches ``pattern``.
-
-    drop: the connection is reset after ``after`` bytes; stall: no byte more after ``after``; short: the answer ends
-    there and counts as complete; gone, busy, error, forbidden: refused with the transport's own code. ``times``:
-    how often, None for always.
-    """
-    kind: str
-    pattern: str = "*"
-    after: int = 0
-    times: Optional[int] = None
-
-
-class DemoArchive:
+class DemoArchive(Play):
     """Serves ``root``/<entry>/... and the metadata in ``entries``; use as a context manager."""
 
     def __init__(self, root: str, entries: Optional[Dict[str, Any]] = None, emdb: Optional[Dict[str, Any]] = None,
                  certificate: str = "", rate: int = 0):
-        """``entries`` and ``emdb``: number -> the record, or bytes or an int (status) to answer instead.
-
-        ``certificate``: a PEM file with key and certificate, to serve HTTPS; ``rate``: bytes a second for each
-        connection, 0 for no limit.
-        """
-        self.root = root
-        self.entries = entries or {}
-        self.emdb = emdb or {}
-        self.rate = rate
-        self.ranges = True          # Range requests and FTP's REST
-        self.mlsd = True
-        self.ftp_mode = ""          # 'reset' before the greeting, 'silent'
-        self.requests: List[str] = []
-        self.sent_bytes = 0
-        self._faults: List[Fault] = []
-        self._lock = threading.Lock()
+        """``certificate``: a PEM file with key and certificate, to serve HTTPS; the others: see Play."""
+        super().__init__(root, entries, emdb, rate)
         self._certificate = certificate
-        self.connections: Set[socket.socket] = set()
         self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> "DemoArchive":
+        # Only here: everything else of the demo, and the tests, can be imported without pyftpdlib.
+        from .ftp import start_ftp
         with contextlib.ExitStack() as stack:
-            self._start_http(stack)
-            self._start_ftp(stack)
+            self.http_port = start_http(self, self._certificate, stack)
+            self.ftp_port = start_ftp(self, stack)
             self._stack = stack.pop_all()
         return self
 
@@ -85,239 +39,3 @@ class DemoArchive:
         web = "%s://localhost:%d" % (scheme, self.http_port)
         return {"EMPIAR_API_URL": web + API_PATH, "EMDB_API_URL": web + EMDB_PATH, "EMPIAR_HTTPS_URL": web + FILES_PATH,
                 "EMPIAR_FTP_URL": "ftp://localhost:%d%s" % (self.ftp_port, FILES_PATH)}
-
-    # -------------------------- faults and accounts -----------------------
-
-    def add_fault(self, kind: str, pattern: str = "*", after: int = 0, times: Optional[int] = None) -> None:
-        with self._lock:
-            self._faults.append(Fault(kind, pattern, after, times))
-
-    def clear_faults(self) -> None:
-        with self._lock:
-            self._faults.clear()
-
-    def fault_for(self, path: str, kinds: Container[str] = KINDS) -> Optional[Fault]:
-        """The first fault of one of the kinds that concerns a path; it is used up once."""
-        with self._lock:
-            for fault in self._faults:
-                if fault.kind in kinds and fault.times != 0 and fnmatch.fnmatchcase(path.lstrip("/"), fault.pattern):
-                    if fault.times is not None:
-                        fault.times -= 1
-                    return fault
-        return None
-
-    def note(self, request: str) -> None:
-        with self._lock:
-            self.requests.append(request)
-
-    def count(self, beginning: str) -> int:
-        """How many requests so far began with ``beginning``, 'LIST' say."""
-        with self._lock:
-            return sum(request.startswith(beginning) for request in self.requests)
-
-    def add_sent(self, count: int) -> None:
-        with self._lock:
-            self.sent_bytes += count
-
-    # -------------------------- servers -----------------------
-
-    def _start_http(self, stack: contextlib.ExitStack) -> None:
-        archive = self
-
-        class Server(http.server.ThreadingHTTPServer):
-            daemon_threads = True
-            request_queue_size = 64
-
-            def handle_error(self, request: Any, client_address: Any) -> None:
-                pass    # clients that hang up are part of the play
-
-        class Handler(_HttpHandler):
-            demo = archive
-
-        server = Server(("127.0.0.1", 0), Handler)
-        if self._certificate:
-            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            context.load_cert_chain(self._certificate)
-            server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
-        self.http_port = server.server_address[1]
-        thread = threading.Thread(target=server.serve_forever, args=(0.1,), daemon=True)
-        thread.start()
-        stack.callback(self._hang_up)
-        stack.callback(thread.join)
-        stack.callback(server.server_close)
-        stack.callback(server.shutdown)
-
-    def _hang_up(self) -> None:
-        for connection in list(self.connections):
-            # Closing it would only mark it: the handler's own thread still holds it.
-            with contextlib.suppress(OSError):
-                socket.socket.shutdown(connection, socket.SHUT_RDWR)
-
-    def _start_ftp(self, stack: contextlib.ExitStack) -> None:
-        # Only here: everything else of the demo, and the tests, can be imported without pyftpdlib.
-        from .ftp import start_ftp
-        self.ftp_port = start_ftp(self, stack)
-
-
-class _Pace:
-    """Sleeps so that a connection stays below the archive's rate."""
-
-    def __init__(self, rate: int):
-        self._rate, self._began, self._bytes = rate, time.monotonic(), 0
-
-    def sent(self, count: int) -> None:
-        self._bytes += count
-        if self._rate:
-            ahead = self._bytes / self._rate - (time.monotonic() - self._began)
-            if ahead > 0:
-                time.sleep(ahead)
-
-
-class _HttpHandler(http.server.BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True
-    wbufsize = 0
-    demo: DemoArchive
-
-    def log_message(self, *args: Any) -> None:
-        pass
-
-    def setup(self) -> None:
-        super().setup()
-        self.demo.connections.add(self.connection)
-
-    def finish(self) -> None:
-        self.demo.connections.discard(self.connection)
-        super().finish()
-
-    def do_HEAD(self) -> None:
-        self._answer()
-
-    def do_GET(self) -> None:
-        self._answer()
-
-    def _answer(self) -> None:
-        path = unquote(urlsplit(self.path).path)
-        self.demo.note("%s %s" % (self.command, path))
-        for prefix, records in ((API_PATH, self.demo.entries), (EMDB_PATH, self.demo.emdb)):
-            if path.startswith(prefix + "/"):
-                return self._answer_api(path[len(prefix):].strip("/"), prefix, records)
-        if path.rstrip("/") == FILES_PATH or path.startswith(FILES_PATH + "/"):
-            return self._answer_file(path[len(FILES_PATH):])
-        return self._send(404, b"not here", "text/plain")
-
-    def _answer_api(self, name: str, prefix: str, records: Dict[str, Any]) -> None:
-        number = name.replace("EMPIAR-", "") if prefix == API_PATH else name
-        record = records.get(number)
-        if record is None:
-            return self._send(404, b'{"detail": "Not found."}', "application/json")
-        if isinstance(record, int):
-            return self._send(record, b"<html>the server is unwell</html>", "text/html")
-        if isinstance(record, bytes):
-            return self._send(200, record, "text/html")
-        body = {"EMPIAR-" + number: record} if prefix == API_PATH else record
-        return self._send(200, json.dumps(body).encode(), "application/json")
-
-    def _answer_file(self, path: str) -> None:
-        local = os.path.join(self.demo.root, *[part for part in path.split("/") if part not in ("", "..")])
-        fault = self.demo.fault_for(path)
-        if fault is not None and fault.kind in (GONE, BUSY, ERROR, FORBIDDEN):
-            status = {GONE: 404, BUSY: 503, ERROR: 500, FORBIDDEN: 403}[fault.kind]
-            return self._send(status, b"<html>no</html>", "text/html")
-        if os.path.isdir(local):
-            if not self.path.split("?")[0].endswith("/"):
-                return self._send(301, b"", "text/html", {"Location": self.path + "/"})
-            return self._send(200, _apache_listing(path, local).encode("utf-8", "surrogateescape"), "text/html")
-        try:
-            stream = open(local, "rb")  # noqa: SIM115 - closed below
-        except OSError:
-            return self._send(404, b"<html>not found</html>", "text/html")
-        with stream:
-            return self._send_file(stream, fault)
-
-    def _send(self, status: int, body: bytes, kind: str, headers: Optional[Dict[str, str]] = None) -> None:
-        self.send_response(status)
-        self.send_header("Content-Type", kind)
-        self.send_header("Content-Length", str(len(body)))
-        for name, value in (headers or {}).items():
-            self.send_header(name, value)
-        self.end_headers()
-        if self.command == "GET":
-            self.wfile.write(body)
-
-    def _send_file(self, stream: Any, fault: Optional[Fault]) -> None:
-        stat = os.fstat(stream.fileno())
-        tag = '"%x-%x"' % (stat.st_size, stat.st_mtime_ns)
-        start, end, status = 0, stat.st_size, 200
-        wanted = self.headers.get("Range", "")
-        if self.demo.ranges and wanted.startswith("bytes=") and self.headers.get("If-Range", tag) == tag:
-            first, _, last = wanted[6:].partition("-")
-            start, end, status = int(first), min(int(last or stat.st_size) + 1, stat.st_size), 206
-        promised = end - start
-        if fault is not None and fault.kind == SHORT:
-            promised = min(promised, max(fault.after - start, 0))
-        self.send_response(status)
-        self.send_header("Content-Length", str(promised if self.command == "GET" else stat.st_size))
-        self.send_header("ETag", tag)
-        self.send_header("Last-Modified", email.utils.formatdate(stat.st_mtime, usegmt=True))
-        if self.demo.ranges:
-            self.send_header("Accept-Ranges", "bytes")
-        if status == 206:
-            self.send_header("Content-Range", "bytes %d-%d/%d" % (start, end - 1, stat.st_size))
-        self.end_headers()
-        if self.command != "GET":
-            return
-        pace, position = _Pace(self.demo.rate), start
-        stream.seek(start)
-        while position < start + promised:
-            if fault is not None and fault.kind in (DROP, STALL) and position >= fault.after:
-                if fault.kind == STALL:
-                    self.connection.settimeout(600)
-                    with contextlib.suppress(OSError):
-                        self.connection.recv(1)     # until the client hangs up
-                else:
-                    reset(self.connection)
-                self.close_connection = True
-                return
-            limit = start + promised
-            if fault is not None and fault.kind in (DROP, STALL):
-                limit = min(limit, max(fault.after, position + 1))
-            block = stream.read(min(CHUNK_BYTES, limit - position))
-            self.wfile.write(block)
-            self.demo.add_sent(len(block))
-            position += len(block)
-            pace.sent(len(block))
-
-
-def _apache_listing(path: str, folder: str) -> str:
-    rows = ['<tr><td><a href="?C=N;O=D">Name</a></td></tr>',
-            '<tr><td><a href="%s/">Parent Directory</a></td></tr>' % posixpath.dirname(path.rstrip("/"))]
-    for name, is_folder, size in _listed(folder):
-        shown = name + "/" if is_folder else name
-        rows.append('<tr><td><a href="%s">%s</a></td><td align="right">2026-11-21 01:18</td>'
-                    '<td align="right">%s</td></tr>' % (quote(shown.encode("utf-8", "surrogateescape")), html.escape(
-                        shown), "-" if is_folder else _rounded(size)))
-    return "<html><body><h1>Index of %s</h1><table>%s</table></body></html>" % (html.escape(path), "\n".join(rows))
-
-
-def _listed(folder: str) -> Iterator[Tuple[str, bool, int]]:
-    for entry in sorted(os.scandir(folder), key=lambda item: item.name):
-        if entry.name != ".ftp":
-            yield entry.name, entry.is_dir(), entry.stat().st_size
-
-
-def _rounded(size: int) -> str:
-    """16777216 -> '16M', as Apache writes it"""
-    for unit in ("", "K", "M", "G"):
-        if size < 1000 or unit == "G":
-            return "%.1f%s" % (size, unit) if unit and size < 10 else "%d%s" % (size, unit)
-        size = size / 1024
-    return ""
-
-
-def reset(connection: socket.socket) -> None:
-    """Hang up with a RST, as a broken line does."""
-    with contextlib.suppress(OSError):
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    with contextlib.suppress(OSError):
-        connection.close()

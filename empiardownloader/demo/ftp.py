@@ -13,10 +13,10 @@ from pyftpdlib.handlers import DTPHandler, FTPHandler
 from pyftpdlib.ioloop import IOLoop
 from pyftpdlib.servers import FTPServer
 
-from .archive import BUSY, DROP, ERROR, FILES_PATH, FORBIDDEN, GONE, SHORT, STALL, DemoArchive, Fault, reset
+from .faults import BUSY, DROP, ERROR, FILES_PATH, FORBIDDEN, GONE, PROHIBITED, SHORT, STALL, Fault, Play, reset
 
 
-def start_ftp(archive: DemoArchive, stack: contextlib.ExitStack) -> int:
+def start_ftp(archive: Play, stack: contextlib.ExitStack) -> int:
     """Serve the archive's tree until the stack is closed -> the port."""
     logging.getLogger("pyftpdlib").disabled = True
     authorizer = DummyAuthorizer()
@@ -132,7 +132,7 @@ class _Channel(DTPHandler):
 
 
 class _FtpHandler(FTPHandler):
-    demo: DemoArchive
+    demo: Play
     abstracted_fs = _FaultyFS
     dtp_handler = _Channel
     use_sendfile = False
@@ -170,7 +170,8 @@ class _FtpHandler(FTPHandler):
     def _refused(self, path: str) -> bool:
         relative = os.path.relpath(os.path.realpath(path), os.path.realpath(self.demo.root))
         answers = {GONE: "550 No such file.", BUSY: "421 Too many connections from your address.",
-                   ERROR: "451 Local error.", FORBIDDEN: "550 Permission denied."}
+                   ERROR: "451 Local error.", FORBIDDEN: "550 Permission denied.",
+                   PROHIBITED: "553 Prohibited file name."}
         fault = self.demo.fault_for(relative, answers)
         if fault is None:
             return False
@@ -178,5 +179,3 @@ class _FtpHandler(FTPHandler):
         if fault.kind == BUSY:
             self.close_when_done()
         return True
-
-

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Metadata: an entry and its acquisition, from answers good and bad."""
+from empiardownloader.archive import api, metadata
 from empiardownloader.archive import entry as archive_entry
-from empiardownloader.archive import metadata
 from empiardownloader.archive.errors import ArchiveError, EntryError, UnreachableError
 from empiardownloader.tests.base import ArchiveTestCase, emdb, entry, environment, image_set
 
@@ -9,7 +9,7 @@ from empiardownloader.tests.base import ArchiveTestCase, emdb, entry, environmen
 class TestEntry(ArchiveTestCase):
 
     def fetch(self, demo, number="10200"):
-        record = archive_entry.fetch_entry_json(demo.variables["EMPIAR_API_URL"], number)
+        record = api.fetch_entry_json(demo.variables["EMPIAR_API_URL"], number)
         return archive_entry.parse_entry(number, record)
 
     def test_numbers_that_users_type(self):
@@ -74,7 +74,7 @@ class TestEntry(ArchiveTestCase):
 
     def test_nobody_there(self):
         with self.assertRaisesRegex(UnreachableError, "connection refused"):
-            archive_entry.fetch_entry_json("http://localhost:1/api", "10200")
+            api.fetch_entry_json("http://localhost:1/api", "10200")
 
     def test_a_server_that_is_briefly_unwell(self):
         demo = self.serve(entries={"10200": 503})
@@ -91,7 +91,7 @@ class TestEntry(ArchiveTestCase):
         secret = "http://user:opensesame@localhost:1"
         with environment(http_proxy=secret, https_proxy=secret, no_proxy=None, NO_PROXY=None), \
                 self.assertRaises(UnreachableError) as caught:
-            archive_entry.fetch_entry_json("http://archive.invalid/api", "10200")
+            api.fetch_entry_json("http://archive.invalid/api", "10200")
         self.assertNotIn("opensesame", str(caught.exception))
 
 
@@ -100,7 +100,7 @@ class TestAcquisition(ArchiveTestCase):
     def fetch(self, record):
         demo = self.serve(entries={"1": entry(image_set())}, emdb={"EMD-0001": record} if record else {})
         found = archive_entry.parse_entry("1", demo.entries["1"])
-        return archive_entry.fetch_acquisition(demo.variables["EMDB_API_URL"], found)
+        return api.fetch_acquisition(demo.variables["EMDB_API_URL"], found)
 
     def test_full_record(self):
         acquisition, settled = self.fetch(emdb(frames="1-40"))

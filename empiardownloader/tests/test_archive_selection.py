@@ -3,9 +3,11 @@
 import unittest
 
 from empiardownloader.archive import entry as archive_entry
+from empiardownloader.archive import names as archive_names
 from empiardownloader.archive import selection
 from empiardownloader.archive.errors import NotFoundError
-from empiardownloader.archive.remote import Listing, parse_list_line, parse_mlsd_line
+from empiardownloader.archive.remote import Listing
+from empiardownloader.archive.remote.listings import parse_list_line, parse_mlsd_line
 from empiardownloader.tests.base import entry, image_set
 
 
@@ -13,19 +15,21 @@ class TestNames(unittest.TestCase):
 
     def test_local_names(self):
         for below, expected in (("a.mrc", "a.mrc"), ("Grid 1/a b.mrc", "Grid_1_a_b.mrc"), ("a/b/c.tif", "a_b_c.tif"),
-                                ("é#%+.mrc", "é#%+.mrc"), ("a:b@c.mrc", "a_b_c.mrc")):
-            self.assertEqual(expected, selection.local_name(below))
+                                ("é#%+.mrc", "___+.mrc"), ("a:b@c.mrc", "a_b_c.mrc"),
+                                ("m_$(touch${IFS}x).mrc", "m___touch__IFS_x_.mrc"), ("m (1)'`.mrc", "m__1___.mrc"),
+                                ("-rf.mrc", "_rf.mrc")):
+            self.assertEqual(expected, archive_names.local_name(below))
 
     def test_long_names_stay_apart_and_short_enough(self):
         first, second = ("x" * 200 + "/" + "é" * 100 + end for end in ("1.mrc", "2.mrc"))
-        names = {selection.local_name(first), selection.local_name(second)}
+        names = {archive_names.local_name(first), archive_names.local_name(second)}
         self.assertEqual(2, len(names))
         for name in names:
-            self.assertLessEqual(len(name.encode()), selection.MAX_NAME_BYTES)
+            self.assertLessEqual(len(name.encode()), archive_names.MAX_NAME_BYTES)
             self.assertTrue(name.endswith(".mrc"))
 
     def test_every_path_gets_its_own_name_and_keeps_it(self):
-        names = selection.LocalNames()
+        names = archive_names.LocalNames()
         given = [names.name(path, path) for path in ("a b.mrc", "a_b.mrc", "a/b.mrc", "A_B.mrc", "a b.mrc")]
         self.assertEqual("a_b.mrc", given[0])
         self.assertEqual(given[0], given[4])
@@ -33,17 +37,17 @@ class TestNames(unittest.TestCase):
 
     def test_unsafe_names(self):
         for name in ("", ".", "..", "a/b", "/etc/passwd", "a\nb", "a\0b", "a\x7fb", "..\\x", "\udcff.mrc"):
-            self.assertFalse(selection.is_safe(name), repr(name))
+            self.assertFalse(archive_names.is_safe(name), repr(name))
         for name in ("a", "..a", "a..b", "é ü.mrc", "#1%2+3.mrc"):
-            self.assertTrue(selection.is_safe(name), name)
+            self.assertTrue(archive_names.is_safe(name), name)
 
     def test_patterns(self):
         path = "data/x/Images-Disc1/GridSquare_1/Data/FoilHole_1_fractions.tiff.bz2"
         for pattern in ("*.bz2", "FoilHole_*_fractions.tiff.bz2", "Data/*.bz2", "/" + path,
                         "data/*/Images-Disc1/GridSquare_*/Data/FoilHole_*_fractions.tiff.bz2"):
-            self.assertTrue(selection.matches(path, pattern), pattern)
+            self.assertTrue(archive_names.matches(path, pattern), pattern)
         for pattern in ("*.tiff", "data/*.bz2", "x/" + path, ""):
-            self.assertFalse(selection.matches(path, pattern), pattern)
+            self.assertFalse(archive_names.matches(path, pattern), pattern)
 
     def test_listing_lines(self):
         self.assertEqual(("file", " a b.mrc", 12), parse_list_line("-rw-r--r--  1 ftp ftp  12 Nov 21 01:18  a b.mrc"))
@@ -61,7 +65,7 @@ class TestFinder(unittest.TestCase):
     def find(self, tree, **changes):
         self.listed = []
 
-        def lister(folder):
+        def lister(folder, expected):
             self.listed.append(folder)
             if folder not in tree:
                 raise NotFoundError(folder)
@@ -77,8 +81,8 @@ class TestFinder(unittest.TestCase):
         references = ["CountRef_26.mrc", "SuperRef_x.mrc", "my_GAIN_ref.mrc", "Norm-a.mrc", "flat.mrc", "dark_1.mrc"]
         finder = self.find({"": [], "data": [], "data/Movies": names + references})
         self.assertEqual(sorted("data/Movies/" + name for name in names), sorted(m.path for m in finder.movies()))
-        self.assertEqual("data/Movies/my_GAIN_ref.mrc", finder.gain_candidates("data/Movies/m_0.mrc")[0].path)
-        self.assertEqual(["data/Movies/dark_1.mrc"], [f.path for f in finder.dark_candidates("data/Movies/m_0.mrc")])
+        self.assertEqual("data/Movies/my_GAIN_ref.mrc", finder.references("data/Movies")["gain"][0].path)
+        self.assertEqual(["data/Movies/dark_1.mrc"], [f.path for f in finder.references("data/Movies")["dark"]])
 
     def test_a_word_in_every_name_tells_nothing(self):
         for stem in ("normoxia", "flatgrid", "darkfield"):
@@ -108,7 +112,7 @@ class TestFinder(unittest.TestCase):
         tree.update({"data/square_%03d" % n: ["m.mrc"] for n in range(500)})
         finder = self.find(tree, directory="data", num_images_or_tilt_series=500)
         first = next(finder.movies())
-        finder.gain_candidates(first.path)
+        finder.references(first.folder)
         self.assertEqual(["data", "data/square_000", ""], self.listed)
         self.listed.clear()
         self.assertEqual(500, len(list(finder.movies())))

@@ -8,7 +8,7 @@ from unittest import mock
 from pyworkflow.object import Set
 
 from empiardownloader import constants
-from empiardownloader.demo import archive as demo_archive
+from empiardownloader.demo import faults
 from empiardownloader.tests.base import ProtocolTestCase, entry, environment, image_set
 
 
@@ -67,7 +67,7 @@ class TestMainJob(ProtocolTestCase):
         run.getStepsGraph()
 
     def test_more_than_there_are_and_what_the_user_reads(self):
-        self.demo.add_fault(demo_archive.GONE, "*m_03*")
+        self.demo.add_fault(faults.GONE, "*m_03*")
         protocol = self.finish(self.new(amountOfImages=50))
         self.check_set(protocol, 11)
         summary = "\n".join(protocol.summary())

@@ -12,8 +12,7 @@ from pwem.objects import SetOfMovies
 from pyworkflow.object import Set
 from pyworkflow.project import Manager
 
-from empiardownloader.demo import archive as demo_archive
-from empiardownloader.demo import movies
+from empiardownloader.demo import faults, movies
 from empiardownloader.tests.base import ProtocolTestCase, entry, environment, image_set, read_bytes, write_movies
 
 logger = logging.getLogger(__name__)
@@ -250,7 +249,7 @@ class TestContinued(InterruptedCase):
         self.assertIn("Left out: data/Movies/m_02.mrc (its header promises", "\n".join(protocol.summary()))
 
     def test_nothing_whole_at_all(self):
-        self.demo.add_fault(demo_archive.GONE, "*.mrc")
+        self.demo.add_fault(faults.GONE, "*.mrc")
         protocol = self.new(amountOfImages=5)
         self.launch(protocol)
         self.assertTrue(protocol.isFailed())

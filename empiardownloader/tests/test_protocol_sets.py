@@ -8,9 +8,9 @@ import numpy as np
 from pwem.objects import SetOfMovies
 from pwem.protocols import ProtAverageFrames
 
-from empiardownloader.archive.header import Header
 from empiardownloader.demo import movies
-from empiardownloader.protocols.protocol_empiar_download import readMovieHeader
+from empiardownloader.images.header import Header
+from empiardownloader.protocols.headers import readMovieHeader
 from empiardownloader.tests.base import ProtocolTestCase, emdb, entry, image_set, read_bytes, write_movies
 
 

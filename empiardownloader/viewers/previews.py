@@ -3,9 +3,11 @@
 import os
 from dataclasses import dataclass
 
-import mrcfile
 import numpy as np
-import tifffile
+
+from ..images.frames import iter_frames
+from ..images.header import BadImageError
+from ..protocols.headers import isDmFile, readDmFrames
 
 PREVIEW_PIXELS = 384    # longest side of the frame average shown
 TILE_PIXELS = 512       # side of the periodograms that are averaged
@@ -28,7 +30,7 @@ class Preview:
 def load_preview(path, folder):
     """The preview of the movie at ``path``, from ``folder`` where an up to date one is kept, else made and kept.
 
-    Raises OSError and ValueError when the movie cannot be drawn.
+    Raises OSError and BadImageError when the movie cannot be drawn.
     """
     kept = os.path.join(folder, os.path.basename(path) + ".npz")
     if os.path.exists(kept) and os.path.getmtime(kept) >= os.path.getmtime(path):
@@ -45,33 +47,23 @@ def load_preview(path, folder):
 def average_frames(path):
     """The average of a movie's frames, float32 (height, width); one frame at a time is in memory."""
     total, count = None, 0
-    for frame in iter_frames(path):
+    for frame in _frames(path):
         if total is None:
             total = np.zeros(frame.shape, "float32")
         total += frame
         count += 1
     if total is None:
         msg = "%s has no frame" % os.path.basename(path)
-        raise ValueError(msg)
+        raise BadImageError(msg)
     return total / count
 
 
-def iter_frames(path):
-    """The frames of a movie one by one, arrays (height, width)."""
-    with open(path, "rb") as stream:
-        start = stream.read(4)
-    if start[:2] in (b"II", b"MM"):
-        with tifffile.TiffFile(path) as tiff:
-            for page in tiff.pages:
-                yield page.asarray()
-    else:
-        with mrcfile.mmap(path, mode="r", permissive=True) as mrc:
-            (height, width), dtype, offset = mrc.data.shape[-2:], mrc.data.dtype, mrc.data.offset
-            frames = mrc.data.size // (height * width)
-        # Read, not mapped: the pages of a mapped file stay in memory until all of it has passed.
-        for frame in range(frames):
-            start = offset + frame * height * width * dtype.itemsize
-            yield np.fromfile(path, dtype, height * width, offset=start).reshape(height, width)
+def _frames(path):
+    """The frames of a movie, arrays (height, width); Gatan's files go through Scipion's reader, as a whole."""
+    if not isDmFile(path):
+        yield from iter_frames(path)
+        return
+    yield from readDmFrames(path)
 
 
 def make_preview(average):

@@ -10,9 +10,9 @@ from pwem.objects import SetOfMovies
 from pwem.viewers import EmPlotter
 from pyworkflow.viewer import DESKTOP_TKINTER, Viewer
 
-from ..archive import record
-from ..archive.download import format_bytes
 from ..constants import RECORD_FILE
+from ..download import record
+from ..download.progress import format_bytes
 from ..protocols.protocol_empiar_download import EmpiarDownloader
 from .previews import PREVIEW_FOLDER, load_preview
 

@@ -9,11 +9,14 @@ from pyworkflow.gui.tree import TreeProvider
 from pyworkflow.object import String
 
 from .. import Plugin, constants
-from ..archive.entry import fetch_entry_json, parse_entry, parse_entry_id
+from ..archive.api import fetch_entry_json
+from ..archive.entry import parse_entry, parse_entry_id
 from ..archive.errors import ArchiveError
-from ..archive.remote import CONNECT_TIMEOUT, open_archive
-from ..archive.selection import split_compression
-from ..protocols.protocol_empiar_download import TRANSPORTS, EmpiarDownloader
+from ..archive.names import split_compression
+from ..archive.remote import CONNECT_TIMEOUT
+from ..archive.remote.choice import open_archive
+from ..protocols.form import TRANSPORTS
+from ..protocols.protocol_empiar_download import EmpiarDownloader
 from .dialogs import RemoteTreeDialog, ask
 
 TITLE = "EMPIAR"

@@ -4,16 +4,22 @@
 It is what Continue starts from, and what registration, summary and viewer read while the download writes.
 """
 import contextlib
-import fcntl
 import json
 import os
 import time
-from typing import Any, Dict, Iterator, List, Optional
+from typing import Any, Dict, Iterator, List, Optional, Tuple
 
-from .errors import ArchiveError
+from ..archive.errors import ArchiveError
+from ..transfer.parts import lock
 
 MOVIE, LEFT_OUT, REFERENCE, NOTE, BYTES, BEGIN, END = (
     "movie", "left out", "reference", "note", "bytes", "begin", "end")
+
+
+# The search for a reference: its kind, its key, width and height of the movies' frames.
+ReferenceKey = Tuple[str, Optional[str], Optional[Tuple[int, ...]]]
+# For movies that were to have no reference.
+NO_REFERENCE: Dict[str, Any] = {"name": "", "path": "", "others": []}
 
 
 class RecordWriter:
@@ -25,7 +31,7 @@ class RecordWriter:
         deadline = time.monotonic() + wait
         while True:
             try:
-                fcntl.flock(self._stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                lock(self._stream.fileno(), path)
                 break
             except BlockingIOError as error:
                 if time.monotonic() > deadline:
@@ -77,7 +83,8 @@ class Facts:
     def __init__(self) -> None:
         self.movies: Dict[str, Dict[str, Any]] = {}         # by local name, in the order they became whole
         self.left_out: Dict[str, str] = {}                  # remote path -> reason
-        self.references: Dict[str, Dict[str, Any]] = {}     # 'gain', 'dark'
+        # (kind, key of the search, size of the movies' frames) -> what the search found; see references.py
+        self.references: Dict[ReferenceKey, Dict[str, Any]] = {}
         self.notes: List[str] = []
         self.begin: Optional[Dict[str, Any]] = None
         self.end: Optional[Dict[str, Any]] = None
@@ -106,13 +113,34 @@ class Facts:
             self.left_out[event["path"]] = event["reason"]
             self.movies.pop(event.get("name", ""), None)
         elif what == REFERENCE:
-            self.references[event["kind"]] = event
+            self.references[_key(event["kind"], event.get("key"), event.get("size"))] = event
         elif what == NOTE and event["text"] not in self.notes:
             self.notes.append(event["text"])
         elif what == BYTES:
             self.history.append(event)
         elif what == END:
             self.end = event
+
+
+    def reference(self, kind: str, movie: Dict[str, Any]) -> Optional[Dict[str, Any]]:
+        """What the search for a movie's reference found, None while it goes on.
+
+        The event's name is '' where there is no fitting one, and also for movies that were to have none.
+        """
+        if kind not in movie:
+            # Version 1.0.0 knew one reference of a kind for all movies.
+            return self.references.get(_key(kind, None, None))
+        if movie[kind] is None:
+            return NO_REFERENCE
+        return self.references.get(_key(kind, movie[kind], movie.get("size")))
+
+    def chosen(self, kind: str) -> List[Dict[str, Any]]:
+        """The references of a kind that were found to fit some movies."""
+        return [event for (its_kind, _, _), event in self.references.items() if its_kind == kind and event["name"]]
+
+
+def _key(kind: str, key: Optional[str], size: Optional[List[int]]) -> ReferenceKey:
+    return kind, key, None if size is None else tuple(size)
 
 
 def _line(what: str, facts: Dict[str, Any]) -> str:

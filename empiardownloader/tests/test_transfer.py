@@ -11,12 +11,15 @@ import threading
 import time
 import unittest
 
-from empiardownloader.archive.errors import ArchiveError, BadImageError, DiskError, UnreachableError
-from empiardownloader.archive.remote import FtpArchive, HttpArchive, open_archive
-from empiardownloader.archive.transfer import Job, Settings, Transfer
-from empiardownloader.demo import archive as demo_archive
+from empiardownloader.archive.errors import ArchiveError, DiskError, UnreachableError
+from empiardownloader.archive.remote.choice import open_archive
+from empiardownloader.archive.remote.ftp import FtpArchive
+from empiardownloader.archive.remote.https import HttpArchive
+from empiardownloader.demo import faults
+from empiardownloader.images.header import BadImageError
 from empiardownloader.tests import servers
 from empiardownloader.tests.base import ArchiveTestCase, environment, read_bytes
+from empiardownloader.transfer.transfer import Job, Settings, Transfer
 
 QUICK = {"first_wait": 0.05, "longest_wait": 0.3, "recover": 2}
 SIZE = 3 << 20
@@ -121,14 +124,14 @@ class TransferCase(ArchiveTestCase):
 
     def test_dropped_connections(self):
         names = self.fill()
-        self.demo.add_fault(demo_archive.DROP, after=300000, times=6)
+        self.demo.add_fault(faults.DROP, after=300000, times=6)
         outcomes = self.fetch(names)
         self.check_whole(outcomes, names)
         self.check_clean(names)
 
     def test_a_file_whose_connection_always_breaks(self):
         names = self.fill()
-        self.demo.add_fault(demo_archive.DROP, "*m_1*", after=SIZE // 2)
+        self.demo.add_fault(faults.DROP, "*m_1*", after=SIZE // 2)
         outcomes = self.fetch(names)
         self.check_whole(outcomes, ["m_0.mrc", "m_2.mrc", "m_3.mrc"])
         self.assertIn(self.archive().server, outcomes["m_1.mrc"].error)
@@ -136,18 +139,18 @@ class TransferCase(ArchiveTestCase):
 
     def test_stalled_connections(self):
         names = self.fill(2)
-        self.demo.add_fault(demo_archive.STALL, after=300000, times=2)
+        self.demo.add_fault(faults.STALL, after=300000, times=2)
         outcomes = self.fetch(names, archive=self.archive(timeout=0.7))
         self.check_whole(outcomes, names)
 
     def test_short_answers_that_count_as_complete(self):
         names = self.fill()
-        self.demo.add_fault(demo_archive.SHORT, "*m_2*", after=500000, times=3)
+        self.demo.add_fault(faults.SHORT, "*m_2*", after=500000, times=3)
         self.check_whole(self.fetch(names), names)
 
     def test_a_file_that_is_always_short(self):
         names = self.fill()
-        self.demo.add_fault(demo_archive.SHORT, "*m_2*", after=500000)
+        self.demo.add_fault(faults.SHORT, "*m_2*", after=500000)
         outcomes = self.fetch(names)
         self.assertIn("sent less of data/m_2.mrc than it promised", outcomes["m_2.mrc"].error)
         self.check_whole(outcomes, ["m_0.mrc", "m_1.mrc", "m_3.mrc"])
@@ -155,8 +158,8 @@ class TransferCase(ArchiveTestCase):
 
     def test_gone_and_forbidden(self):
         names = self.fill()
-        self.demo.add_fault(demo_archive.GONE, "*m_0*")
-        self.demo.add_fault(demo_archive.FORBIDDEN, "*m_1*")
+        self.demo.add_fault(faults.GONE, "*m_0*")
+        self.demo.add_fault(faults.FORBIDDEN, "*m_1*")
         outcomes = self.fetch(names)
         for name in names[:2]:
             self.assertNotEqual("", outcomes[name].error)
@@ -165,12 +168,12 @@ class TransferCase(ArchiveTestCase):
 
     def test_a_file_that_one_of_several_servers_lacks(self):
         names = self.fill()
-        self.demo.add_fault(demo_archive.GONE, "*m_1*", times=1)
+        self.demo.add_fault(faults.GONE, "*m_1*", times=1)
         self.check_whole(self.fetch(names), names)
 
     def test_busy_servers_get_fewer_connections(self):
         names = self.fill()
-        self.demo.add_fault(demo_archive.BUSY, times=5)
+        self.demo.add_fault(faults.BUSY, times=5)
         limits = []
         outcomes = self.fetch(names, tick=lambda: limits.append(self.transfer.pool.limit))
         self.check_whole(outcomes, names)
@@ -178,7 +181,7 @@ class TransferCase(ArchiveTestCase):
 
     def test_errors_of_the_server(self):
         names = self.fill()
-        self.demo.add_fault(demo_archive.ERROR, times=6)
+        self.demo.add_fault(faults.ERROR, times=6)
         self.check_whole(self.fetch(names), names)
 
     def test_changed_between_two_runs(self):
@@ -261,7 +264,7 @@ class TransferCase(ArchiveTestCase):
 
     def test_stop_within_a_second(self):
         names = self.fill(2, 8 << 20)
-        self.demo.add_fault(demo_archive.STALL, after=1 << 20)
+        self.demo.add_fault(faults.STALL, after=1 << 20)
         cancelled = threading.Event()
         stopped = []
 
@@ -277,15 +280,16 @@ class TransferCase(ArchiveTestCase):
     def child(self, names, *more):
         """A process of its own that fetches into ``self.out``."""
         script = ("import sys, threading\n"
-                  "from empiardownloader.archive.remote import FtpArchive, HttpArchive\n"
-                  "from empiardownloader.archive.transfer import Job, Settings, Transfer\n"
+                  "from empiardownloader.archive.remote.ftp import FtpArchive\n"
+                  "from empiardownloader.archive.remote.https import HttpArchive\n"
+                  "from empiardownloader.transfer.transfer import Job, Settings, Transfer\n"
                   "kind, url, out = sys.argv[1:4]\n"
                   "jobs = [Job('data/' + name, out + '/' + name) for name in sys.argv[4:]]\n"
                   "transfer = Transfer(globals()[kind](url, '1', 5), Settings(connections=4, first_wait=0.05),\n"
                   "                    threading.Event())\n"
                   "errors = []\n"
                   "transfer.run(lambda: jobs.pop(0) if jobs else None, lambda o: errors.append(o.error))\n"
-                  "print(transfer.received)\n"
+                  "print(transfer.received, *filter(None, errors))\n"
                   "sys.exit(any(errors))\n")
         if more:
             script = more[0] + script
@@ -356,17 +360,43 @@ class TransferCase(ArchiveTestCase):
         self.check_clean(names)
 
     def test_a_full_disk(self):
-        """A limit on the size of files stands for the full disk: the writes fail in the same way."""
         names = self.fill(2, 4 << 20)
+        os.makedirs(self.out)
+        mount = ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", self.out]
+        if os.geteuid() != 0 or subprocess.run(mount, stderr=subprocess.DEVNULL, check=False).returncode:
+            self.skipTest("no small disk can be mounted here")
+        self.addCleanup(subprocess.run, ["umount", "-l", self.out], check=False)
+        _, errors = self.child(names).communicate(timeout=60)
+        self.assertIn("DiskError: %s" % self.out, errors)
+        self.assertIn("cannot be written (no space left on device): make room", errors)
+        self.assertEqual([], [name for name in os.listdir(self.out) if not name.startswith(".part.")])
+        subprocess.run(["mount", "-o", "remount,size=20m", self.out], check=True)
+        self.check_whole(self.fetch(names), names)
+
+    def test_a_file_that_the_disk_cannot_have(self):
+        """A limit on the size of files stands for a file system with one."""
+        names = self.fill(3, 1 << 20)
+        with open(os.path.join(self.data, "m_1.mrc"), "ab") as stream:
+            stream.truncate(4 << 20)
         os.makedirs(self.out)
         process = self.child(names, "import resource, signal\n"
                                     "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
                                     "resource.setrlimit(resource.RLIMIT_FSIZE, (2 << 20, 2 << 20))\n")
-        _, errors = process.communicate(timeout=60)
-        self.assertIn("DiskError: %s" % self.out, errors)
-        self.assertIn("cannot be written (file too large): make room", errors)
-        self.assertEqual([], [name for name in os.listdir(self.out) if not name.startswith(".part.")])
-        self.check_whole(self.fetch(names), names)
+        output, errors = process.communicate(timeout=60)
+        self.assertIn("m_1.mrc cannot be had on this disk (file too large)", output, errors)
+        self.check_clean(["m_0.mrc", "m_2.mrc"])
+
+    def test_a_name_that_is_too_long_and_one_that_is_nearly(self):
+        long = "L" * 247 + ".mrc"
+        names = self.fill(2)
+        os.rename(os.path.join(self.data, names[0]), os.path.join(self.data, long))
+        jobs = [Job("data/" + long, os.path.join(self.out, "x" + long + "toolong")), self.job(long), self.job("m_1.mrc")]
+        jobs[0], left = jobs[1], jobs[0]
+        outcomes = {}
+        for job in (left, *jobs[::2]):
+            outcomes[job.target] = list(self.fetch([], jobs=[job]).values())[0]
+        self.assertIn("file name too long", outcomes[left.target].error)
+        self.check_clean([long, "m_1.mrc"])
 
     def test_a_folder_that_cannot_be_written(self):
         self.fill(1)
@@ -445,7 +475,7 @@ class TestChoice(ArchiveTestCase):
 
     def test_https_where_ftp_is_refused_reset_or_silent(self):
         demo = self.serve()
-        with self.assertLogs("empiardownloader.archive.remote", "WARNING") as log:
+        with self.assertLogs("empiardownloader.archive.remote.choice", "WARNING") as log:
             self.assertEqual("HTTPS", self.choose(demo, EMPIAR_FTP_URL="ftp://localhost:1/x"))
             for mode, words in (("reset", "connection reset"), ("silent", "no answer in time")):
                 demo.ftp_mode = mode
@@ -512,7 +542,7 @@ class TestCompressed(ArchiveTestCase):
 class TestRangeArithmetic(unittest.TestCase):
 
     def test_missing_spans(self):
-        from empiardownloader.archive.parts import missing_spans
+        from empiardownloader.transfer.parts import missing_spans
         for done, size, missing in (([], 10, [(0, 10)]), ([(0, 10)], 10, []), ([(2, 4), (3, 6)], 10, [(0, 2), (6, 10)]),
                                     ([(5, 20)], 10, [(0, 5)])):
             self.assertEqual(missing, missing_spans(done, size))

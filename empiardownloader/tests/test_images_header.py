@@ -8,9 +8,8 @@ import unittest
 
 import numpy as np
 
-from empiardownloader.archive.errors import BadImageError
-from empiardownloader.archive.header import Header, read_header
 from empiardownloader.demo import movies
+from empiardownloader.images.header import BadImageError, Header, read_header
 
 
 class TestHeader(unittest.TestCase):

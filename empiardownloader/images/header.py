@@ -7,19 +7,23 @@ Sources: the MRC2014 format (https://www.ccpem.ac.uk/mrc_format/mrc2014.php, wit
 import os
 import struct
 from dataclasses import dataclass
-from typing import BinaryIO, Callable, Tuple
-
-from .errors import BadImageError
+from typing import BinaryIO, Callable, Optional, Tuple
 
 MRC_HEADER_BYTES = 1024
 MRC_MODE_BITS = {0: 8, 1: 16, 2: 32, 3: 32, 4: 64, 6: 16, 7: 32, 12: 16, 16: 24}
 MRC_MODE_4BIT = 101  # two pixels in a byte, every row starts on a new byte
 MAX_PIXELS = 1 << 17  # a side longer than this is no camera but a misread header
+# The longest EER movies have some thousand frames, and each is a directory to be read.
+MAX_FRAMES = 1 << 17
 TIFF_WIDTH, TIFF_HEIGHT = 256, 257
 TIFF_OFFSETS = (273, 324)       # of strips, of tiles
 TIFF_BYTE_COUNTS = (279, 325)
 TIFF_TYPE_BYTES = {1: 1, 3: 2, 4: 4, 13: 4, 16: 8, 18: 8}
 TIFF_INTEGER_CODES = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
+
+
+class BadImageError(Exception):
+    """A file on disk that is not a whole image of a known format."""
 
 
 @dataclass(frozen=True)
@@ -46,14 +50,52 @@ def read_header(path: str) -> Header:
             if start[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
                 return _read_tiff(stream, start, size)
             return _read_mrc(start, size)
-        except struct.error as error:
+        except (struct.error, ValueError, OverflowError, MemoryError) as error:
+            # Numbers that no file can have: an offset past every end, a list of billions of entries.
             msg = "its header cannot be read"
             raise BadImageError(msg) from error
 
 
+@dataclass(frozen=True)
+class MrcLayout:
+    """What the first 1024 bytes of an MRC file say; sizes in pixels."""
+    width: int
+    height: int
+    frames: int
+    mode: int
+    data_offset: int        # bytes
+
+    @property
+    def promised_bytes(self) -> int:
+        """How long the file is at least."""
+        if self.mode == MRC_MODE_4BIT:
+            frame_bytes = (self.width + 1) // 2 * self.height
+        else:
+            frame_bytes = self.width * self.height * MRC_MODE_BITS[self.mode] // 8
+        return self.data_offset + frame_bytes * self.frames
+
+
+def promised_bytes(start: bytes) -> Optional[int]:
+    """How long an MRC file says to be, from its first bytes (1024 or more); None for what is no MRC file."""
+    try:
+        return mrc_layout(start).promised_bytes
+    except BadImageError:
+        return None
+
+
 def _read_mrc(start: bytes, size: int) -> Header:
+    layout = mrc_layout(start)
+    if size < layout.promised_bytes:
+        msg = "its header promises %d bytes (%d x %d x %d), the file has %d" % (
+            layout.promised_bytes, layout.width, layout.height, layout.frames, size)
+        raise BadImageError(msg)
+    return Header(layout.width, layout.height, layout.frames)
+
+
+def mrc_layout(start: bytes) -> MrcLayout:
+    """The first bytes of an MRC file (1024 or more) -> what they say. Raises BadImageError."""
     if len(start) < MRC_HEADER_BYTES:
-        msg = "it is no image: only %d bytes" % size
+        msg = "it is no image: only %d bytes" % len(start)
         raise BadImageError(msg)
     for order in ("<", ">"):
         width, height, frames, mode = struct.unpack_from(order + "4i", start)
@@ -64,15 +106,7 @@ def _read_mrc(start: bytes, size: int) -> Header:
     else:
         msg = "it is neither an MRC nor a TIFF image"
         raise BadImageError(msg)
-    if mode == MRC_MODE_4BIT:
-        frame_bytes = (width + 1) // 2 * height
-    else:
-        frame_bytes = width * height * MRC_MODE_BITS[mode] // 8
-    expected = MRC_HEADER_BYTES + extended + frame_bytes * frames
-    if size < expected:
-        msg = "its header promises %d bytes (%d x %d x %d), the file has %d" % (expected, width, height, frames, size)
-        raise BadImageError(msg)
-    return Header(width, height, frames)
+    return MrcLayout(width, height, frames, mode, MRC_HEADER_BYTES + extended)
 
 
 def _read_tiff(stream: BinaryIO, start: bytes, size: int) -> Header:
@@ -95,6 +129,9 @@ def _read_tiff(stream: BinaryIO, start: bytes, size: int) -> Header:
             raise BadImageError(msg)
         seen.add(next_offset)
         entries, = unpack_at(next_offset, count_code)
+        if entries * entry_bytes > size:
+            msg = "its list of frames breaks off after %d frames" % frames
+            raise BadImageError(msg)
         stream.seek(next_offset + struct.calcsize(order + count_code))
         directory = stream.read(entries * entry_bytes + struct.calcsize(order + offset_code))
         if len(directory) < entries * entry_bytes:
@@ -107,8 +144,15 @@ def _read_tiff(stream: BinaryIO, start: bytes, size: int) -> Header:
         if end > size:
             msg = "frame %d ends at byte %d, the file has %d" % (frames + 1, end, size)
             raise BadImageError(msg)
-        frames += 1
+        # A directory without pixels describes the file, or nothing.
+        frames += any(code in tags for code in TIFF_OFFSETS)
+        if len(seen) > MAX_FRAMES:
+            msg = "it has more than %d frames" % MAX_FRAMES
+            raise BadImageError(msg)
         next_offset, = struct.unpack_from(order + offset_code, directory, entries * entry_bytes)
+    if not frames:
+        msg = "its TIFF header names no pixels"
+        raise BadImageError(msg)
     if not (0 < width <= MAX_PIXELS and 0 < height <= MAX_PIXELS):
         msg = "its TIFF header gives no size"
         raise BadImageError(msg)

@@ -5,8 +5,8 @@ import shutil
 import tempfile
 import unittest
 
-from empiardownloader.archive import record
 from empiardownloader.archive.errors import ArchiveError
+from empiardownloader.download import record
 
 
 class TestRecord(unittest.TestCase):
@@ -55,5 +55,5 @@ class TestRecord(unittest.TestCase):
         facts = record.Facts()
         for number, known in (("1", False), ("1", True), ("2", False)):
             facts.take({"what": record.BEGIN, "entry": number, "image_set": 1, "time": 0})
-            self.assertEqual(known, "gain" in facts.references)
+            self.assertEqual(known, bool(facts.chosen("gain")))
             facts.take({"what": record.REFERENCE, "kind": "gain", "name": "gain.mrc"})

@@ -8,14 +8,17 @@ import os
 import threading
 import zlib
 
-from empiardownloader.archive import download
 from empiardownloader.archive import entry as archive_entry
 from empiardownloader.archive.errors import EntryError
-from empiardownloader.archive.remote import open_archive
-from empiardownloader.archive.transfer import Settings
-from empiardownloader.demo import archive as demo_archive
-from empiardownloader.demo import movies
+from empiardownloader.archive.remote.choice import open_archive
+from empiardownloader.archive.selection import DARK, GAIN, MovieFinder
+from empiardownloader.demo import faults, movies
+from empiardownloader.demo import http as demo_http
+from empiardownloader.download.download import Download
+from empiardownloader.download.request import Places, Request
+from empiardownloader.images.header import read_header
 from empiardownloader.tests.base import ArchiveTestCase, entry, image_set, read_bytes
+from empiardownloader.transfer.transfer import Settings
 
 TINY = {"frames": 3, "width": 24, "height": 16}
 FIELDS = {"image_width": "24", "image_height": "16", "frames_per_image": 3}
@@ -59,19 +62,19 @@ class Layout(ArchiveTestCase):
         self.demo.requests.clear()
         urls = self.demo.variables
         archive = open_archive(number, urls["EMPIAR_FTP_URL"], urls["EMPIAR_HTTPS_URL"], self.transport)
-        places = download.Places(self.out, os.path.join(self.out, "record"))
-        request = download.Request(found, found.image_set(choice), amount, **request)
+        places = Places(self.out, os.path.join(self.out, "record"))
+        request = Request(found, found.image_set(choice), amount, **request)
         self.demo.requests.clear()
-        facts = download.Download(request, archive, places, Settings(first_wait=0.05), threading.Event()).run()
+        facts = Download(request, archive, places, Settings(first_wait=0.05), threading.Event()).run()
         self.assertEqual(left_out, len(facts.left_out), facts.left_out)
         return facts
 
     def check(self, facts, names, gain, sources=()):
         self.assertEqual(sorted(names), sorted(facts.movies))
-        self.assertEqual(gain, facts.references[download.GAIN]["path"])
+        self.assertEqual([gain] if gain else [], [event["path"] for event in facts.chosen(GAIN)])
         for source, name in zip(sources, names):
             self.assertEqual(read_bytes(source), read_bytes(os.path.join(self.out, name)))
-        for name in list(names) + ([facts.references[download.GAIN]["name"]] if gain else []):
+        for name in list(names) + [event["name"] for event in facts.chosen(GAIN)]:
             self.assertTrue(os.path.isfile(os.path.join(self.out, name)), name)
 
     def folders_listed(self):
@@ -110,7 +113,7 @@ class LayoutRows(Layout):
         self.check(facts, ["Images-Disc1_GridSquare_%d_Data_FoilHole_%d_fractions.tiff" % (s, h)
                            for s in (1, 2) for h in (1, 2)], "data/CL44-1_20201106_111915/gain.tiff")
         for name in facts.movies:
-            self.assertEqual(download.read_header(os.path.join(self.out, name)).frames, 3)
+            self.assertEqual(read_header(os.path.join(self.out, name)).frames, 3)
 
     def test_12870_gain_with_another_extension(self):
         self.put("12870/data/RAW_Tif/a_1.tif")
@@ -193,8 +196,8 @@ class LayoutRows(Layout):
         self.put("1/data/Movies/dark.mrc", gain=True)
         facts = self.download("1", image_set(**FIELDS))
         self.check(facts, ["a.mrc"], "data/Movies/gain_turned.mrc")
-        self.assertEqual("data/Movies/dark.mrc", facts.references[download.DARK]["path"])
-        self.assertEqual(["data/Movies/gain_small.mrc"], facts.references[download.GAIN]["others"])
+        self.assertEqual("data/Movies/dark.mrc", facts.chosen(DARK)[0]["path"])
+        self.assertEqual(["data/Movies/gain_small.mrc"], facts.chosen(GAIN)[0]["others"])
         self.assertIn("does not fit the movies", facts.notes[0])
 
     def test_a_pattern_for_the_gain(self):
@@ -213,8 +216,8 @@ class LayoutRows(Layout):
         found = archive_entry.parse_entry("1", entry(image_set(**FIELDS)))
         urls = self.demo.variables
         archive = open_archive("1", urls["EMPIAR_FTP_URL"], urls["EMPIAR_HTTPS_URL"], self.transport)
-        facts = download.Download(download.Request(found, found.image_set(), None), archive,
-                                  download.Places(self.out, self.out + "/record"), Settings(), threading.Event()).run()
+        facts = Download(Request(found, found.image_set(), None), archive,
+                                  Places(self.out, self.out + "/record"), Settings(), threading.Event()).run()
         self.assertEqual(["a.mrc"], list(facts.movies))
         self.assertIn("single frame", facts.left_out["data/Movies/b.mrc"])
 
@@ -230,12 +233,12 @@ class LayoutRows(Layout):
         found = archive_entry.parse_entry("1", entry(image_set(**FIELDS)))
         urls = self.demo.variables
         archive = open_archive("1", urls["EMPIAR_FTP_URL"], urls["EMPIAR_HTTPS_URL"], self.transport)
-        self.demo.add_fault(demo_archive.BUSY)
+        self.demo.add_fault(faults.BUSY)
         cancelled = threading.Event()
         timer = threading.Timer(0.5, cancelled.set)
         timer.start()
-        facts = download.Download(download.Request(found, found.image_set(), None), archive,
-                                  download.Places(self.out, self.out + "/record"), Settings(), cancelled).run()
+        facts = Download(Request(found, found.image_set(), None), archive,
+                                  Places(self.out, self.out + "/record"), Settings(), cancelled).run()
         timer.join()
         self.assertTrue(facts.end["stopped"])
         self.assertEqual({}, facts.movies)
@@ -261,7 +264,7 @@ class LayoutRows(Layout):
                                self.transport)
         self.demo.requests.clear()
         connection = archive.connect()
-        finder = download.MovieFinder(found, found.image_set(), connection.list_folder)
+        finder = MovieFinder(found, found.image_set(), lambda folder, expected: connection.list_folder(folder))
         self.assertEqual(30000, sum(1 for _ in finder.movies()))
         connection.close()
         self.assertEqual(501, self.folders_listed())
@@ -289,8 +292,8 @@ class LayoutRows(Layout):
         found = archive_entry.parse_entry("1", entry(image_set(**FIELDS)))
         urls = self.demo.variables
         archive = open_archive("1", urls["EMPIAR_FTP_URL"], urls["EMPIAR_HTTPS_URL"], self.transport)
-        facts = download.Download(download.Request(found, found.image_set(), 4), archive,
-                                  download.Places(self.out, self.out + "/record"), Settings(), threading.Event()).run()
+        facts = Download(Request(found, found.image_set(), 4), archive,
+                                  Places(self.out, self.out + "/record"), Settings(), threading.Event()).run()
         self.assertEqual({"m_0.mrc", "m_2.mrc", "m_3.mrc", "m_4.mrc"}, set(facts.movies))
         self.assertIn("its header promises", facts.left_out["data/Movies/m_1.mrc"])
 
@@ -305,7 +308,7 @@ class TestHttpsLayouts(LayoutRows):
     def test_a_listing_that_lacks_a_name_once(self):
         for n in range(5):
             self.put("1/data/Movies/m_%d.mrc" % n)
-        original, lacking = demo_archive._listed, []
+        original, lacking = demo_http._listed, []
 
         def listed(folder):
             names = list(original(folder))
@@ -314,8 +317,8 @@ class TestHttpsLayouts(LayoutRows):
                 names.pop(2)
             return names
 
-        demo_archive._listed = listed
-        self.addCleanup(setattr, demo_archive, "_listed", original)
+        demo_http._listed = listed
+        self.addCleanup(setattr, demo_http, "_listed", original)
         facts = self.download("1", image_set(num_images_or_tilt_series=5, **FIELDS))
         self.assertEqual(5, len(facts.movies))
 
@@ -334,9 +337,9 @@ class TestSharedFolder(Layout):
             out = os.path.join(self.folder, run)
             os.makedirs(out)
             archive = open_archive("1", urls["EMPIAR_FTP_URL"], urls["EMPIAR_HTTPS_URL"], "FTP")
-            places = download.Places(out, out + "/record", shared)
+            places = Places(out, out + "/record", shared)
             sent = self.demo.sent_bytes
-            facts = download.Download(download.Request(found, found.image_set(), None), archive, places, Settings(),
+            facts = Download(Request(found, found.image_set(), None), archive, places, Settings(),
                                       threading.Event()).run()
             self.assertEqual(3, len(facts.movies))
             for source in sources:

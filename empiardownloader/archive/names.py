@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Names: which may come near the disk, what their endings and patterns say, what a file is called locally."""
+import fnmatch
+import functools
+import hashlib
+import os
+import re
+from typing import Callable, Dict, List, Optional, Sequence, Tuple
+
+COMPRESSED = (".bz2", ".gz", ".xz")
+# Files that hold other files: nothing that a run could register, but worth naming where images are missing.
+BUNDLES = (".tar", ".tgz", ".tbz", ".tbz2", ".txz", ".zip", ".7z", ".rar", ".tar.gz", ".tar.bz2", ".tar.xz")
+# What scipion-em's readers open as a stack of frames.
+MOVIE_EXTENSIONS = (".mrc", ".mrcs", ".tif", ".tiff", ".eer", ".dm4", ".dm3")
+REFERENCE_EXTENSIONS = (".mrc", ".mrcs", ".tif", ".tiff", ".dm4", ".dm3", ".gain")
+# Bytes of a local name: most file systems allow 255, and parts and journals put something in front and behind.
+MAX_NAME_BYTES = 200
+
+
+def is_safe(name: str) -> bool:
+    """Whether a name from the server or the metadata may become part of a local or a remote path."""
+    if not name or name in (".", "..") or "/" in name or "\\" in name:
+        return False
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError:      # bytes that are no UTF-8 arrive as surrogates
+        return False
+    return all(character.isprintable() for character in name)
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a name is none of the depositor's data: '.part.a.mrc', '.DS_Store'.
+
+    A folder that another run fills has parts of full size, with valid headers and holes in them.
+    """
+    return name.startswith(".")
+
+
+def split_path(path: str) -> List[str]:
+    """'/data//a/./b/' -> ['data', 'a', 'b']"""
+    return [part for part in path.split("/") if part not in ("", ".")]
+
+
+def join(folder: str, name: str) -> str:
+    """('', 'data') -> 'data', ('data', 'a') -> 'data/a'"""
+    return "%s/%s" % (folder, name) if folder and name else folder or name
+
+
+def ancestors(folder: str) -> List[str]:
+    """'data/Movies' -> ['data/Movies', 'data', '']"""
+    parts = folder.split("/") if folder else []
+    return ["/".join(parts[:n]) for n in range(len(parts), -1, -1)]
+
+
+def split_compression(name: str) -> Tuple[str, str]:
+    """'a.tiff.bz2' -> ('a.tiff', '.bz2'), 'a.mrc' -> ('a.mrc', '')"""
+    for extension in COMPRESSED:
+        if name.lower().endswith(extension) and len(name) > len(extension):
+            return name[:-len(extension)], name[-len(extension):].lower()
+    return name, ""
+
+
+def extension_of(name: str) -> str:
+    """'a.TIFF.bz2' -> '.tiff'"""
+    return os.path.splitext(split_compression(name)[0])[1].lower()
+
+
+def matches_name(name: str, pattern: str) -> bool:
+    """Like fnmatch.fnmatchcase, in a time that does not explode with the number of stars.
+
+    Python 3.8's fnmatch takes minutes for '*a*a*a*a*b' and a hundred letters a.
+    """
+    atoms = _atoms(pattern)
+    at = wanted = 0
+    star, after_star = -1, 0
+    while at < len(name):
+        atom = atoms[wanted] if wanted < len(atoms) else ()
+        if atom is None:
+            star, after_star = wanted, at
+            wanted += 1
+        elif atom and atom(name[at]):
+            at, wanted = at + 1, wanted + 1
+        elif star >= 0:
+            after_star += 1
+            at, wanted = after_star, star + 1
+        else:
+            return False
+    return all(atom is None for atom in atoms[wanted:])
+
+
+@functools.lru_cache(maxsize=64)
+def _atoms(pattern: str) -> List[Optional[Callable[[str], object]]]:
+    """'a*[bc]' -> three tests of one character each, None standing for the star."""
+    atoms, at = [], 0
+    while at < len(pattern):
+        end = pattern.find("]", at + (3 if pattern[at + 1:at + 2] == "!" else 2)) if pattern[at] == "[" else -1
+        piece = pattern[at:end + 1] if end > 0 else pattern[at]
+        at += len(piece)
+        if piece == "*":
+            atoms.append(None)
+        elif piece == "?" or len(piece) > 1:
+            # fnmatch knows how to write a set of characters as a regular expression.
+            atoms.append(re.compile(fnmatch.translate(piece)).match)
+        else:
+            atoms.append(piece.__eq__)
+    return atoms
+
+
+def matches(path: str, pattern: str) -> bool:
+    """Whether ``path`` ends as ``pattern`` says, part by part: 'data/a/x_1.mrc' matches 'x_*.mrc' and 'a/*.mrc'.
+
+    Depositors write their patterns from the entry's root, from the image set's folder, or for the name alone.
+    """
+    wanted = split_path(pattern.strip())
+    parts = path.split("/")
+    if not wanted or len(wanted) > len(parts):
+        return False
+    return all(matches_name(part, glob) for part, glob in zip(parts[-len(wanted):], wanted))
+
+
+def is_named(name: str, patterns: Sequence[str]) -> bool:
+    """Whether the name of an image, in lower case and without compression, is like one of the patterns."""
+    base = split_compression(name)[0].lower()
+    return extension_of(name) in REFERENCE_EXTENSIONS and any(matches_name(base, p) for p in patterns)
+
+
+def local_name(path_below: str) -> str:
+    """'Grid 1/a (b).mrc' -> 'Grid_1_a__b_.mrc'
+
+    Scipion reads ':' and '@' as separators between index, file and format, and its plugins hand names to a shell,
+    which acts on blanks, brackets, '$', quotes and more: what is no plain character becomes '_'.
+    """
+    name = re.sub(r"[^A-Za-z0-9._+-]", "_", "_".join(path_below.split("/")))
+    # A program would take a leading '-' for an option.
+    name = re.sub(r"^[-.]", "_", name)
+    if len(name) <= MAX_NAME_BYTES:
+        return name
+    digest = hashlib.sha1(path_below.encode("utf-8")).hexdigest()[:10]
+    return "%s_%s" % (digest, name[-(MAX_NAME_BYTES - 11):])
+
+
+class LocalNames:
+    """Gives every remote path a local name of its own, the same ones in the same order."""
+
+    def __init__(self) -> None:
+        self._paths: Dict[str, str] = {}
+        self._names: Dict[str, str] = {}
+
+    def name(self, path: str, path_below: str) -> str:
+        """The local name of ``path``, ``path_below`` being the part below the image set's folder."""
+        if path in self._names:
+            return self._names[path]
+        wanted = local_name(path_below)
+        stem, extension = os.path.splitext(wanted)
+        number = 1
+        # Lower case: two names that differ by case alone are one file on a Mac's disk.
+        while wanted.lower() in self._paths:
+            number += 1
+            wanted = "%s_%d%s" % (stem, number, extension)
+        self.keep(path, wanted)
+        return wanted
+
+    def keep(self, path: str, name: str) -> None:
+        """Hold on to the name that an earlier run gave to a path."""
+        self._paths[name.lower()] = path
+        self._names[path] = name

@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One contract for a connection to the archive's files; a module for each transport.
+
+A ``Connection`` is used by one thread at a time; only ``abort`` may be called from another one.
+Paths are relative to the entry's folder, parts joined by '/'.
+"""
+import contextlib
+import threading
+from dataclasses import dataclass
+from typing import Optional, Tuple
+from urllib.parse import urlsplit
+
+from ..errors import UnreachableError, without_password
+from ..sessions import within
+
+AUTOMATIC, FTP, HTTPS = "automatic", "FTP", "HTTPS"
+
+# Seconds to wait for a connection, and for FTP to show that it works at all: institutes that block
+# FTP often drop its packets silently, and nobody wants to wait long for that.
+CONNECT_TIMEOUT = 6
+# The same for all that is said until the first request can be sent; a greeting may come in many lines.
+CONNECT_SECONDS = 20
+# Seconds without a byte after which a connection counts as dead.
+STALL_TIMEOUT = 30
+# Bytes asked from a socket at once: enough to keep system calls rare at full speed.
+READ_BYTES = 1 << 20
+# The text of a folder's listing: 600,000 names; the largest folders of the archive hold about 30,000.
+LISTING_BYTES = 64 << 20
+NEVER = threading.Event()
+
+
+@dataclass(frozen=True)
+class Listing:
+    """A remote folder: names of its folders, and (name, bytes) of its files; bytes are exact only over FTP."""
+    folders: Tuple[str, ...]
+    files: Tuple[Tuple[str, Optional[int]], ...]
+    cut: bool = False               # whether the server said that it left names out
+
+
+@dataclass(frozen=True)
+class FileState:
+    """What tells one version of a remote file from another."""
+    size: int           # bytes
+    version: str        # modification time or entity tag, '' where the server gives none
+    modified: str = ""  # modification time, where the version is an entity tag
+
+    def same_as(self, other: "FileState") -> bool:
+        """Servers that share their load make entity tags of their own for one file, but keep its time."""
+        return self.size == other.size and (
+            self.version == other.version or (bool(self.modified) and self.modified == other.modified))
+
+
+class Stream:
+    """The bytes of a file from some offset on, as they come."""
+
+    def read(self, size: int) -> memoryview:
+        """Up to ``size`` bytes; empty when the server says that there are no more. Raises TransientError."""
+        raise NotImplementedError
+
+
+class Connection:
+    """One connection to the server that holds an entry."""
+    # False once the connection cannot carry another request.
+    usable = True
+
+    def begin(self) -> None:
+        """Connect and log in. Raises TransientError, BusyError, UnreachableError."""
+
+    def list_folder(self, path: str) -> Listing:
+        """Raises NotFoundError, BrokenFileError, TransientError."""
+        raise NotImplementedError
+
+    def state(self, path: str) -> FileState:
+        """Raises NotFoundError, BrokenFileError, TransientError."""
+        raise NotImplementedError
+
+    def open(self, path: str, start: int, end: int,
+             state: Optional[FileState]) -> "contextlib.AbstractContextManager[Stream]":
+        """The bytes [start, end) of the file in the version ``state``; None stands for whatever version there is.
+
+        Raises NoRangesError where the server only sends whole files, ChangedFileError when the file is
+        not the version any more, BrokenFileError for bytes that are not those asked for.
+        """
+        raise NotImplementedError
+
+    def abort(self) -> None:
+        """Make whatever waits for this connection fail soon; from any thread."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        raise NotImplementedError
+
+
+class Archive:
+    """The files of one entry on one server: opens connections to it."""
+    transport = ""
+
+    def __init__(self, base_url: str, entry: str, timeout: float = STALL_TIMEOUT):
+        """``base_url`` is the address of the folder that holds the entries, ``timeout`` in seconds."""
+        self.url = urlsplit("%s/%s" % (base_url.rstrip("/"), entry))
+        self.entry = entry
+        self.timeout = timeout
+        if not self.url.hostname:
+            msg = 'The archive\'s address "%s" is no URL: check the configuration variables EMPIAR_FTP_URL and ' \
+                  'EMPIAR_HTTPS_URL.' % without_password(base_url)
+            raise UnreachableError(msg)
+
+    @property
+    def server(self) -> str:
+        """Name of transport and host, without credentials: 'FTP server ftp.ebi.ac.uk'."""
+        return "%s server %s" % (self.transport, self.url.hostname)
+
+    def connect(self, timeout: Optional[float] = None, stopped: threading.Event = NEVER) -> Connection:
+        """Raises TransientError, BusyError, StoppedError, UnreachableError."""
+        connection = self._new_connection(timeout or self.timeout)
+        try:
+            within(CONNECT_SECONDS, stopped, connection.begin, connection.abort)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _new_connection(self, timeout: float) -> Connection:
+        raise NotImplementedError

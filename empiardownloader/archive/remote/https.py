@@ -1,0 +1,213 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The archive over HTTPS (or HTTP)."""
+import codecs
+import contextlib
+import re
+from typing import Callable, Iterator, Optional, Tuple
+from urllib.parse import quote, unquote, urlsplit
+
+import requests
+import urllib3
+
+from ..errors import (
+    BrokenFileError,
+    BusyError,
+    ChangedFileError,
+    NoRangesError,
+    NotFoundError,
+    TransientError,
+    UnreachableError,
+    reason,
+)
+from ..sessions import Session
+from . import CONNECT_TIMEOUT, HTTPS, LISTING_BYTES, Archive, Connection, FileState, Listing, Stream
+from .listings import PageParser
+
+PAGE_BLOCK_BYTES = 256 << 10
+
+
+class HttpArchive(Archive):
+    transport = HTTPS
+
+    def _new_connection(self, timeout: float) -> "HttpConnection":
+        return HttpConnection(self, timeout)
+
+
+class HttpConnection(Connection):
+    def __init__(self, archive: HttpArchive, timeout: float):
+        self._archive = archive
+        self._timeout = (min(timeout, CONNECT_TIMEOUT), timeout)
+        url = archive.url
+        netloc = url.netloc.rpartition("@")[2]
+        self._base = "%s://%s%s" % (url.scheme, netloc, quote(unquote(url.path)))
+        self._session = Session()
+        self._aborted = False
+        if url.username:
+            self._session.auth = (unquote(url.username), unquote(url.password or ""))
+        # Ranges are of the file's own bytes, so no compression on the way.
+        self._session.headers["Accept-Encoding"] = "identity"
+
+    def list_folder(self, path: str) -> Listing:
+        with self._translated(), contextlib.closing(
+                self._request("GET", quote_path(path) + "/" if path else "", path)) as response:
+            parser = PageParser(unquote(urlsplit(response.url).path))
+            self._read_page(response, parser, path)
+        return Listing(tuple(sorted(parser.folders)), tuple(sorted(parser.files.items())))
+
+    def _read_page(self, response: requests.Response, parser: PageParser, path: str) -> None:
+        decode = codecs.getincrementaldecoder("utf-8")("replace").decode
+        left = LISTING_BYTES
+        # iter_content also undoes a compression that a server insists on.
+        for block in response.iter_content(PAGE_BLOCK_BYTES):
+            left -= len(block)
+            if left < 0:
+                msg = "the listing of %s on the %s is endless" % (path or "the entry's folder", self._archive.server)
+                raise BrokenFileError(msg)
+            if self._aborted:
+                msg = "stopped"
+                raise TransientError(msg)
+            try:
+                parser.feed(decode(block))
+            except AssertionError as error:
+                # html.parser's own complaint about declarations that make no sense
+                msg = "the %s gives no listing of %s" % (self._archive.server, path or "the entry's folder")
+                raise BrokenFileError(msg) from error
+
+    def state(self, path: str) -> FileState:
+        with self._translated(), contextlib.closing(self._request("HEAD", quote_path(path), path)) as response:
+            size, state = _total_bytes(response), _versions(response)
+        if size is None:
+            # Apache does not tell the size of an empty file.
+            with self._translated(), contextlib.closing(
+                    self._request("GET", quote_path(path), path, {"Range": "bytes=0-0"}, (200, 206, 416))) as response:
+                size, state = _total_bytes(response), _versions(response)
+        if size is None:
+            msg = "the %s does not tell the size of %s" % (self._archive.server, path)
+            raise BrokenFileError(msg)
+        return FileState(size, *state)
+
+    @contextlib.contextmanager
+    def open(self, path: str, start: int, end: int, state: Optional[FileState]) -> Iterator[Stream]:
+        partial = state is not None and (start > 0 or end < state.size)
+        headers = {"Range": "bytes=%d-%d" % (start, end - 1)} if partial else {}
+        with self._translated():
+            response = self._request("GET", quote_path(path), path, headers, (200, 206, 416))
+        with contextlib.closing(response):
+            total = _total_bytes(response)
+            if state is not None:
+                # Compared here and not by the server (If-Range): one that shares its load knows its own tags only.
+                now = FileState(state.size if total is None else total, *_versions(response))
+                if not now.same_as(state) or response.status_code == 416:
+                    msg = "%s changed on the %s" % (path, self._archive.server)
+                    raise ChangedFileError(msg)
+            if partial and response.status_code == 200:
+                msg = "the %s only sends whole files" % self._archive.server
+                raise NoRangesError(msg)
+            complaint = _complaint(response, start, end, partial)
+            if complaint:
+                msg = "the %s sent %s in place of the bytes of %s that were asked for" % (
+                    self._archive.server, complaint, path)
+                raise BrokenFileError(msg)
+            yield _HttpStream(response, self._translated)
+
+    def abort(self) -> None:
+        self._aborted = True
+        self._session.abort()
+
+    def close(self) -> None:
+        self._session.close()
+
+    def _request(self, method: str, quoted: str, path: str, headers: Optional[dict] = None,
+                 welcome: Tuple[int, ...] = (200, 206)) -> requests.Response:
+        response = self._session.request(method, "%s/%s" % (self._base, quoted), headers=headers, stream=True,
+                                         timeout=self._timeout, allow_redirects=True)
+        status = response.status_code
+        if status in welcome:
+            return response
+        response.close()
+        msg = "the %s answered with error %d for %s" % (self._archive.server, status, path or "the entry's folder")
+        if status in (404, 410):
+            raise NotFoundError(msg)
+        if status in (429, 503):
+            raise BusyError(msg)
+        if status >= 500 or status == 408:
+            raise TransientError(msg)
+        if status in (401, 407):
+            msg = "The %s refused the login (error %d): check the addresses in the configuration and the proxy." % (
+                self._archive.server, status)
+            raise UnreachableError(msg)
+        raise BrokenFileError(msg)
+
+    @contextlib.contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, EOFError, ValueError) as error:
+            why = reason(error)
+            msg = "%s: %s" % (self._archive.server, why)
+            if "certificate" in why:
+                msg = "The %s cannot be trusted (%s): set REQUESTS_CA_BUNDLE to your institute's certificates." % (
+                    self._archive.server, why)
+                raise UnreachableError(msg) from error
+            raise TransientError(msg) from error
+
+
+class _HttpStream(Stream):
+
+    def __init__(self, response: requests.Response,
+                 translated: Callable[[], "contextlib.AbstractContextManager[None]"]):
+        self._raw = response.raw
+        self._translated = translated
+
+    def read(self, size: int) -> memoryview:
+        with self._translated():
+            return memoryview(self._raw.read(size, decode_content=False))
+
+
+def quote_path(path: str) -> str:
+    """Every part is encoded, also '#', '%', '+' and blanks: 'a b/#1.mrc' -> 'a%20b/%231.mrc'"""
+    return quote(path, errors="surrogateescape")
+
+
+def _versions(response: requests.Response) -> Tuple[str, str]:
+    """(version, modification time) for FileState"""
+    modified = response.headers.get("Last-Modified") or ""
+    return response.headers.get("ETag") or modified, modified
+
+
+def _content_range(response: requests.Response) -> Optional[Tuple[int, int, Optional[int]]]:
+    """'bytes 0-9/120' -> (0, 10, 120); what is none -> None"""
+    match = re.fullmatch(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)",
+                         response.headers.get("Content-Range", "").strip(), re.IGNORECASE)
+    if match is None:
+        return None
+    first, last, total = match.groups()
+    return int(first), int(last) + 1, None if total == "*" else int(total)
+
+
+def _total_bytes(response: requests.Response) -> Optional[int]:
+    """Size of the whole file, from the header that tells it in this kind of answer."""
+    if response.status_code == 206:
+        found = _content_range(response)
+        return found[2] if found else None
+    name, pattern = ("Content-Range", r"bytes \*/([0-9]{1,18})") if response.status_code == 416 else (
+        "Content-Length", r"([0-9]{1,18})")
+    match = re.fullmatch(pattern, response.headers.get(name, "").strip(), re.IGNORECASE)
+    return int(match.group(1)) if match else None
+
+
+def _complaint(response: requests.Response, start: int, end: int, partial: bool) -> str:
+    """What is wrong with an answer that should hold the bytes [start, end) as they are in the file, else ''."""
+    encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
+    if encoding not in ("", "identity"):
+        return "%s-compressed bytes" % encoding
+    if not partial:
+        return ""
+    if response.headers.get("Content-Type", "").lower().startswith("multipart/"):
+        return "several parts"
+    found = _content_range(response)
+    if found is None:
+        return "bytes of an unknown place"
+    if found[0] != start or found[1] > end:
+        return "the bytes %d to %d" % found[:2]
+    return ""

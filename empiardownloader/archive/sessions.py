@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""HTTP sessions that can be given up: their sockets are known, so that another thread can shut them."""
+import contextlib
+import socket
+import threading
+import time
+from typing import Any, Callable, List, Optional
+
+import requests
+import urllib3
+from requests.adapters import HTTPAdapter
+from urllib3.util.retry import Retry
+
+from .errors import StoppedError, TransientError
+
+USER_AGENT = "scipion-em-empiardownloader"
+# How long a request that was told to end may take to do so before it is left to itself; a name server that does not
+# answer cannot be hurried.
+PARTING_SECONDS = 1.0
+
+
+class _TrackingAdapter(HTTPAdapter):
+    """An adapter that writes the sockets in use into ``sockets``."""
+
+    def __init__(self, sockets: List[socket.socket], retries: Optional[Retry]):
+        self._sockets = sockets
+        super().__init__(pool_connections=1, pool_maxsize=1, max_retries=retries or 0)
+
+    def init_poolmanager(self, *args: object, **kwargs: object) -> None:
+        super().init_poolmanager(*args, **kwargs)
+        self._track(self.poolmanager)
+
+    def proxy_manager_for(self, proxy: str, **kwargs: object) -> urllib3.ProxyManager:
+        manager = super().proxy_manager_for(proxy, **kwargs)
+        self._track(manager)
+        return manager
+
+    def _track(self, manager: urllib3.PoolManager) -> None:
+        sockets = self._sockets
+
+        def tracked(pool_class: type) -> type:
+            class Tracked(pool_class.ConnectionCls):
+                def connect(self) -> None:
+                    super().connect()
+                    sockets[:] = [self.sock]
+
+            return type(pool_class.__name__, (pool_class,), {"ConnectionCls": Tracked})
+
+        manager.pool_classes_by_scheme = {
+            "http": tracked(urllib3.HTTPConnectionPool), "https": tracked(urllib3.HTTPSConnectionPool)}
+
+
+class Session(requests.Session):
+    """A requests.Session with one connection, that ``abort`` ends from any thread."""
+
+    def __init__(self, retries: Optional[Retry] = None):
+        super().__init__()
+        self.headers["User-Agent"] = USER_AGENT
+        self._sockets: List[socket.socket] = []
+        for scheme in ("http://", "https://"):
+            self.mount(scheme, _TrackingAdapter(self._sockets, retries))
+
+    def abort(self) -> None:
+        for sock in list(self._sockets):
+            shut(sock)
+
+
+def shut(sock: Optional[socket.socket]) -> None:
+    """Make whoever waits for a socket fail at once."""
+    if sock is None:
+        return
+    # The socket class's own shutdown: the one of an SSL socket would pull the TLS layer from under the reader.
+    with contextlib.suppress(OSError):
+        socket.socket.shutdown(sock, socket.SHUT_RDWR)
+
+
+def within(seconds: float, stopped: threading.Event, function: Callable[[], Any],
+           abort: Callable[[], None] = lambda: None) -> Any:
+    """The function's result, unless ``stopped`` is set or it takes longer: then ``abort`` is called.
+
+    A timeout of a socket is no bound: a server that sends a byte now and then never meets it.
+    Raises StoppedError, TransientError and what the function raises.
+    """
+    outcome: List[Any] = []
+    done = threading.Event()
+
+    def run() -> None:
+        try:
+            outcome.append((function(), None))
+        except BaseException as error:  # noqa: BLE001 - raised again by whoever waits
+            outcome.append((None, error))
+        finally:
+            done.set()
+
+    # The function runs beside, not its watcher: a look-up of a name cannot be interrupted, only be left behind.
+    threading.Thread(target=run, daemon=True, name="request").start()
+    deadline = time.monotonic() + seconds
+    while not done.wait(0.1):
+        if stopped.is_set() or time.monotonic() > deadline:
+            abort()
+            done.wait(PARTING_SECONDS)
+            if stopped.is_set():
+                msg = "stopped"
+                raise StoppedError(msg)
+            msg = "no whole answer within %d s" % seconds
+            raise TransientError(msg)
+    value, error = outcome[0]
+    if error is not None:
+        raise error
+    return value

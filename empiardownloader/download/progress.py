@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How far a download is, in numbers and in words."""
+from collections import deque
+from dataclasses import dataclass
+from typing import Deque, Optional, Tuple
+
+RATE_SECONDS = 15           # over which the rate is averaged
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a download is; sizes in bytes, times in seconds, None where not known yet."""
+    movies: int
+    movies_wanted: Optional[int]
+    done_bytes: int
+    total_bytes: Optional[int]
+    rate: float                     # bytes a second
+    seconds_left: Optional[float]
+    remark: str = ""                # what it waits for
+
+    def __str__(self) -> str:
+        """-> 'Downloaded 7 of 12 movies, 14.0 of 24.0 MB, 3.1 MB/s, about 3 s left'"""
+        wanted = "" if self.movies_wanted is None else " of %d" % self.movies_wanted
+        unit, factor = _unit(max(self.done_bytes, self.total_bytes or 0))
+        size = "%.1f" % (self.done_bytes / factor)
+        if self.total_bytes:
+            size += " of %.1f" % (self.total_bytes / factor)
+        text = "Downloaded %d%s movies, %s %s" % (self.movies, wanted, size, unit)
+        if self.rate > 0:
+            text += ", %.1f MB/s" % (self.rate / 1e6)
+        if self.seconds_left is not None:
+            text += ", about %s left" % format_seconds(self.seconds_left)
+        return text + (", " + self.remark if self.remark else "")
+
+
+class Rate:
+    """Bytes a second over the last while."""
+
+    def __init__(self) -> None:
+        self._samples: Deque[Tuple[float, int]] = deque()
+
+    def update(self, moment: float, received: int) -> float:
+        """Take in how many bytes had come by a moment (seconds) -> the rate."""
+        self._samples.append((moment, received))
+        while len(self._samples) > 2 and moment - self._samples[0][0] > RATE_SECONDS:
+            self._samples.popleft()
+        then, before = self._samples[0]
+        return (received - before) / (moment - then) if moment > then else 0.0
+
+
+def format_bytes(size: float) -> str:
+    """16777216 -> '16.8 MB'"""
+    unit, factor = _unit(size)
+    return "%.1f %s" % (size / factor, unit)
+
+
+def format_seconds(seconds: float) -> str:
+    """75 -> '1 min 15 s'"""
+    seconds = round(seconds)
+    if seconds < 60:
+        return "%d s" % seconds
+    minutes, seconds = divmod(seconds, 60)
+    if minutes < 60:
+        return "%d min %d s" % (minutes, seconds)
+    hours, minutes = divmod(minutes, 60)
+    return "%d h %d min" % (hours, minutes)
+
+
+def _unit(size: float) -> Tuple[str, float]:
+    for unit, factor in (("TB", 1e12), ("GB", 1e9)):
+        if size >= factor:
+            return unit, factor
+    return "MB", 1e6

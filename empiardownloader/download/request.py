@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is asked for, and where it goes."""
+import os
+from dataclasses import dataclass
+from typing import Any, Dict, Optional
+
+from ..archive.entry import Entry, ImageSet
+from ..archive.errors import DiskError
+from ..archive.names import is_safe, split_compression, split_path
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user asked for."""
+    entry: Entry
+    image_set: ImageSet
+    amount: Optional[int]           # movies, None for all of the image set
+    file_pattern: str = ""
+    gain: bool = True
+    gain_pattern: str = ""
+    unpack: bool = True             # decompress .bz2, .gz, .xz
+
+    def same_movies_as(self, begin: Dict[str, Any]) -> bool:
+        """Whether a record's beginning tells of the same movies under the same names; their number may differ."""
+        return all(begin.get(key, value) == value for key, value in self.identity().items())
+
+    def identity(self) -> Dict[str, Any]:
+        return {"entry": self.entry.number, "image_set": self.image_set.number, "pattern": self.file_pattern.strip(),
+                "unpack": self.unpack}
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where files go on the local disk."""
+    folder: str                     # where the run expects its files, under their local names
+    record: str                     # the record's path
+    shared: str = ""                # where files stay for other runs too; the run then links to them
+
+    def stored(self, entry: Entry, path: str, name: str, unpacked: bool) -> str:
+        """Where the bytes of a remote file go: in the shared folder it is the archive's own tree below the entry."""
+        if not self.shared:
+            return os.path.join(self.folder, name)
+        parts = split_path(split_compression(path)[0] if unpacked else path)
+        if not all(is_safe(part) for part in parts):
+            msg = "%s of %s is not safe as a path below the download folder: leave that empty." % (
+                ascii(path), entry.name)
+            raise DiskError(msg)
+        return os.path.join(self.shared, entry.number, *parts)
+
+    def link(self, stored: str, name: str) -> None:
+        """Make the run's own name for a file that lies in the shared folder."""
+        if not self.shared:
+            return
+        target = os.path.join(self.folder, name)
+        # Replaced in one step: a reader finds the old link or the new one.
+        temporary = os.path.join(self.folder, ".link.%s" % name)
+        try:
+            if os.path.lexists(temporary):
+                os.remove(temporary)
+            os.symlink(os.path.abspath(stored), temporary)
+            os.replace(temporary, target)
+        except OSError as error:
+            msg = "No link can be made in %s (%s): leave the download folder empty to keep the files in the run." % (
+                self.folder, (error.strerror or str(error)).lower())
+            raise DiskError(msg) from error

@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The frames of a movie one by one, whatever its format."""
+import os
+from typing import Iterator
+
+import mrcfile
+import numpy as np
+import tifffile
+
+from .header import MRC_HEADER_BYTES, MRC_MODE_4BIT, BadImageError, mrc_layout
+
+EXTRA = "pip install 'scipion-em-empiardownloader[view]'"
+
+
+def iter_frames(path: str) -> Iterator[np.ndarray]:
+    """The frames of an MRC, TIFF or EER file one by one, arrays (height, width).
+
+    Raises BadImageError, in words for the user, when it cannot be decoded here; OSError.
+    """
+    with open(path, "rb") as stream:
+        start = stream.read(MRC_HEADER_BYTES)
+    try:
+        if start[:2] in (b"II", b"MM"):
+            yield from _tiff_frames(path)
+        elif mrc_layout(start).mode == MRC_MODE_4BIT:
+            yield from _four_bit_frames(path, start)
+        else:
+            yield from _mrc_frames(path)
+    except (ValueError, ArithmeticError, AttributeError, IndexError, TypeError) as error:
+        # What readers stumble over in a file that is not as its header says.
+        msg = "%s cannot be decoded" % os.path.basename(path)
+        raise BadImageError(msg) from error
+
+
+def _mrc_frames(path: str) -> Iterator[np.ndarray]:
+    with mrcfile.mmap(path, mode="r", permissive=True) as mrc:
+        (height, width), dtype, offset = mrc.data.shape[-2:], mrc.data.dtype, mrc.data.offset
+        frames = mrc.data.size // (height * width)
+    # Read, not mapped: the pages of a mapped file stay in memory until all of it has passed.
+    for frame in range(frames):
+        start = offset + frame * height * width * dtype.itemsize
+        yield np.fromfile(path, dtype, height * width, offset=start).reshape(height, width)
+
+
+def _four_bit_frames(path: str, start: bytes) -> Iterator[np.ndarray]:
+    """IMOD's mode 101: two pixels a byte, the first in the lower half, every row on a new byte."""
+    layout = mrc_layout(start)
+    row_bytes = (layout.width + 1) // 2
+    for frame in range(layout.frames):
+        offset = layout.data_offset + frame * row_bytes * layout.height
+        packed = np.fromfile(path, "uint8", row_bytes * layout.height, offset=offset).reshape(layout.height, row_bytes)
+        image = np.empty((layout.height, 2 * row_bytes), "uint8")
+        image[:, ::2], image[:, 1::2] = packed & 15, packed >> 4
+        yield image[:, :layout.width]
+
+
+def _tiff_frames(path: str) -> Iterator[np.ndarray]:
+    with tifffile.TiffFile(path) as tiff:
+        for number, page in enumerate(tiff.pages):
+            try:
+                frame = page.asarray()
+            except (ValueError, RuntimeError) as error:
+                # tifffile leaves LZW, and most others, to imagecodecs, which Scipion does not bring.
+                if "imagecodecs" not in str(error):
+                    raise
+                frame = _pillow_frame(path, number)
+            yield frame
+
+
+def _pillow_frame(path: str, number: int) -> np.ndarray:
+    from PIL import Image, UnidentifiedImageError  # only where tifffile is at its end
+    try:
+        with Image.open(path) as image:
+            image.seek(number)
+            return np.asarray(image)
+    except (OSError, EOFError, UnidentifiedImageError) as error:
+        msg = "%s is compressed in a way that is not decoded here: %s" % (os.path.basename(path), EXTRA)
+        raise BadImageError(msg) from error

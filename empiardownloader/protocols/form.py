@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The form: its fields, and what must not stand in them. The names are the contract of workflow files."""
+import os
+
+from pyworkflow.protocol import LEVEL_ADVANCED, params
+
+from .. import constants
+from ..archive.remote import AUTOMATIC, FTP, HTTPS
+from ..transfer.pool import MAX_CONNECTIONS
+
+TRANSPORTS = (AUTOMATIC, FTP, HTTPS)
+MIN_STREAMING_THREADS = 3
+
+
+class PositiveOrEmpty(params.Conditional):
+    """Like pyworkflow's Positive, which cannot stand a field left empty."""
+
+    def __init__(self):
+        super().__init__(error="should be greater than zero")
+
+    def _condition(self, value):
+        return value is None or value > 0
+
+
+def addEntrySection(form):
+    """ Which images. """
+    form.addSection(label="Entry")
+    form.addParam("entryId", params.StringParam, default="10200", important=True,
+                  label="EMPIAR entry",
+                  help="Number of the entry, like *10200* or *EMPIAR-10200*, or the address of its page. Search for one "
+                       "at [[https://www.ebi.ac.uk/empiar/][EMPIAR]]. The wand looks the entry up.")
+    form.addParam("allImages", params.BooleanParam, default=False,
+                  label="Download all movies?",
+                  help="*Yes*: every movie of the image set. Entries hold up to 10 TB, so look at the size first.")
+    form.addParam("amountOfImages", params.IntParam, default=1, condition="not allImages",
+                  validators=[PositiveOrEmpty()],
+                  label="Number of movies",
+                  help="The first so many movies, in the order of their names; the same ones each time. When the "
+                       "image set has fewer, you get all of them.")
+    form.addParam("imageSet", params.StringParam, default="", allowsNull=True,
+                  label="Image set",
+                  help="Number (1, 2, ...) or name of the entry's image set. Empty: the first one that holds "
+                       "movies. The wand shows what there is.")
+    form.addParam("downloadGain", params.BooleanParam, default=True,
+                  label="Get the gain reference?",
+                  help="Look for the gain reference (and a dark one) beside the movies and in the folders above, "
+                       "and set it in the output. It is never registered as a movie.")
+    form.addParam("filePattern", params.StringParam, default="", allowsNull=True, expertLevel=LEVEL_ADVANCED,
+                  label="File pattern",
+                  help="Only files whose name matches, like *FoilHole_\\*_fractions.tiff*; with folders, like "
+                       "*GridSquare_1/Data/\\*.mrc*, the end of the path is compared. Empty: the pattern that the "
+                       "entry gives, else all files of the entry's format.")
+    form.addParam("gainPattern", params.StringParam, default="", allowsNull=True, expertLevel=LEVEL_ADVANCED,
+                  condition="downloadGain",
+                  label="Gain file pattern",
+                  help="Name or path of the gain reference, \\* and ? allowed. Empty: found by its name (*gain*, "
+                       "CountRef*, SuperRef*, ...).")
+
+
+def addAcquisitionSection(form):
+    """ How the microscope was set. """
+    form.addSection(label="Acquisition")
+    form.addParam("samplingRate", params.FloatParam, default=None, allowsNull=True,
+                  label="Pixel size (Å/px)",
+                  help="Empty: the pixel size that the entry gives.")
+    line = form.addLine("Microscope", help="Empty fields are taken from the EMDB record linked to the entry. Where "
+                                           "it says nothing, %g kV, %g mm and %g are assumed; the summary tells "
+                                           "what came from where." % (constants.DEFAULT_VOLTAGE,
+                                                                      constants.DEFAULT_SPHERICAL_ABERRATION,
+                                                                      constants.DEFAULT_MAGNIFICATION))
+    line.addParam("voltage", params.FloatParam, default=None, allowsNull=True, label="Voltage (kV)",
+                  help="Acceleration voltage in kV.")
+    line.addParam("sphericalAberration", params.FloatParam, default=None, allowsNull=True, label="Cs (mm)",
+                  help="Spherical aberration in mm.")
+    line.addParam("magnification", params.FloatParam, default=None, allowsNull=True, label="Magnification",
+                  help="Nominal magnification.")
+    form.addParam("amplitudeContrast", params.FloatParam, default=constants.DEFAULT_AMPLITUDE_CONTRAST,
+                  allowsNull=True, label="Amplitude contrast",
+                  help="Fraction between 0 and 1, 0.1 for most samples in ice. Neither archive tells it.")
+    line = form.addLine("Dose", help="Electrons per square ångström. Empty dose per frame: the total dose of the "
+                                     "linked EMDB record, divided by the frames of a movie.")
+    line.addParam("dosePerFrame", params.FloatParam, default=None, allowsNull=True, label="Per frame (e/Å²)",
+                  help="Dose of one frame in e/Å².")
+    line.addParam("doseInitial", params.FloatParam, default=0.0, allowsNull=True, label="Initial (e/Å²)",
+                  help="Dose before the first frame in e/Å².")
+
+
+def addTransferSection(form):
+    """ How they come, and where to. """
+    form.addSection(label="Transfer")
+    form.addParam("transport", params.EnumParam, choices=["Automatic", "FTP", "HTTPS"],
+                  default=constants.TRANSPORT_AUTOMATIC, display=params.EnumParam.DISPLAY_HLIST,
+                  label="Transport",
+                  help="*Automatic*: FTP, or HTTPS where FTP is blocked.")
+    form.addParam("connections", params.IntParam, default=4,
+                  label="Connections",
+                  help="How many connections to the archive at a time, 1 to %d. Each gives about 1.5 MB/s; all of "
+                       "them work on the earliest movie first." % MAX_CONNECTIONS)
+    form.addParam("downloadFolder", params.FolderParam, default="", allowsNull=True,
+                  label="Download folder",
+                  help="Empty: the movies are kept inside this run. Else they are kept there, below the entry's "
+                       "number and as the archive has them, for all projects; the run only links to them, and "
+                       "what is there already is not downloaded again.")
+    form.addParam("decompress", params.BooleanParam, default=True, expertLevel=LEVEL_ADVANCED,
+                  label="Decompress?",
+                  help="Decompress .bz2, .gz and .xz movies as they arrive. *No*: .bz2 movies are registered as "
+                       "they are, as Scipion's import does; few programs read them.")
+    form.addParallelSection(threads=MIN_STREAMING_THREADS, mpi=1)
+
+
+def findFormErrors(protocol):
+    """ Sentences about values that no run could use. """
+    errors = []
+    if not 1 <= (protocol.connections.get() or 0) <= MAX_CONNECTIONS:
+        errors.append("The number of connections should be between 1 and %d, not %s."
+                      % (MAX_CONNECTIONS, protocol.connections.get()))
+    if protocol.transport.get() not in range(len(TRANSPORTS)):
+        errors.append("Transport should be Automatic, FTP or HTTPS.")
+    for name in ("samplingRate", "voltage", "magnification"):
+        value = protocol.getAttributeValue(name)
+        if value is not None and value <= 0:
+            errors.append("%s should be greater than zero, not %g; leave it empty for the archive's value."
+                          % (protocol.getParam(name).getLabel(), value))
+    for name in ("sphericalAberration", "dosePerFrame", "doseInitial"):
+        value = protocol.getAttributeValue(name)
+        if value is not None and value < 0:
+            errors.append("%s should not be negative, as %g is." % (protocol.getParam(name).getLabel(), value))
+    contrast = protocol.amplitudeContrast.get()
+    if contrast is not None and not 0 <= contrast <= 1:
+        errors.append("Amplitude contrast should be between 0 and 1, not %g." % contrast)
+    folder = protocol.getSharedFolder()
+    if folder and not _isWritable(folder):
+        errors.append("The download folder %s cannot be written: choose another, or leave it empty." % folder)
+    return errors
+
+
+def _isWritable(folder):
+    folder = os.path.abspath(folder)
+    while not os.path.exists(folder):
+        folder = os.path.dirname(folder)
+    return os.path.isdir(folder) and os.access(folder, os.W_OK)

@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The words of a run's summary."""
+import json
+import os
+
+from ..archive import metadata
+from ..archive.errors import ArchiveError
+from ..archive.selection import DARK, GAIN
+from ..download import record
+from ..download.progress import format_bytes
+from .acquisition import getAcquisitionValues, getPixelSize
+
+EXAMPLES = 2            # files named where many are left out for one reason
+REASONS = 6             # reasons named
+OTHERS = 3              # other candidates named
+SETS = 8                # output sets described
+
+
+def summarize(protocol):
+    """ The lines of the summary. """
+    try:
+        found = metadata.load(protocol._getMetadataFile())
+    except (OSError, ValueError):
+        return ["Entry %s: its metadata has not been read yet." % protocol.entryId.get()]
+    entry = found.entry
+    summary = ["*%s*: %s" % (entry.name, entry.title),
+               "[[%s][Entry page]], DOI [[https://doi.org/%s][%s]]" % (entry.page, entry.doi, entry.doi),
+               "%s; deposited %s, released %s; %s in all" % (
+                   entry.organization or "Unknown organisation", entry.deposition_date or "?",
+                   entry.release_date or "?", entry.dataset_size or "unknown size")]
+    try:
+        imageSet = entry.image_set(protocol.imageSet.get())
+    except ArchiveError as error:
+        return summary + [str(error)]
+    facts = record.Facts.read(protocol._getRecordFile())
+    pixelSize = getPixelSize(protocol, imageSet)
+    summary.append("Image set %s, %s" % (imageSet.describe(), "no pixel size" if pixelSize is None
+                                         else "%g Å/px" % pixelSize))
+    sets = [(name, movieSet) for name, movieSet in protocol.getSets().iterSets(recover=False) if movieSet.getSize()]
+    summary += _summarizeAcquisition(protocol, found, sets)
+    summary += _summarizeReferences(protocol, facts)
+    summary += _summarizeSets(protocol, sets, facts)
+    summary += _summarizeDownload(protocol, facts)
+    summary += _compareWithEntry(protocol, imageSet, sets)
+    if protocol.isFailed() and sets:
+        summary.append("The run failed and its output was closed with %d movies: Continue opens it again and adds the "
+                       "rest." % sum(movieSet.getSize() for _, movieSet in sets))
+    return summary
+
+
+def groupLeftOut(leftOut):
+    """ Files left out, by reason.
+    :param leftOut: dict path -> reason.
+    :return: lines like 'Left out: 12 files (it is empty), for example a.mrc and b.mrc'. """
+    paths = {}
+    for path, reason in leftOut.items():
+        # Reasons of the server name the file they are about.
+        paths.setdefault(reason.replace(path, "the file"), []).append(path)
+    lines = []
+    for reason, its in list(paths.items())[:REASONS]:
+        if len(its) == 1:
+            lines.append("Left out: %s (%s)" % (its[0], reason))
+        else:
+            lines.append("Left out: %d files (%s), for example %s" % (len(its), reason, " and ".join(its[:EXAMPLES])))
+    if len(paths) > REASONS:
+        lines.append("... and %d files more left out for other reasons, see the log."
+                     % sum(len(its) for its in list(paths.values())[REASONS:]))
+    return lines
+
+
+def _summarizeAcquisition(protocol, found, sets):
+    frames = sets[0][1].getFramesRange()[1] if sets else found.acquisition.frames
+    values = getAcquisitionValues(protocol, found.acquisition, frames)
+    labels = (("voltage", "%g kV"), ("sphericalAberration", "Cs %g mm"), ("magnification", "magnification %g"),
+              ("dosePerFrame", "%.3g e/Å² per frame"))
+    bySource = {}
+    for name, label in labels:
+        value, source = values[name]
+        text = "no dose per frame" if value is None else label % value
+        bySource.setdefault("" if value is None else source, []).append(text)
+    parts = [", ".join(texts) + (" (%s)" % source if source else "") for source, texts in bySource.items()]
+    return ["Acquisition: " + "; ".join(parts)] + ["_%s_" % note for note in found.acquisition.notes]
+
+
+def _summarizeReferences(protocol, facts):
+    """ One reference for all movies is a line; where there are several, the
+    sets say which is theirs. """
+    summary = []
+    if not protocol.downloadGain.get():
+        return summary
+    for kind in (GAIN, DARK):
+        events = [event for key, event in facts.references.items() if key[0] == kind]
+        chosen = {event["path"]: event for event in events if event["name"]}
+        if len(chosen) == 1:
+            event = next(iter(chosen.values()))
+            others = ", ".join(event["others"][:OTHERS]) if len(events) == 1 else ""
+            summary.append("%s reference: %s%s" % (kind.capitalize(), event["path"],
+                                                   " (other candidates: %s)" % others if others else ""))
+        elif chosen:
+            summary.append("%d %s references, each of movies of its own: %s" % (
+                len(chosen), kind, ", ".join(list(chosen)[:OTHERS]) + (", ..." if len(chosen) > OTHERS else "")))
+        elif events and kind == GAIN:
+            others = ", ".join(events[0]["others"][:OTHERS])
+            summary.append("No gain reference %s" % ("that fits among " + others if others else "found"))
+    return summary
+
+
+def _summarizeSets(protocol, sets, facts):
+    if len(sets) < 2:
+        return []
+    summary = []
+    for name, movieSet in sets[:SETS]:
+        gain = os.path.basename(movieSet.getGain() or "")
+        path = next((event["path"] for event in facts.references.values() if gain and event["name"] == gain), gain)
+        dose = movieSet.getAcquisition().getDosePerFrame()
+        width, height, frames = movieSet.getDim() or (0, 0, 0)
+        summary.append("%s: %d movies of %d x %d, %d frames, %s, %s" % (
+            name, movieSet.getSize(), width, height, frames, "gain reference " + path if path else "no gain reference",
+            "no dose per frame" if dose is None else "%.3g e/Å² per frame" % dose))
+    if len(sets) > SETS:
+        summary.append("... and %d more sets" % (len(sets) - SETS))
+    return summary
+
+
+def _summarizeDownload(protocol, facts):
+    summary = []
+    wanted, have = protocol.getAmount(), len(facts.movies)
+    if facts.begin is None:
+        return ["The download has not begun."]
+    if protocol.isActive() and facts.end is None:
+        summary.append(_readProgress(protocol) or "Looking for the movies.")
+    else:
+        total = sum(movie["bytes"] for movie in facts.movies.values())
+        summary.append("Downloaded %d%s movies, %s" % (have, "" if wanted is None else " of %d" % wanted,
+                                                       format_bytes(total)))
+    end = facts.end or {}
+    if end.get("exhausted") and wanted is not None and have < wanted:
+        summary.append("The image set has no more than %d movies that can be had, fewer than the %d asked for."
+                       % (have, wanted))
+    if end.get("stopped"):
+        summary.append("Stopped by the user: Continue fetches the rest.")
+    if wanted is not None and have > wanted:
+        summary.append("%d movies are here although %d are asked for: nothing is taken away." % (have, wanted))
+    return summary + groupLeftOut(facts.left_out) + facts.notes
+
+
+def _compareWithEntry(protocol, imageSet, sets):
+    """ Where the files say something else than the metadata. """
+    summary = []
+    for name, movieSet in sets[:SETS]:
+        if movieSet.getDim() is None:
+            continue
+        width, height, frames = movieSet.getDim()
+        subject = "The movies" if len(sets) == 1 else "The movies of " + name
+        if imageSet.frames and frames and imageSet.frames != frames:
+            summary.append("%s have %d frames, the entry says %d: the files are right." % (
+                subject, frames, imageSet.frames))
+        if imageSet.width and imageSet.height and (width, height) not in (
+                (imageSet.width, imageSet.height), (imageSet.height, imageSet.width)):
+            text = "%s are %d x %d, the entry says %d x %d: the files are right." % (
+                subject, width, height, imageSet.width, imageSet.height)
+            if width == 2 * imageSet.width and protocol.samplingRate.get() is None:
+                text += " They look super-resolved: where the entry's pixel size is of the binned image, type in half."
+            summary.append(text)
+    return summary
+
+
+def _readProgress(protocol):
+    try:
+        with open(protocol._getProgressFile(), encoding="utf-8") as stream:
+            return json.load(stream)["text"]
+    except (OSError, ValueError, KeyError):
+        return ""

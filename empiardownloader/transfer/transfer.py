@@ -1,0 +1,613 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The transfer: workers that carry out what the plan says, and decide what each fault means.
+
+A fault costs the file it met: the file is tried again after growing waits while the others go on, and left out when it
+is gone, broken, or fails again and again although the line works. The run ends when nothing comes for minutes, when
+the disk takes nothing more, or when nobody lets us in.
+"""
+import collections
+import concurrent.futures
+import contextlib
+import logging
+import os
+import posixpath
+import random
+import threading
+import time
+from dataclasses import dataclass
+from typing import Any, Callable, Deque, Iterator, List, Optional, Union
+
+from ..archive.errors import (
+    ArchiveError,
+    BrokenFileError,
+    BusyError,
+    ChangedFileError,
+    LocalNameError,
+    NoRangesError,
+    NotFoundError,
+    RemoteError,
+    StoppedError,
+    TransientError,
+)
+from ..archive.remote import Archive, Connection
+from ..archive.sessions import within
+from ..images.header import BadImageError
+from .parts import UNPACKED_PREFIX, Part, disk_error, hidden_path
+from .pool import ConnectionPool, Slot
+from .ranges import COMPLETE, ENDING, NEW, OPEN, FileOnItsWay, Piece, Plan
+from .unpack import unpack
+
+logger = logging.getLogger(__name__)
+
+# Bytes read and written at once are what arrives in this many seconds: few system calls on a fast line, little
+# lost with a killed process on a slow one.
+CHUNK_SECONDS = 0.02
+MIN_CHUNK_BYTES, MAX_CHUNK_BYTES = 16 << 10, 256 << 10     # the most: what a processor's cache holds
+# How often a file may fail without a byte gained before it counts as gone or broken at the source; a file that one
+# of EMPIAR's load-balanced servers does not show may be there on the next. Where it is not clear whether file or line
+# is at fault, the line has to show that it works.
+TRIES_GONE, TRIES_BROKEN, TRIES_UNCLEAR = 3, 5, 6
+# After so many files in a row that failed like that, without a byte in between, the server is at fault.
+HOPELESS_FILES = 20
+# Files in trouble that others may overtake.
+MOST_IN_TROUBLE = 20
+# How often a file may turn out another version before it is fetched by one request: its servers do not agree.
+MOST_CHANGES = 2
+UNPACKERS = 2
+# The listing of a folder, with all that a slow or hostile server puts into it.
+LISTING_SECONDS = 120
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to transfer; all times in seconds."""
+    connections: int = 4
+    give_up: float = 300        # the run ends after this long without a byte
+    first_wait: float = 0.5     # before the first retry, doubled each time
+    longest_wait: float = 30
+    recover: float = 30         # without a complaint, before one more connection is tried
+
+
+@dataclass(frozen=True)
+class Job:
+    """A file to fetch."""
+    path: str                   # below the entry's folder
+    target: str                 # the final local path
+    compression: str = ""       # '.bz2', '.gz' or '.xz' where the target is to be the decompressed file
+    check: Callable[[str], Any] = lambda path: None     # gives what it learns of the whole file, or BadImageError
+    urgent: bool = False        # before all others
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a job: whole (``error`` is empty) or left out."""
+    job: Job
+    size: int = 0               # bytes at the source
+    header: Any = None          # what the job's check gave
+    found: bool = False         # it was there already
+    error: str = ""
+
+
+class Pending:
+    """What ``next_job`` gives when it does not know yet: ask again soon."""
+
+
+PENDING = Pending()
+NextJob = Callable[[], Union[Job, Pending, None]]
+
+
+class Transfer:
+    """Fetches jobs until there are no more; see the module's docstring."""
+
+    def __init__(self, archive: Archive, settings: Settings, cancelled: threading.Event):
+        self._archive = archive
+        self._settings = settings
+        self._cancelled = cancelled
+        self.pool = ConnectionPool(archive, settings.connections, settings.recover)
+        self._changed = threading.Condition()
+        self._plan = Plan()
+        self._outcomes: Deque[Outcome] = collections.deque()
+        self._fatal: Optional[BaseException] = None
+        self._over = False
+        self._last_byte = time.monotonic()      # or whatever else shows that the line works
+        self._last_fault = ""
+        self._hopeless = 0
+        self.received = 0                       # bytes that came over the line in this run
+
+    def run(self, next_job: NextJob, done: Callable[[Outcome], None], tick: Callable[[], None] = lambda: None) -> None:
+        """Fetch what ``next_job`` gives, until it gives None while nothing is under way, or ``cancelled`` is set.
+
+        All three functions are called from the calling thread only: ``done`` for every job that ended, ``tick``
+        about four times a second. ``next_job`` gives PENDING while it does not know, and calls ``wake`` when it does.
+
+        Raises ArchiveError for what ends the run (disk, login, nothing came for minutes). What is whole by then
+        was reported, what is half stays for the next run.
+        """
+        unpackers = concurrent.futures.ThreadPoolExecutor(UNPACKERS, "unpack")
+        workers = [threading.Thread(target=self._work, args=(unpackers,), name="transfer-%d" % n, daemon=True)
+                   for n in range(self.pool.limit)]
+        for worker in workers:
+            worker.start()
+        try:
+            while not self._cancelled.is_set() and self._fatal is None:
+                if self._report(done):
+                    self._plan.exhausted = False    # another one may be wanted in its place
+                waits = self._feed(next_job)
+                tick()
+                self._watch_silence()
+                self._drop_hung()
+                with self._changed:
+                    if self._plan.exhausted and not self._plan.files and not self._outcomes:
+                        break
+                    if not self._outcomes and self._fatal is None and not (waits and self._woken):
+                        self._changed.wait(0.25)
+                    self._woken = False
+        finally:
+            with self._changed:
+                self._over = True
+                self._changed.notify_all()
+            self.pool.close()
+            for worker in workers:
+                worker.join()
+            unpackers.shutdown(wait=True)
+            self._report(done)
+            for file in self._plan.files:
+                if file.part is not None:
+                    file.part.release()
+        if self._fatal is not None:
+            raise self._fatal
+
+    def wake(self) -> None:
+        """There may be a next job now; from any thread."""
+        with self._changed:
+            self._woken = True
+            self._changed.notify_all()
+
+    def under_way(self) -> int:
+        """Bytes on disk of files that are not whole yet."""
+        with self._changed:
+            return sum(file.bytes_there for file in self._plan.files)
+
+    def held_elsewhere(self) -> List[str]:
+        """Local names of files that another process is fetching."""
+        with self._changed:
+            return [os.path.basename(file.job.target) for file in self._plan.files if file.held]
+
+    def ask(self, request: Callable[[Connection], Any], persistent: bool) -> Any:
+        """The answer to ``request`` (a listing, say), from any thread.
+
+        ``persistent``: what is asked for is known to exist, so that NotFoundError and BrokenFileError are tried
+        again. Faults are tried again after growing waits; when the line works otherwise they are raised after a
+        while, when it does not the run ends.
+
+        Raises RemoteError, StoppedError and what ends the run.
+        """
+        began = time.monotonic()
+        failures, deadline = 0, began + self._settings.give_up
+        while True:
+            try:
+                with self.pool.slot(urgent=True) as slot, self._connection(slot) as connection:
+                    answer = within(LISTING_SECONDS, self._cancelled, lambda: request(connection), connection.abort)
+                self._last_byte = time.monotonic()
+                return answer
+            except StoppedError:
+                raise
+            except BusyError as error:
+                self.pool.too_many()
+                fault, enough = error, False
+            except TransientError as error:
+                fault, enough = error, failures + 1 >= TRIES_UNCLEAR and self._last_byte > began
+            except NotFoundError as error:
+                fault, enough = error, not persistent or failures + 1 >= TRIES_GONE
+            except BrokenFileError as error:
+                fault, enough = error, not persistent or failures + 1 >= TRIES_GONE
+            if enough:
+                raise fault
+            if time.monotonic() > deadline:
+                raise self._silence(fault) from fault
+            logger.info("%s; asking again.", fault)
+            failures += 1
+            self._pause(self._wait_after(failures))
+            if self._over or self._cancelled.is_set():
+                msg = "stopped"
+                raise StoppedError(msg)
+
+    # -------------------------- the calling thread -----------------------
+
+    _woken = False
+
+    def _feed(self, next_job: NextJob) -> bool:
+        """Keep a few more files known than are worked on, so that their sizes are asked for in good time.
+
+        -> whether the next job is not known yet.
+        """
+        while not self._cancelled.is_set():
+            with self._changed:
+                files = self._plan.files
+                waiting = sum(file.phase == NEW and not file.in_trouble for file in files)
+                unpacking = sum(file.phase == ENDING for file in files)
+                if (waiting > self.pool.limit or sum(file.in_trouble for file in files) > MOST_IN_TROUBLE
+                        or unpacking > self.pool.limit + UNPACKERS):
+                    return False
+            job = next_job()
+            if job is PENDING:
+                return True
+            with self._changed:
+                self._plan.exhausted = job is None
+                if job is None:
+                    return False
+                if not self._plan.files:
+                    self._last_byte = time.monotonic()
+                self._plan.files.insert(0 if job.urgent else len(self._plan.files), FileOnItsWay(job))
+                self._changed.notify_all()
+        return False
+
+    def _report(self, done: Callable[[Outcome], None]) -> bool:
+        """Tell of what ended since the last time; whether there was anything."""
+        any_ended = bool(self._outcomes)
+        while self._outcomes:
+            done(self._outcomes.popleft())
+        return any_ended
+
+    def _watch_silence(self) -> None:
+        with self._changed:
+            if not any(file.phase in (NEW, OPEN) and not file.held for file in self._plan.files):
+                self._last_byte = time.monotonic()
+            silent = time.monotonic() - self._last_byte
+        if silent > self._settings.give_up:
+            self._fatal = self._silence(self._last_fault)
+
+    def _silence(self, why: Any) -> ArchiveError:
+        msg = "Nothing came from the %s for %d minutes (%s): check the network, then Continue; what is there is " \
+              "kept." % (self._archive.server, max(1, round(self._settings.give_up / 60)), why or "no answer")
+        return ArchiveError(msg)
+
+    def _drop_hung(self) -> None:
+        with self._changed:
+            for piece in self._plan.hung(time.monotonic()):
+                if piece.connection is not None:
+                    logger.info("A connection brings nothing of %s any more: another takes its place.",
+                                piece.file.job.path)
+                    piece.dropped = True
+                    piece.file.drops += 1
+                    piece.connection.abort()
+
+    # -------------------------- the workers -----------------------
+
+    def _work(self, unpackers: concurrent.futures.Executor) -> None:
+        failures = 0
+        while not self._over:
+            try:
+                with self.pool.slot() as slot:
+                    while not self._over and not self.pool.wanted_elsewhere():
+                        if self._do_next(slot, unpackers):
+                            failures = 0
+            except TransientError as error:
+                if isinstance(error, BusyError):
+                    self.pool.too_many()
+                failures += 1
+                self._note_fault(error)
+            except Exception as error:  # noqa: BLE001 - handed to the calling thread, which raises it
+                self._end_with(error)
+                return
+            if failures and not self._over:
+                self._pause(self._wait_after(failures))
+
+    def _wait_after(self, failures: int) -> float:
+        """Seconds to wait before the next try: growing, bounded, and not the same for all."""
+        # Past 2**16 it is bounded anyway, and a float would not hold 2**1100.
+        wait = min(self._settings.first_wait * 2 ** min(failures - 1, 16), self._settings.longest_wait)
+        return wait * random.uniform(0.5, 1.5)
+
+    def _pause(self, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        with self._changed:
+            while not self._over and time.monotonic() < deadline:
+                self._changed.wait(max(0.0, deadline - time.monotonic()))
+
+    def _end_with(self, error: BaseException) -> None:
+        with self._changed:
+            if self._fatal is None:
+                self._fatal = error
+            self._over = True
+            self._changed.notify_all()
+
+    def _note_fault(self, error: BaseException) -> None:
+        if self._over:
+            return
+        self._last_fault = str(error)
+        logger.info("%s; trying again.", error)
+
+    def _do_next(self, slot: Slot, unpackers: concurrent.futures.Executor) -> bool:
+        """One request's worth of work; False where there was none to do.
+
+        Raises TransientError for what is not the fault of the file: there is no connection.
+        """
+        with self._changed:
+            task = self._plan.claim(time.monotonic())
+            if task is None:
+                self._changed.wait(0.2)
+                return False
+        piece = task if isinstance(task, Piece) else None
+        file = task.file if isinstance(task, Piece) else task
+        fault: Optional[RemoteError] = None
+        connected = False
+        try:
+            with self._connection(slot) as connection:
+                connected = True
+                if piece is not None:
+                    piece.connection = connection
+                    self._fetch(connection, piece)
+                elif file.phase == COMPLETE:
+                    self._end(connection, file, unpackers)
+                else:
+                    self._prepare(connection, file)
+        except ChangedFileError as error:
+            self._changed_there(file, error)
+        except NoRangesError as error:
+            if self._plan.ranges:
+                logger.warning("%s: every file gets one connection.", error)
+            self._plan.ranges = False
+            file.restart = True
+        except (StoppedError, BusyError):
+            raise
+        except RemoteError as error:
+            if not connected:
+                raise
+            fault = error
+        finally:
+            with self._changed:
+                if piece is not None:
+                    # What is cut short by ourselves is nobody's fault, unless it never brought a byte.
+                    if self._over or (piece.dropped and piece.position > piece.start):
+                        fault = None
+                    file.give_back(piece)
+                    if file.single and file.gaps and not file.ending:
+                        file.restart = True     # no second server's bytes behind the first's
+                else:
+                    file.busy = False
+                    file.look_whole()
+                if fault is not None:
+                    self._count_fault(file, fault)
+                self._settle(file)
+                self._changed.notify_all()
+        if fault is not None:
+            self._note_fault(fault)
+            self._judge(slot, file, fault)
+        return True
+
+    @contextlib.contextmanager
+    def _connection(self, slot: Slot) -> Iterator[Connection]:
+        """The slot's connection, dropped when it is of no use any more."""
+        try:
+            connection = slot.connect()
+            yield connection
+            if not connection.usable:
+                slot.drop()
+        except TransientError:
+            slot.drop()
+            raise
+        except RemoteError:
+            if slot.connection is not None and not slot.connection.usable:
+                slot.drop()
+            raise
+
+    # -------------------------- one file -----------------------
+
+    def _prepare(self, connection: Connection, file: FileOnItsWay) -> None:
+        job = file.job
+        if not os.path.exists(job.target) and not self._acquire(file):
+            return
+        state = connection.state(job.path)
+        self._last_byte = time.monotonic()
+        if os.path.exists(job.target):
+            if self._is_whole(job, state.size):
+                if file.part is not None:
+                    file.part.discard()
+                self._finished(file, Outcome(job, state.size, job.check(job.target), found=True))
+                return
+            if not self._acquire(file):
+                return
+        if state.size == 0:
+            msg = "it is empty on the %s" % self._archive.server
+            raise BrokenFileError(msg)
+        gaps = file.part.begin(job.path, state)
+        with self._changed:
+            whole = file.single or not self._plan.ranges
+            file.state = state
+            file.prepared(state.size, gaps, whole, self.pool.limit, self._plan.pace)
+
+    def _acquire(self, file: FileOnItsWay) -> bool:
+        """Get hold of the file's part; False, and look again soon, while another process has it."""
+        if file.part is None:
+            file.part = Part.acquire(file.job.target)
+        if file.part is None:
+            if not file.held:
+                logger.warning("%s is being fetched by another run: waiting for it.", file.job.target)
+            file.not_before = time.monotonic() + 1
+        file.held = file.part is None
+        return not file.held
+
+    @staticmethod
+    def _is_whole(job: Job, size: int) -> bool:
+        if not os.path.isfile(job.target) or (not job.compression and os.path.getsize(job.target) != size):
+            return False
+        try:
+            job.check(job.target)
+        except BadImageError:
+            return False
+        return True
+
+    def _fetch(self, connection: Connection, piece: Piece) -> None:
+        file, start, chunk = piece.file, piece.position, MIN_CHUNK_BYTES
+        piece.began = piece.last_byte = time.monotonic()
+        version = None if file.single else file.state
+        with connection.open(file.job.path, piece.position, piece.end, version) as stream:
+            while piece.remaining > 0 and not self._over and not file.ending:
+                before = time.monotonic()
+                data = stream.read(min(chunk, piece.remaining))
+                if not data:
+                    msg = "the %s sent less of %s than it promised" % (self._archive.server, file.job.path)
+                    raise BrokenFileError(msg)
+                file.part.write(piece.position, data)
+                now = time.monotonic()
+                with self._changed:
+                    piece.position += len(data)
+                    self.received += len(data)
+                    self._last_byte = piece.last_byte = now
+                    self._hopeless = 0
+                    if not file.single:
+                        file.faults = 0
+                if not file.single and self.pool.wanted_at_once():
+                    break
+                wanted = int(len(data) * CHUNK_SECONDS / max(now - before, 1e-6))
+                chunk = min(max(wanted, MIN_CHUNK_BYTES), 2 * chunk, MAX_CHUNK_BYTES)
+        self._plan.pace = (piece.position - start) / max(time.monotonic() - piece.began, 1e-6)
+
+    def _end(self, connection: Connection, file: FileOnItsWay, unpackers: concurrent.futures.Executor) -> None:
+        # A range asked for earlier goes on bringing the old version, or a mixture; a file that came by one request
+        # is one version.
+        if not file.single and not connection.state(file.job.path).same_as(file.state):
+            msg = "%s changed on the %s" % (file.job.path, self._archive.server)
+            raise ChangedFileError(msg)
+        file.phase = ENDING
+        if file.job.compression:
+            file.part.close_data()
+            unpackers.submit(self._unpack, file)
+        else:
+            self._check(file, file.part.path)
+
+    def _unpack(self, file: FileOnItsWay) -> None:
+        """Runs beside the download: the modules that decompress leave the other core to it."""
+        unpacked = hidden_path(file.job.target, UNPACKED_PREFIX)
+        stop = _Either(self._cancelled, lambda: self._fatal is not None)
+        try:
+            unpack(file.part.path, file.job.compression, unpacked, stop)
+            self._check(file, unpacked)
+        except StoppedError:
+            pass    # the whole compressed file stays for the next run
+        except BadImageError as error:
+            self._reject(file, error)
+        except OSError as error:
+            self._end_with(disk_error(error, file.job.target))
+        except Exception as error:  # noqa: BLE001 - handed to the calling thread, which raises it
+            self._end_with(error)
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                os.remove(unpacked)
+            with self._changed:
+                self._settle(file)
+                self._changed.notify_all()
+
+    def _check(self, file: FileOnItsWay, path: str) -> None:
+        """The last look at a whole file, and its final name."""
+        try:
+            header = file.job.check(path)
+        except BadImageError as error:
+            self._reject(file, error)
+            return
+        if path == file.part.path:
+            file.part.finish()
+        else:
+            try:
+                os.replace(path, file.job.target)
+            except OSError as error:
+                raise disk_error(error, file.job.target) from error
+            file.part.discard()
+        self._finished(file, Outcome(file.job, file.size, header))
+
+    def _finished(self, file: FileOnItsWay, outcome: Outcome) -> None:
+        with self._changed:
+            file.part = None
+            self._last_byte = time.monotonic()
+            self._plan.files.remove(file)
+            self._outcomes.append(outcome)
+            self._changed.notify_all()
+
+    # -------------------------- what a fault means -----------------------
+
+    def _count_fault(self, file: FileOnItsWay, error: RemoteError) -> None:
+        file.faults += 1
+        now = time.monotonic()
+        if file.faults == 1:
+            file.first_fault = now
+        file.not_before = now + self._wait_after(file.faults)
+
+    def _judge(self, slot: Slot, file: FileOnItsWay, error: RemoteError) -> None:
+        """Leave the file out where it has failed too often and the line is not to blame."""
+        unclear = isinstance(error, TransientError)
+        if isinstance(error, LocalNameError):
+            tries = 1
+        elif isinstance(error, NotFoundError):
+            tries = TRIES_GONE
+        else:
+            tries = TRIES_UNCLEAR if unclear else TRIES_BROKEN
+        if file.faults < tries or (unclear and not self._line_works(slot, file)):
+            return
+        with self._changed:
+            if unclear:
+                self._hopeless += 1
+                if self._hopeless > HOPELESS_FILES:
+                    msg = "%d files in a row could not be had from the %s (at last: %s): try Continue later; what is " \
+                          "there is kept." % (HOPELESS_FILES, self._archive.server, error)
+                    raise ArchiveError(msg)
+            file.refused = str(error)
+            self._settle(file)
+            self._changed.notify_all()
+
+    def _line_works(self, slot: Slot, file: FileOnItsWay) -> bool:
+        """Whether bytes of other files came since this one fails, or the server lists its folder at least."""
+        if self._last_byte > file.first_fault:
+            return True
+        try:
+            with self._connection(slot) as connection:
+                within(LISTING_SECONDS, self._cancelled,
+                       lambda: connection.list_folder(posixpath.dirname(file.job.path)), connection.abort)
+        except RemoteError as error:
+            logger.info("%s; so it may be the line.", error)
+            return False
+        return True
+
+    def _changed_there(self, file: FileOnItsWay, error: ChangedFileError) -> None:
+        with self._changed:
+            file.changes += 1
+            file.restart = True
+            if file.changes > MOST_CHANGES and not file.single:
+                file.single = True
+                logger.warning("%s differs from one of the archive's servers to another: it is fetched by one request.",
+                               file.job.path)
+            else:
+                logger.warning("%s: it is fetched from its beginning.", error)
+            if file.changes > MOST_CHANGES + TRIES_BROKEN:
+                file.refused = str(error)
+
+    def _reject(self, file: FileOnItsWay, error: BadImageError) -> None:
+        # What was put together from two runs gets a second chance, what came in one piece is so at the source.
+        if file.part.resumed:
+            logger.warning("%s: %s; it is fetched once more.", file.job.path, error)
+            file.restart = True
+        else:
+            file.refused = str(error)
+
+    def _settle(self, file: FileOnItsWay) -> None:
+        """Carry out a restart or a refusal once nobody works on the file; the lock is held."""
+        if not file.ending or file.pieces or file.busy or file not in self._plan.files:
+            return
+        if file.part is not None:
+            file.part.discard()
+            file.part = None
+        if file.refused:
+            self._plan.files.remove(file)
+            self._outcomes.append(Outcome(file.job, error=file.refused))
+        else:
+            file.begin_again()
+
+
+class _Either:
+    """Set when the event is set or the condition holds."""
+
+    def __init__(self, event: threading.Event, condition: Callable[[], bool]):
+        self._event, self._condition = event, condition
+
+    def is_set(self) -> bool:
+        return self._event.is_set() or self._condition()
