@@ -8,3 +8,6 @@ os.environ.setdefault("SCIPION_NOTIFY", "False")
 if "SCIPION_HOSTS" not in os.environ and importlib.util.find_spec("scipion"):
     os.environ["SCIPION_HOSTS"] = os.path.join(
         os.path.dirname(importlib.util.find_spec("scipion").origin), "templates", "hosts.template")
+# Tests that run side by side have projects of their own: each class makes one under its own name.
+if os.environ.get("PYTEST_XDIST_WORKER") and os.environ.get("SCIPION_USER_DATA"):
+    os.environ["SCIPION_USER_DATA"] = os.path.join(os.environ["SCIPION_USER_DATA"], os.environ["PYTEST_XDIST_WORKER"])

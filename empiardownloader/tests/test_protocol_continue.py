@@ -175,7 +175,7 @@ class TestStopped(InterruptedCase):
                     command = read_bytes("/proc/%s/cmdline" % name)
                 except OSError:
                     continue
-                if protocol._getLogsPath("run.db").encode() in command:
+                if all(word.encode() in command for word in (self.proj.getPath(), protocol._getLogsPath("run.db"))):
                     found.append(int(name))
         return found
 
