@@ -15,7 +15,8 @@ from empiardownloader.archive.remote.ftp import FtpArchive
 from empiardownloader.archive.remote.https import HttpArchive
 from empiardownloader.demo import movies
 from empiardownloader.tests import servers
-from empiardownloader.transfer.transfer import Job, Settings, Transfer
+from empiardownloader.transfer.jobs import Job, Settings
+from empiardownloader.transfer.transfer import Transfer
 from empiardownloader.transfer.unpack import unpack
 
 CONNECTIONS = 8
@@ -200,7 +201,7 @@ def measure_unpacking():
             names.append("m_%02d.tif" % number)
         began = time.monotonic()
         for name in names:
-            unpack(os.path.join(folder, name + ".bz2"), ".bz2", os.path.join(out, name), threading.Event())
+            unpack(os.path.join(folder, name + ".bz2"), ".bz2", os.path.join(out, name))
         alone = time.monotonic() - began
         reason = servers.missing()
         if reason:

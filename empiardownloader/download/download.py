@@ -15,7 +15,8 @@ from ..archive.names import LocalNames, split_compression
 from ..archive.remote import HTTPS, Archive, Connection, Listing
 from ..archive.selection import DARK, GAIN, MovieFinder, RemoteFile
 from ..images.header import BadImageError, Header, read_header
-from ..transfer.transfer import PENDING, Job, Outcome, Pending, Settings, Transfer
+from ..transfer.jobs import PENDING, Job, Outcome, Pending, Settings
+from ..transfer.transfer import Transfer
 from . import record
 from .progress import Progress, Rate, format_bytes
 from .references import Search, Size

@@ -10,7 +10,7 @@ from typing import Dict, List, Optional, Tuple
 
 from ..archive.selection import RemoteFile
 from ..images.header import Header
-from ..transfer.transfer import Outcome
+from ..transfer.jobs import Outcome
 
 Size = Optional[Tuple[int, int]]        # pixels (width, height) of a frame, None where it cannot be known
 

@@ -6,7 +6,7 @@ from typing import Callable, Dict, Iterator, List, Optional, Union
 
 from ..archive.errors import EntryError, RemoteError, StoppedError, UnreachableError
 from ..archive.selection import MovieFinder, RemoteFile
-from ..transfer.transfer import PENDING, Pending
+from ..transfer.jobs import PENDING, Pending
 
 
 @dataclass(frozen=True)

@@ -27,8 +27,8 @@ def addEntrySection(form):
     form.addSection(label="Entry")
     form.addParam("entryId", params.StringParam, default="10200", important=True,
                   label="EMPIAR entry",
-                  help="Number of the entry, like *10200* or *EMPIAR-10200*, or the address of its page. Search for one "
-                       "at [[https://www.ebi.ac.uk/empiar/][EMPIAR]]. The wand looks the entry up.")
+                  help="Number of the entry, like *10200* or *EMPIAR-10200*, or the address of its page. Search "
+                       "for one at [[https://www.ebi.ac.uk/empiar/][EMPIAR]]. The wand looks the entry up.")
     form.addParam("allImages", params.BooleanParam, default=False,
                   label="Download all movies?",
                   help="*Yes*: every movie of the image set. Entries hold up to 10 TB, so look at the size first.")

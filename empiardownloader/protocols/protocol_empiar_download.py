@@ -21,7 +21,7 @@ from ..download import record
 from ..download.download import Download, nothing_missing
 from ..download.request import Places, Request
 from ..images.header import BadImageError, Header
-from ..transfer.transfer import Settings
+from ..transfer.jobs import Settings
 from .acquisition import getPixelSize
 from .form import (
     MIN_STREAMING_THREADS,

@@ -18,7 +18,7 @@ from empiardownloader.download.download import Download
 from empiardownloader.download.request import Places, Request
 from empiardownloader.images.header import read_header
 from empiardownloader.tests.base import ArchiveTestCase, entry, image_set, read_bytes
-from empiardownloader.transfer.transfer import Settings
+from empiardownloader.transfer.jobs import Settings
 
 TINY = {"frames": 3, "width": 24, "height": 16}
 FIELDS = {"image_width": "24", "image_height": "16", "frames_per_image": 3}

@@ -22,6 +22,8 @@ PREPARE_SECONDS = 2
 HUNG_SECONDS, ALIVE_SECONDS = 8.0, 2.0
 CRAWLING_SECONDS, CRAWLING_SHARE = 10.0, 0.25
 MOST_DROPS = 3
+# Files in trouble that others may overtake; whole files, beyond one a connection, that wait to be unpacked.
+MOST_IN_TROUBLE, MOST_ENDING = 20, 2
 
 # A file's way: its size is asked for, its ranges are fetched, the whole is checked and named.
 NEW, OPEN, COMPLETE, ENDING = "new", "open", "complete", "ending"
@@ -118,6 +120,13 @@ class Plan:
         self.ranges = True              # whether the server sends parts of files
         self.exhausted = False          # whether no further file is known at the moment
         self.pace = 0.0                 # bytes a second of one connection, lately
+
+    def wants_more(self, connections: int) -> bool:
+        """Whether to make another file known: a few more than are worked on, so that their sizes are asked for in good
+        time; but not where many fail, or wait to be unpacked."""
+        waiting = sum(file.phase == NEW and not file.in_trouble for file in self.files)
+        return (waiting <= connections and sum(file.in_trouble for file in self.files) <= MOST_IN_TROUBLE
+                and sum(file.phase == ENDING for file in self.files) <= connections + MOST_ENDING)
 
     def claim(self, now: float) -> Union[Piece, FileOnItsWay, None]:
         """The next piece to fetch, or file to prepare or to end; it counts as taken."""

@@ -11,18 +11,15 @@ import contextlib
 import logging
 import os
 import posixpath
-import random
 import threading
 import time
-from dataclasses import dataclass
-from typing import Any, Callable, Deque, Iterator, List, Optional, Union
+from typing import Any, Callable, Deque, Iterator, List, Optional
 
 from ..archive.errors import (
     ArchiveError,
     BrokenFileError,
     BusyError,
     ChangedFileError,
-    LocalNameError,
     NoRangesError,
     NotFoundError,
     RemoteError,
@@ -32,6 +29,8 @@ from ..archive.errors import (
 from ..archive.remote import Archive, Connection
 from ..archive.sessions import within
 from ..images.header import BadImageError
+from .faults import Faults, tries_for
+from .jobs import PENDING, NextJob, Outcome, Settings
 from .parts import UNPACKED_PREFIX, Part, disk_error, hidden_path
 from .pool import ConnectionPool, Slot
 from .ranges import COMPLETE, ENDING, NEW, OPEN, FileOnItsWay, Piece, Plan
@@ -43,57 +42,9 @@ logger = logging.getLogger(__name__)
 # lost with a killed process on a slow one.
 CHUNK_SECONDS = 0.02
 MIN_CHUNK_BYTES, MAX_CHUNK_BYTES = 16 << 10, 256 << 10     # the most: what a processor's cache holds
-# How often a file may fail without a byte gained before it counts as gone or broken at the source; a file that one
-# of EMPIAR's load-balanced servers does not show may be there on the next. Where it is not clear whether file or line
-# is at fault, the line has to show that it works.
-TRIES_GONE, TRIES_BROKEN, TRIES_UNCLEAR = 3, 5, 6
-# After so many files in a row that failed like that, without a byte in between, the server is at fault.
-HOPELESS_FILES = 20
-# Files in trouble that others may overtake.
-MOST_IN_TROUBLE = 20
-# How often a file may turn out another version before it is fetched by one request: its servers do not agree.
-MOST_CHANGES = 2
 UNPACKERS = 2
 # The listing of a folder, with all that a slow or hostile server puts into it.
 LISTING_SECONDS = 120
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How to transfer; all times in seconds."""
-    connections: int = 4
-    give_up: float = 300        # the run ends after this long without a byte
-    first_wait: float = 0.5     # before the first retry, doubled each time
-    longest_wait: float = 30
-    recover: float = 30         # without a complaint, before one more connection is tried
-
-
-@dataclass(frozen=True)
-class Job:
-    """A file to fetch."""
-    path: str                   # below the entry's folder
-    target: str                 # the final local path
-    compression: str = ""       # '.bz2', '.gz' or '.xz' where the target is to be the decompressed file
-    check: Callable[[str], Any] = lambda path: None     # gives what it learns of the whole file, or BadImageError
-    urgent: bool = False        # before all others
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of a job: whole (``error`` is empty) or left out."""
-    job: Job
-    size: int = 0               # bytes at the source
-    header: Any = None          # what the job's check gave
-    found: bool = False         # it was there already
-    error: str = ""
-
-
-class Pending:
-    """What ``next_job`` gives when it does not know yet: ask again soon."""
-
-
-PENDING = Pending()
-NextJob = Callable[[], Union[Job, Pending, None]]
 
 
 class Transfer:
@@ -108,10 +59,10 @@ class Transfer:
         self._plan = Plan()
         self._outcomes: Deque[Outcome] = collections.deque()
         self._fatal: Optional[BaseException] = None
-        self._over = False
+        self._over = self._woken = False
         self._last_byte = time.monotonic()      # or whatever else shows that the line works
         self._last_fault = ""
-        self._hopeless = 0
+        self._faults = Faults(settings)
         self.received = 0                       # bytes that came over the line in this run
 
     def run(self, next_job: NextJob, done: Callable[[Outcome], None], tick: Callable[[], None] = lambda: None) -> None:
@@ -196,25 +147,21 @@ class Transfer:
                 self.pool.too_many()
                 fault, enough = error, False
             except TransientError as error:
-                fault, enough = error, failures + 1 >= TRIES_UNCLEAR and self._last_byte > began
-            except NotFoundError as error:
-                fault, enough = error, not persistent or failures + 1 >= TRIES_GONE
-            except BrokenFileError as error:
-                fault, enough = error, not persistent or failures + 1 >= TRIES_GONE
+                fault, enough = error, failures + 1 >= tries_for(error) and self._last_byte > began
+            except (NotFoundError, BrokenFileError) as error:
+                fault, enough = error, not persistent or failures + 1 >= tries_for(error)
             if enough:
                 raise fault
             if time.monotonic() > deadline:
                 raise self._silence(fault) from fault
             logger.info("%s; asking again.", fault)
             failures += 1
-            self._pause(self._wait_after(failures))
+            self._pause(self._faults.wait_after(failures))
             if self._over or self._cancelled.is_set():
                 msg = "stopped"
                 raise StoppedError(msg)
 
     # -------------------------- the calling thread -----------------------
-
-    _woken = False
 
     def _feed(self, next_job: NextJob) -> bool:
         """Keep a few more files known than are worked on, so that their sizes are asked for in good time.
@@ -223,11 +170,7 @@ class Transfer:
         """
         while not self._cancelled.is_set():
             with self._changed:
-                files = self._plan.files
-                waiting = sum(file.phase == NEW and not file.in_trouble for file in files)
-                unpacking = sum(file.phase == ENDING for file in files)
-                if (waiting > self.pool.limit or sum(file.in_trouble for file in files) > MOST_IN_TROUBLE
-                        or unpacking > self.pool.limit + UNPACKERS):
+                if not self._plan.wants_more(self.pool.limit):
                     return False
             job = next_job()
             if job is PENDING:
@@ -291,13 +234,7 @@ class Transfer:
                 self._end_with(error)
                 return
             if failures and not self._over:
-                self._pause(self._wait_after(failures))
-
-    def _wait_after(self, failures: int) -> float:
-        """Seconds to wait before the next try: growing, bounded, and not the same for all."""
-        # Past 2**16 it is bounded anyway, and a float would not hold 2**1100.
-        wait = min(self._settings.first_wait * 2 ** min(failures - 1, 16), self._settings.longest_wait)
-        return wait * random.uniform(0.5, 1.5)
+                self._pause(self._faults.wait_after(failures))
 
     def _pause(self, seconds: float) -> None:
         deadline = time.monotonic() + seconds
@@ -343,7 +280,8 @@ class Transfer:
                 else:
                     self._prepare(connection, file)
         except ChangedFileError as error:
-            self._changed_there(file, error)
+            with self._changed:
+                self._faults.changed(file, error)
         except NoRangesError as error:
             if self._plan.ranges:
                 logger.warning("%s: every file gets one connection.", error)
@@ -368,7 +306,7 @@ class Transfer:
                     file.busy = False
                     file.look_whole()
                 if fault is not None:
-                    self._count_fault(file, fault)
+                    self._faults.count(file, time.monotonic())
                 self._settle(file)
                 self._changed.notify_all()
         if fault is not None:
@@ -401,7 +339,7 @@ class Transfer:
         state = connection.state(job.path)
         self._last_byte = time.monotonic()
         if os.path.exists(job.target):
-            if self._is_whole(job, state.size):
+            if job.is_whole(state.size):
                 if file.part is not None:
                     file.part.discard()
                 self._finished(file, Outcome(job, state.size, job.check(job.target), found=True))
@@ -428,16 +366,6 @@ class Transfer:
         file.held = file.part is None
         return not file.held
 
-    @staticmethod
-    def _is_whole(job: Job, size: int) -> bool:
-        if not os.path.isfile(job.target) or (not job.compression and os.path.getsize(job.target) != size):
-            return False
-        try:
-            job.check(job.target)
-        except BadImageError:
-            return False
-        return True
-
     def _fetch(self, connection: Connection, piece: Piece) -> None:
         file, start, chunk = piece.file, piece.position, MIN_CHUNK_BYTES
         piece.began = piece.last_byte = time.monotonic()
@@ -455,7 +383,7 @@ class Transfer:
                     piece.position += len(data)
                     self.received += len(data)
                     self._last_byte = piece.last_byte = now
-                    self._hopeless = 0
+                    self._faults.forgive()
                     if not file.single:
                         file.faults = 0
                 if not file.single and self.pool.wanted_at_once():
@@ -480,14 +408,14 @@ class Transfer:
     def _unpack(self, file: FileOnItsWay) -> None:
         """Runs beside the download: the modules that decompress leave the other core to it."""
         unpacked = hidden_path(file.job.target, UNPACKED_PREFIX)
-        stop = _Either(self._cancelled, lambda: self._fatal is not None)
         try:
-            unpack(file.part.path, file.job.compression, unpacked, stop)
+            unpack(file.part.path, file.job.compression, unpacked,
+                   lambda: self._cancelled.is_set() or self._fatal is not None)
             self._check(file, unpacked)
         except StoppedError:
             pass    # the whole compressed file stays for the next run
         except BadImageError as error:
-            self._reject(file, error)
+            self._faults.reject(file, error)
         except OSError as error:
             self._end_with(disk_error(error, file.job.target))
         except Exception as error:  # noqa: BLE001 - handed to the calling thread, which raises it
@@ -504,7 +432,7 @@ class Transfer:
         try:
             header = file.job.check(path)
         except BadImageError as error:
-            self._reject(file, error)
+            self._faults.reject(file, error)
             return
         if path == file.part.path:
             file.part.finish()
@@ -526,32 +454,12 @@ class Transfer:
 
     # -------------------------- what a fault means -----------------------
 
-    def _count_fault(self, file: FileOnItsWay, error: RemoteError) -> None:
-        file.faults += 1
-        now = time.monotonic()
-        if file.faults == 1:
-            file.first_fault = now
-        file.not_before = now + self._wait_after(file.faults)
-
     def _judge(self, slot: Slot, file: FileOnItsWay, error: RemoteError) -> None:
         """Leave the file out where it has failed too often and the line is not to blame."""
-        unclear = isinstance(error, TransientError)
-        if isinstance(error, LocalNameError):
-            tries = 1
-        elif isinstance(error, NotFoundError):
-            tries = TRIES_GONE
-        else:
-            tries = TRIES_UNCLEAR if unclear else TRIES_BROKEN
-        if file.faults < tries or (unclear and not self._line_works(slot, file)):
+        if file.faults < tries_for(error) or (isinstance(error, TransientError) and not self._line_works(slot, file)):
             return
         with self._changed:
-            if unclear:
-                self._hopeless += 1
-                if self._hopeless > HOPELESS_FILES:
-                    msg = "%d files in a row could not be had from the %s (at last: %s): try Continue later; what is " \
-                          "there is kept." % (HOPELESS_FILES, self._archive.server, error)
-                    raise ArchiveError(msg)
-            file.refused = str(error)
+            self._faults.refuse(file, error, self._archive.server)
             self._settle(file)
             self._changed.notify_all()
 
@@ -568,27 +476,6 @@ class Transfer:
             return False
         return True
 
-    def _changed_there(self, file: FileOnItsWay, error: ChangedFileError) -> None:
-        with self._changed:
-            file.changes += 1
-            file.restart = True
-            if file.changes > MOST_CHANGES and not file.single:
-                file.single = True
-                logger.warning("%s differs from one of the archive's servers to another: it is fetched by one request.",
-                               file.job.path)
-            else:
-                logger.warning("%s: it is fetched from its beginning.", error)
-            if file.changes > MOST_CHANGES + TRIES_BROKEN:
-                file.refused = str(error)
-
-    def _reject(self, file: FileOnItsWay, error: BadImageError) -> None:
-        # What was put together from two runs gets a second chance, what came in one piece is so at the source.
-        if file.part.resumed:
-            logger.warning("%s: %s; it is fetched once more.", file.job.path, error)
-            file.restart = True
-        else:
-            file.refused = str(error)
-
     def _settle(self, file: FileOnItsWay) -> None:
         """Carry out a restart or a refusal once nobody works on the file; the lock is held."""
         if not file.ending or file.pieces or file.busy or file not in self._plan.files:
@@ -601,13 +488,3 @@ class Transfer:
             self._outcomes.append(Outcome(file.job, error=file.refused))
         else:
             file.begin_again()
-
-
-class _Either:
-    """Set when the event is set or the condition holds."""
-
-    def __init__(self, event: threading.Event, condition: Callable[[], bool]):
-        self._event, self._condition = event, condition
-
-    def is_set(self) -> bool:
-        return self._event.is_set() or self._condition()

@@ -5,8 +5,8 @@ import gzip
 import lzma
 import os
 import shutil
-import threading
 import zlib
+from typing import Callable
 
 from ..archive.errors import DiskError, StoppedError
 from ..images.header import BadImageError, promised_bytes
@@ -21,7 +21,7 @@ SPARE_BYTES = 64 << 20
 MOST_GROWTH, LEAST_BOUND_BYTES, TRAILER_BYTES = 250, 256 << 20, 1 << 20
 
 
-def unpack(packed: str, compression: str, target: str, cancelled: threading.Event) -> None:
+def unpack(packed: str, compression: str, target: str, stopped: Callable[[], bool] = lambda: False) -> None:
     """Write the content of ``packed`` to ``target``, and see to it that it has reached the disk.
 
     Raises BadImageError when the compressed file is broken or grows beyond all measure, DiskError when there is no
@@ -35,7 +35,7 @@ def unpack(packed: str, compression: str, target: str, cancelled: threading.Even
         with OPENERS[compression](packed, "rb") as source, open(descriptor, "wb") as sink:
             written = 0
             for chunk in iter(lambda: source.read(CHUNK_BYTES), b""):
-                if cancelled.is_set():
+                if stopped():
                     msg = "stopped while decompressing %s" % os.path.basename(packed)
                     raise StoppedError(msg)
                 if not written:

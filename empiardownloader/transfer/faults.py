@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a fault means for the file it met: when to try again, when to leave it out, when nothing more can be had."""
+import logging
+import random
+
+from ..archive.errors import (
+    ArchiveError,
+    ChangedFileError,
+    LocalNameError,
+    NotFoundError,
+    RemoteError,
+    TransientError,
+)
+from ..images.header import BadImageError
+from .jobs import Settings
+from .ranges import FileOnItsWay
+
+logger = logging.getLogger(__name__)
+
+# How often a file may fail without a byte gained before it counts as gone or broken at the source; a file that one
+# of EMPIAR's load-balanced servers does not show may be there on the next. Where it is not clear whether file or line
+# is at fault, the line has to show that it works.
+TRIES_GONE, TRIES_BROKEN, TRIES_UNCLEAR = 3, 5, 6
+# After so many files in a row that failed like that, without a byte in between, the server is at fault.
+HOPELESS_FILES = 20
+# How often a file may turn out another version before it is fetched by one request: its servers do not agree.
+MOST_CHANGES = 2
+
+
+def tries_for(error: RemoteError) -> int:
+    """How many faults of a kind a file is granted."""
+    if isinstance(error, LocalNameError):
+        return 1
+    if isinstance(error, NotFoundError):
+        return TRIES_GONE
+    return TRIES_UNCLEAR if isinstance(error, TransientError) else TRIES_BROKEN
+
+
+class Faults:
+    """The faults of a transfer; called with the transfer's lock held."""
+
+    def __init__(self, settings: Settings):
+        self._settings = settings
+        self._hopeless = 0      # files refused since the last byte, though it is not clear that it was their fault
+
+    def wait_after(self, failures: int) -> float:
+        """Seconds to wait before the next try: growing, bounded, and not the same for all."""
+        # Past 2**16 it is bounded anyway, and a float would not hold 2**1100.
+        wait = min(self._settings.first_wait * 2 ** min(failures - 1, 16), self._settings.longest_wait)
+        return wait * random.uniform(0.5, 1.5)
+
+    def count(self, file: FileOnItsWay, now: float) -> None:
+        file.faults += 1
+        if file.faults == 1:
+            file.first_fault = now
+        file.not_before = now + self.wait_after(file.faults)
+
+    def forgive(self) -> None:
+        """A byte has come."""
+        self._hopeless = 0
+
+    def refuse(self, file: FileOnItsWay, error: RemoteError, server: str) -> None:
+        """Leave the file out. Raises ArchiveError where that happens to all of them."""
+        if isinstance(error, TransientError):
+            self._hopeless += 1
+            if self._hopeless > HOPELESS_FILES:
+                msg = "%d files in a row could not be had from the %s (at last: %s): try Continue later; what is " \
+                      "there is kept." % (HOPELESS_FILES, server, error)
+                raise ArchiveError(msg)
+        file.refused = str(error)
+
+    @staticmethod
+    def changed(file: FileOnItsWay, error: ChangedFileError) -> None:
+        """The file is not the version that its first bytes are of: it is fetched anew, but not for ever."""
+        file.changes += 1
+        file.restart = True
+        if file.changes > MOST_CHANGES and not file.single:
+            file.single = True
+            logger.warning("%s differs from one of the archive's servers to another: it is fetched by one request.",
+                           file.job.path)
+        else:
+            logger.warning("%s: it is fetched from its beginning.", error)
+        if file.changes > MOST_CHANGES + TRIES_BROKEN:
+            file.refused = str(error)
+
+    @staticmethod
+    def reject(file: FileOnItsWay, error: BadImageError) -> None:
+        """The whole file is no good image."""
+        # What was put together from two runs gets a second chance, what came in one piece is so at the source.
+        if file.part.resumed:
+            logger.warning("%s: %s; it is fetched once more.", file.job.path, error)
+            file.restart = True
+        else:
+            file.refused = str(error)
