@@ -392,7 +392,7 @@ class TransferCase(ArchiveTestCase):
         long = "L" * 247 + ".mrc"
         names = self.fill(2)
         os.rename(os.path.join(self.data, names[0]), os.path.join(self.data, long))
-        too_long = Job("data/" + long, os.path.join(self.out, "x" + long + "x"))
+        too_long = Job("data/" + long, os.path.join(self.out, "x" + long + "-long"))
         self.assertIn("file name too long", self.fetch([], jobs=[too_long])[long].error)
         self.fetch([long, "m_1.mrc"])
         self.check_clean([long, "m_1.mrc"])
