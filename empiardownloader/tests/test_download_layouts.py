@@ -5,11 +5,13 @@ The rows are those of the README's table; file names, folders and metadata are t
 """
 import bz2
 import os
+import shutil
 import threading
+import time
 import zlib
 
 from empiardownloader.archive import entry as archive_entry
-from empiardownloader.archive.errors import EntryError
+from empiardownloader.archive.errors import DiskError, EntryError
 from empiardownloader.archive.remote.choice import open_archive
 from empiardownloader.archive.selection import DARK, GAIN, MovieFinder
 from empiardownloader.demo import faults, movies
@@ -56,16 +58,16 @@ class Layout(ArchiveTestCase):
         with open(full, "w") as stream:
             stream.write("text")
 
-    def download(self, number, *image_sets, amount=None, choice="", left_out=0, **request):
+    def download(self, number, *image_sets, amount=None, choice="", left_out=0, shared="", cancelled=None, **request):
         record_of_entry = entry(*image_sets)
         found = archive_entry.parse_entry(number, record_of_entry)
         self.demo.requests.clear()
         urls = self.demo.variables
         archive = open_archive(number, urls["EMPIAR_FTP_URL"], urls["EMPIAR_HTTPS_URL"], self.transport)
-        places = Places(self.out, os.path.join(self.out, "record"))
+        places = Places(self.out, os.path.join(self.out, "record"), shared)
         request = Request(found, found.image_set(choice), amount, **request)
         self.demo.requests.clear()
-        facts = Download(request, archive, places, Settings(first_wait=0.05), threading.Event()).run()
+        facts = Download(request, archive, places, Settings(first_wait=0.05), cancelled or threading.Event()).run()
         self.assertEqual(left_out, len(facts.left_out), facts.left_out)
         return facts
 
@@ -242,6 +244,226 @@ class LayoutRows(Layout):
         timer.join()
         self.assertTrue(facts.end["stopped"])
         self.assertEqual({}, facts.movies)
+
+    # ---------------------------------------------------------------- one file, one job
+
+    def test_a_gain_chosen_by_pattern_is_never_a_movie(self):
+        """A1: whether its name sorts before the movies or after them, whatever else is known."""
+        for name in ("K2ref.mrc", "zref.mrc"):
+            for number, fields in (("1", FIELDS), ("2", dict(FIELDS, frames_per_image=None))):
+                for request in ({}, {"file_pattern": "*.mrc"}):
+                    self.setUpOut(name + number + str(len(request)))
+                    folder = os.path.join(self.root, number)
+                    shutil.rmtree(folder, ignore_errors=True)
+                    for n in range(3):
+                        self.put("%s/data/Movies/m_%d.mrc" % (number, n))
+                    self.put("%s/data/Movies/%s" % (number, name), gain=True)
+                    facts = self.download(number, image_set(num_images_or_tilt_series=3, **fields), gain_pattern=name,
+                                          **request)
+                    self.check(facts, ["m_%d.mrc" % n for n in range(3)], "data/Movies/" + name)
+
+    def setUpOut(self, name):
+        self.out = os.path.join(self.folder, "out_" + name)
+        os.makedirs(self.out)
+
+    def test_a_pattern_that_takes_every_file_for_the_gain(self):
+        self.put("1/data/Movies/m_1.mrc")
+        with self.assertRaisesRegex(EntryError, "beside what the gain file pattern"):
+            self.download("1", image_set(**FIELDS), gain_pattern="*.mrc")
+
+    def test_a_name_that_is_gain_and_dark(self):
+        self.put("1/data/Movies/a.mrc")
+        self.put("1/data/Movies/gain_darkcorrected.mrc", gain=True)
+        facts = self.download("1", image_set(**FIELDS))
+        self.check(facts, ["a.mrc"], "data/Movies/gain_darkcorrected.mrc")
+        self.assertEqual([], facts.chosen(DARK))
+
+    def test_movies_that_are_there_packed_and_unpacked(self):
+        """S7: with a download folder both would have one place."""
+        self.put("1/data/Movies/m.mrc.bz2")
+        self.put("1/data/Movies/m.mrc")
+        self.put("1/data/Movies/n.mrc.bz2")
+        for shared in ("", os.path.join(self.folder, "shared")):
+            self.setUpOut("shared" if shared else "own")
+            facts = self.download("1", image_set(num_images_or_tilt_series=2, **FIELDS), shared=shared)
+            self.assertEqual({"data/Movies/m.mrc", "data/Movies/n.mrc.bz2"},
+                             {movie["path"] for movie in facts.movies.values()})
+            self.assertIn("packed and not", facts.notes[0])
+
+    # ---------------------------------------------------------------- sessions and other image sets
+
+    def gains_of(self, facts):
+        """{path of a movie: path of its gain reference}"""
+        return {movie["path"]: facts.reference(GAIN, movie)["path"] for movie in facts.movies.values()}
+
+    def test_sessions_with_gain_references_of_their_own(self):
+        """A2: three sessions, two of which share one."""
+        for session in "ABC":
+            self.put("1/data/Movies/%s/m_0.mrc" % session)
+        self.put("1/data/Movies/gain.mrc", gain=True)
+        self.put("1/data/Movies/C/gain.mrc", gain=True)
+        facts = self.download("1", image_set(num_images_or_tilt_series=3, **FIELDS))
+        self.assertEqual({"data/Movies/A/m_0.mrc": "data/Movies/gain.mrc",
+                          "data/Movies/B/m_0.mrc": "data/Movies/gain.mrc",
+                          "data/Movies/C/m_0.mrc": "data/Movies/C/gain.mrc"}, self.gains_of(facts))
+        names = {event["path"]: event["name"] for event in facts.chosen(GAIN)}
+        self.assertEqual({"data/Movies/gain.mrc": "gain.mrc", "data/Movies/C/gain.mrc": "C_gain.mrc"}, names)
+        for path, name in names.items():
+            self.assertEqual(read_bytes(os.path.join(self.root, "1", path)), read_bytes(os.path.join(self.out, name)))
+
+    def test_a_gain_of_the_same_bytes_is_the_same(self):
+        for session in "AB":
+            self.put("1/data/%s/Movies/m_0.mrc" % session)
+            self.put("1/data/%s/gain.mrc" % session, gain=True, seed=7)
+        facts = self.download("1", image_set(directory="data", num_images_or_tilt_series=2, **FIELDS))
+        self.assertEqual({"data/A/gain.mrc", "data/B/gain.mrc"}, set(self.gains_of(facts).values()))
+        self.assertEqual(1, len({event["digest"] for event in facts.chosen(GAIN)}))
+
+    def test_sizes_choose_among_the_candidates(self):
+        """Movies of two sizes in one folder, each with the gain that fits."""
+        self.put("1/data/Movies/a.mrc")
+        self.put("1/data/Movies/b.mrc", width=48, height=32)
+        self.put("1/data/Movies/gain_1.mrc", gain=True)
+        self.put("1/data/Movies/gain_2.mrc", gain=True, width=48, height=32)
+        facts = self.download("1", image_set(num_images_or_tilt_series=2, **FIELDS))
+        self.assertEqual({"data/Movies/a.mrc": "data/Movies/gain_1.mrc", "data/Movies/b.mrc": "data/Movies/gain_2.mrc"},
+                         self.gains_of(facts))
+
+    def test_a_movie_is_no_gain_reference(self):
+        """A file of several frames whose name says gain."""
+        self.put("1/data/Movies/m.mrc")
+        self.put("1/data/Movies/gain_test.mrc")
+        facts = self.download("1", image_set(num_images_or_tilt_series=1, **FIELDS))
+        self.assertEqual([], facts.chosen(GAIN))
+        self.assertIn("could not be used as gain reference: it has 3 frames", facts.notes[0])
+
+    def test_folders_of_the_entrys_other_image_sets(self):
+        """A3."""
+        for n in range(3):
+            self.put("1/data/m_%d.mrc" % n)
+            self.put("1/data/Particles/stack_%d.mrcs" % n, frames=5, width=8, height=8)
+            self.put("1/data/Other/o_%d.mrc" % n)
+        others = (image_set(category="picked particles - single frame - processed", directory="/data/Particles/"),
+                  image_set(name="Other", directory="Other", **FIELDS))
+        facts = self.download("1", image_set(directory="data", num_images_or_tilt_series=3, **FIELDS), *others)
+        self.assertEqual({"m_0.mrc", "m_1.mrc", "m_2.mrc"}, set(facts.movies))
+        self.assertEqual([], facts.notes)
+        self.setUpOut("other")
+        facts = self.download("1", image_set(directory="data", **FIELDS), *others, choice="Other", left_out=0)
+        self.assertEqual({"o_0.mrc", "o_1.mrc", "o_2.mrc"}, set(facts.movies))
+
+    def test_more_movies_than_the_entry_says(self):
+        for n in range(3):
+            self.put("1/data/Movies/m_%d.mrc" % n)
+        facts = self.download("1", image_set(num_images_or_tilt_series=2, **FIELDS))
+        self.assertIn("3 movies were found, more than the 2 that the entry says.", facts.notes)
+
+    # ---------------------------------------------------------------- nothing goes missing without a word
+
+    def test_a_folder_that_cannot_be_entered(self):
+        """A6: the others' movies come, it is tried again, and named."""
+        for folder in "ABC":
+            for n in range(2):
+                self.put("1/data/Movies/%s/m_%d.mrc" % (folder, n))
+        for kind in (faults.FORBIDDEN, faults.ERROR, faults.GONE):
+            self.setUpOut(kind)
+            self.demo.clear_faults()
+            self.demo.add_fault(kind, "*Movies/B")
+            self.demo.add_fault(kind, "*Movies/B/")
+            facts = self.download("1", image_set(num_images_or_tilt_series=6, **FIELDS))
+            self.assertEqual(4, len(facts.movies), kind)
+            notes = "\n".join(facts.notes)
+            self.assertIn("The folder data/Movies/B could not be entered", notes)
+            self.assertIn("4 movies were found, fewer than the 6", notes)
+            self.assertFalse(facts.end["complete"])
+            self.demo.clear_faults()
+            facts = self.download("1", image_set(num_images_or_tilt_series=6, **FIELDS))
+            self.assertEqual((6, []), (len(facts.movies), facts.notes))
+
+    def test_a_folder_that_is_out_of_reach_for_a_moment(self):
+        for folder in "ABC":
+            self.put("1/data/Movies/%s/m.mrc" % folder)
+        self.demo.add_fault(faults.FORBIDDEN, "*Movies/B*", times=2)
+        facts = self.download("1", image_set(num_images_or_tilt_series=3, **FIELDS))
+        self.assertEqual((3, []), (len(facts.movies), facts.notes))
+
+    def test_movies_named_like_references(self):
+        """A6: a few in a folder of their own, and a pattern that spells the word."""
+        for n in range(10):
+            self.put("1/data/Movies/b/Foil_%d_gaincorrected.tif" % n)
+        for n in range(10, 13):
+            self.put("1/data/Movies/a/Foil_%d_gaincorrected.tif" % n)
+        fields = dict(FIELDS, data_format="TIFF", num_images_or_tilt_series=13)
+        for number, pattern in enumerate(("", "*_gaincorrected.tif", "Foil_1*_gain*.tif")):
+            self.setUpOut("named%d" % number)
+            facts = self.download("1", image_set(**fields), file_pattern=pattern)
+            self.assertEqual(13 if number < 2 else 4, len(facts.movies), pattern)
+            self.assertEqual([], facts.chosen(GAIN))
+
+    def test_hidden_names(self):
+        """S9: another run's parts, in a folder that is served as it is filled."""
+        source = self.put("1/data/Movies/x.mrc")
+        shutil.copy(source, os.path.join(os.path.dirname(source), ".part.x.mrc"))
+        os.makedirs(os.path.join(os.path.dirname(source), ".trash"))
+        shutil.copy(source, os.path.join(os.path.dirname(source), ".trash", "y.mrc"))
+        facts = self.download("1", image_set(num_images_or_tilt_series=1, **FIELDS))
+        self.check(facts, ["x.mrc"], "", [source])
+
+    def test_links_in_a_circle(self):
+        """S15: one movie stays one."""
+        self.put("1/data/Movies/x.mrc")
+        os.symlink("../Movies", os.path.join(self.root, "1/data/Movies/loop"))
+        os.symlink("..", os.path.join(self.root, "1/data/Movies/up"))
+        facts = self.download("1", image_set(num_images_or_tilt_series=1, **FIELDS))
+        self.assertEqual(["data/Movies/x.mrc"], [movie["path"] for movie in facts.movies.values()])
+        self.assertIn("links in a circle", facts.notes[0])
+
+    def test_files_that_hold_the_movies(self):
+        self.put_text("1/data/Movies/all_movies.tar.gz")
+        self.put_text("1/data/Movies/more.zip")
+        with self.assertRaisesRegex(EntryError, "data/Movies/all_movies.tar.gz, data/Movies/more.zip.*by hand"):
+            self.download("1", image_set(**FIELDS))
+
+    def test_a_directory_that_leads_out(self):
+        """S1, S2: neither files nor commands outside of the entry's folder."""
+        self.put("1/data/Movies/m.mrc")
+        self.put("precious/p.mrc")
+        for directory in ("../../precious", "data/Movies\r\nDELE data/Movies/m.mrc", "..", "data/../../precious"):
+            self.setUpOut(str(zlib.crc32(directory.encode())))
+            facts = self.download("1", image_set(directory=directory, num_images_or_tilt_series=1, **FIELDS),
+                                  shared=os.path.join(self.folder, "shared"))
+            self.assertEqual(["data/Movies/m.mrc"], [movie["path"] for movie in facts.movies.values()])
+            self.assertIn("is not safe as a path", facts.notes[0])
+            self.assertFalse(any("precious" in request or "DELE" in request for request in self.demo.requests))
+
+    def test_stop_while_an_endless_tree_is_listed(self):
+        """S8: each folder holds two more, and no movie."""
+        folder = os.path.join(self.root, "1/data/Movies")
+        os.makedirs(folder)
+        current = [folder]
+        for _ in range(7):
+            current = [os.path.join(above, name) for above in current for name in ("a", "b%s" % os.urandom(3).hex())]
+            for path in current:
+                os.makedirs(path)
+        cancelled, began = threading.Event(), time.monotonic()
+        timer = threading.Timer(0.5, cancelled.set)
+        timer.start()
+        facts = self.download("1", image_set(**FIELDS), cancelled=cancelled)
+        self.assertTrue(facts.end["stopped"])
+        self.assertFalse(facts.end["exhausted"])
+        self.assertLess(time.monotonic() - began, 5)
+
+    def test_the_room_that_unpacking_needs(self):
+        """C1: what compressed movies become counts, not what comes over the line."""
+        for n in range(4):
+            self.put("1/data/Movies/m_%d.mrc.bz2" % n)
+        fields = dict(FIELDS, image_width="40000", image_height="40000", frames_per_image=100)
+        free = shutil.disk_usage(self.folder).free
+        with self.assertRaisesRegex(DiskError, "4 movies of EMPIAR-1 need about .* GB more"):
+            if free > 640e9:
+                self.skipTest("this disk is too large")
+            self.download("1", image_set(num_images_or_tilt_series=4, **fields), amount=4)
+        self.assertEqual(["record"], os.listdir(self.out))
 
     # ---------------------------------------------------------------- requests and repetition
 

@@ -19,66 +19,13 @@ from empiardownloader.demo import faults
 from empiardownloader.images.header import BadImageError
 from empiardownloader.tests import servers
 from empiardownloader.tests.base import ArchiveTestCase, environment, read_bytes
+from empiardownloader.tests.transfer_case import QUICK, SIZE, FtpCase, HttpCase, TransferCase
 from empiardownloader.transfer.jobs import Job, Settings
 from empiardownloader.transfer.transfer import Transfer
 
-QUICK = {"first_wait": 0.05, "longest_wait": 0.3, "recover": 2}
-SIZE = 3 << 20
 
-
-class TransferCase(ArchiveTestCase):
+class TransferRows(TransferCase):
     """Run for each transport by the classes below."""
-    archive_class = None
-    variable = ""
-
-    def setUp(self):
-        super().setUp()
-        self.data = os.path.join(self.root, "1", "data")
-        os.makedirs(self.data)
-        self.out = os.path.join(self.folder, "out")
-        self.demo = self.serve()
-
-    def archive(self, timeout=2.0):
-        return self.archive_class(self.demo.variables[self.variable], "1", timeout)
-
-    def fill(self, count=4, size=SIZE):
-        names = ["m_%d.mrc" % number for number in range(count)]
-        for seed, name in enumerate(names):
-            with open(os.path.join(self.data, name), "wb") as stream:
-                stream.write(random.Random(seed).getrandbits(8 * size).to_bytes(size, "little"))
-        return names
-
-    def job(self, name, **options):
-        return Job("data/" + name, os.path.join(self.out, name), **options)
-
-    def fetch(self, names, cancelled=None, tick=lambda: None, archive=None, jobs=None, **settings):
-        """Fetch the files -> {name: outcome}; ``self.transfer`` is the transfer."""
-        left = list(jobs or [self.job(name) for name in names])
-        outcomes = {}
-
-        def done(outcome):
-            outcomes[os.path.basename(outcome.job.path)] = outcome
-
-        self.transfer = Transfer(archive or self.archive(), Settings(**dict(QUICK, **settings)),
-                                 cancelled or threading.Event())
-        before = set(threading.enumerate())
-        try:
-            self.transfer.run(lambda: left.pop(0) if left else None, done, tick)
-        finally:
-            # The demo's servers start threads too; ours are all gone.
-            names_left = [t.name for t in set(threading.enumerate()) - before
-                          if t.name.startswith(("transfer", "unpack"))]
-            self.assertEqual([], names_left)
-        return outcomes
-
-    def check_whole(self, outcomes, names):
-        for name in names:
-            self.assertEqual("", outcomes[name].error, name)
-            self.assertEqual(read_bytes(os.path.join(self.data, name)), read_bytes(os.path.join(self.out, name)), name)
-
-    def check_clean(self, names):
-        """Nothing but the files themselves."""
-        self.assertEqual(sorted(names), sorted(os.listdir(self.out)))
 
     # ---------------------------------------------------------------- what works
 
@@ -405,9 +352,7 @@ class TransferCase(ArchiveTestCase):
             self.fetch(["m_0.mrc"])
 
 
-class TestFtp(TransferCase):
-    archive_class = FtpArchive
-    variable = "EMPIAR_FTP_URL"
+class TestFtp(TransferRows, FtpCase):
 
     def test_listings_without_mlsd(self):
         names = self.fill(2)
@@ -430,9 +375,8 @@ class TestFtp(TransferCase):
         self.assertNotIn("opensesame", str(caught.exception))
 
 
-class TestHttp(TransferCase):
-    archive_class = HttpArchive
-    variable = "EMPIAR_HTTPS_URL"
+class TestHttp(TransferRows, HttpCase):
+    pass
 
 
 class TestHttps(ArchiveTestCase):
@@ -548,4 +492,4 @@ class TestRangeArithmetic(unittest.TestCase):
 
 
 # The common cases run for each transport, not by themselves.
-del TransferCase
+del TransferRows, TransferCase, FtpCase, HttpCase

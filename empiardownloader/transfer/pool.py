@@ -32,6 +32,7 @@ class ConnectionPool:
         self._urgent = 0
         self._urgent_since = float("inf")
         self._complaint = 0.0
+        self._tried = False             # whether the limit was raised since the last complaint
         self._closing = threading.Event()
 
     @property
@@ -91,8 +92,9 @@ class ConnectionPool:
         with self._changed:
             self._limit = max(1, min(self._limit, len(self._used)))
             # A server that refuses each new try is asked less and less often.
-            if self._complaint:
+            if self._tried:
                 self._patience = min(2 * self._patience, LONGEST_RECOVERY * self._recover)
+            self._tried = False
             self._complaint = time.monotonic()
             logger.info("The %s is busy: going on with %d connections for a while.", self._archive.server, self._limit)
 
@@ -111,6 +113,9 @@ class ConnectionPool:
     def _raise_limit(self) -> None:
         if self._limit < self._most and time.monotonic() - self._complaint > self._patience:
             self._limit += 1
+            if self._tried:
+                self._patience = self._recover
+            self._tried = True
             self._complaint = time.monotonic()
             self._changed.notify_all()
 

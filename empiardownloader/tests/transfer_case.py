@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the tests of the transfer share: files at a source, and their way here."""
+import os
+import random
+import threading
+
+from empiardownloader.archive.remote.ftp import FtpArchive
+from empiardownloader.archive.remote.https import HttpArchive
+from empiardownloader.tests.base import ArchiveTestCase, read_bytes
+from empiardownloader.transfer.jobs import Job, Settings
+from empiardownloader.transfer.transfer import Transfer
+
+QUICK = {"first_wait": 0.05, "longest_wait": 0.3, "recover": 2}
+SIZE = 3 << 20
+
+
+class TransferCase(ArchiveTestCase):
+    archive_class = None
+    variable = ""
+
+    def setUp(self):
+        super().setUp()
+        self.data = os.path.join(self.root, "1", "data")
+        os.makedirs(self.data)
+        self.out = os.path.join(self.folder, "out")
+        self.demo = self.serve()
+
+    def archive(self, timeout=2.0):
+        return self.archive_class(self.demo.variables[self.variable], "1", timeout)
+
+    def fill(self, count=4, size=SIZE):
+        names = ["m_%d.mrc" % number for number in range(count)]
+        for seed, name in enumerate(names):
+            with open(os.path.join(self.data, name), "wb") as stream:
+                stream.write(random.Random(seed).getrandbits(8 * size).to_bytes(size, "little"))
+        return names
+
+    def job(self, name, **options):
+        return Job("data/" + name, os.path.join(self.out, name), **options)
+
+    def fetch(self, names, cancelled=None, tick=lambda: None, archive=None, jobs=None, **settings):
+        """Fetch the files -> {name: outcome}; ``self.transfer`` is the transfer."""
+        left = list(jobs or [self.job(name) for name in names])
+        outcomes = {}
+
+        def done(outcome):
+            outcomes[os.path.basename(outcome.job.path)] = outcome
+
+        self.transfer = Transfer(archive or self.archive(), Settings(**dict(QUICK, **settings)),
+                                 cancelled or threading.Event())
+        before = set(threading.enumerate())
+        try:
+            self.transfer.run(lambda: left.pop(0) if left else None, done, tick)
+        finally:
+            # The demo's servers start threads too; ours are all gone.
+            names_left = [t.name for t in set(threading.enumerate()) - before
+                          if t.name.startswith(("transfer", "unpack"))]
+            self.assertEqual([], names_left)
+        return outcomes
+
+    def check_whole(self, outcomes, names):
+        for name in names:
+            self.assertEqual("", outcomes[name].error, name)
+            self.assertEqual(read_bytes(os.path.join(self.data, name)), read_bytes(os.path.join(self.out, name)), name)
+
+    def check_clean(self, names):
+        """Nothing but the files themselves."""
+        self.assertEqual(sorted(names), sorted(os.listdir(self.out)))
+
+
+class FtpCase(TransferCase):
+    archive_class = FtpArchive
+    variable = "EMPIAR_FTP_URL"
+
+
+class HttpCase(TransferCase):
+    archive_class = HttpArchive
+    variable = "EMPIAR_HTTPS_URL"
