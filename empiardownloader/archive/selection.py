@@ -304,7 +304,9 @@ class MovieFinder:
         folders = ancestors(folder)
         explicit = split_path(posixpath.dirname(pattern))
         if explicit and all(is_safe(part) and not re.search(r"[*?\[]", part) for part in explicit):
-            folders = ["/".join(explicit), "/".join(["data", *explicit])] + folders
+            # From the entry's root, or from any folder above the movies.
+            told = "/".join(explicit)
+            folders = [told, join("data", told)] + [join(above, told) for above in folders] + folders
         found: Dict[str, RemoteFile] = {}
         for place in folders:
             listing = self.listing(place)

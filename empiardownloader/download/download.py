@@ -268,7 +268,7 @@ class Download:
             size = _size_of(outcome.header) or self._promised_size()
             keys = self._keys.pop(file.path)
             self._note(record.MOVIE, path=file.path, name=name, bytes=outcome.size, found=outcome.found, size=size,
-                       **keys)
+                       frames=outcome.header.frames if outcome.header else None, **keys)
             self._open_searches(keys, size)
             logger.info("%s: %s, %s.", name, "was there already" if outcome.found else "downloaded",
                         format_bytes(outcome.size))

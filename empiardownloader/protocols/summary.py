@@ -41,6 +41,7 @@ def summarize(protocol):
     summary += _summarizeReferences(protocol, facts)
     summary += _summarizeSets(protocol, sets, facts)
     summary += _summarizeDownload(protocol, facts)
+    summary += _summarizeFrames(facts, sets)
     summary += _compareWithEntry(protocol, imageSet, sets)
     if protocol.isFailed() and sets:
         summary.append("The run failed and its output was closed with %d movies: Continue opens it again and adds the "
@@ -120,6 +121,14 @@ def _summarizeSets(protocol, sets, facts):
     if len(sets) > SETS:
         summary.append("... and %d more sets" % (len(sets) - SETS))
     return summary
+
+
+def _summarizeFrames(facts, sets):
+    frames = {movie["frames"] for movie in facts.movies.values() if movie.get("frames")}
+    if len(sets) != 1 or len(frames) < 2:
+        return []
+    return ["The movies have %d to %d frames: taken for the same exposure with frames lost, so the dose per frame is "
+            "that of the first movie." % (min(frames), max(frames))]
 
 
 def _summarizeDownload(protocol, facts):
