@@ -8,9 +8,11 @@ import sys
 
 from many import measure_many
 from pictures import measure_viewer
+from safety import measure_safety
 from transfer import measure_transfer, measure_unpacking
 
-PARTS = {"transfer": measure_transfer, "unpack": measure_unpacking, "many": measure_many, "viewer": measure_viewer}
+PARTS = {"transfer": measure_transfer, "unpack": measure_unpacking, "many": measure_many, "viewer": measure_viewer,
+         "safety": measure_safety}
 
 
 def main():

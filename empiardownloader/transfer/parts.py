@@ -50,6 +50,13 @@ def hidden_path(target: str, prefix: str, behind: str = "") -> str:
     return os.path.join(folder, prefix + name)
 
 
+def remove_leftovers(target: str) -> None:
+    """A power cut right after a part got its final name may have left its journal."""
+    path = part_path(target)
+    if not os.path.lexists(path):
+        _remove(path + JOURNAL)
+
+
 def disk_error(error: Exception, path: str) -> Exception:
     """An error of the local file system -> DiskError with the sentence for the user, or LocalNameError."""
     number = getattr(error, "errno", None) or errno.EFBIG

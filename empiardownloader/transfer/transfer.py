@@ -31,7 +31,7 @@ from ..archive.sessions import within
 from ..images.header import BadImageError
 from .faults import Faults, tries_for
 from .jobs import PENDING, NextJob, Outcome, Settings
-from .parts import UNPACKED_PREFIX, Part, disk_error, hidden_path
+from .parts import UNPACKED_PREFIX, Part, disk_error, hidden_path, remove_leftovers
 from .pool import ConnectionPool, Slot
 from .ranges import COMPLETE, ENDING, NEW, OPEN, FileOnItsWay, Piece, Plan
 from .unpack import unpack
@@ -342,6 +342,7 @@ class Transfer:
             if job.is_whole(state.size):
                 if file.part is not None:
                     file.part.discard()
+                remove_leftovers(job.target)
                 self._finished(file, Outcome(job, state.size, job.check(job.target), found=True))
                 return
             if not self._acquire(file):
