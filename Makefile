@@ -1,37 +1,41 @@
 # Everything a developer types. Each target sets up what it needs, in .venv and in folders named with a dot.
-PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
+# Tests run side by side: they wait more than they compute.
+WORKERS := 6
+RUN = $(PY) -m empiardownloader.demo.environment
+QUICK := empiardownloader/tests/test_archive_entry.py empiardownloader/tests/test_archive_selection.py \
+	empiardownloader/tests/test_images_header.py empiardownloader/tests/test_download_record.py \
+	empiardownloader/tests/test_transfer_ranges.py empiardownloader/tests/test_power_cut.py \
+	empiardownloader/tests/test_download_command.py \
+	empiardownloader/tests/test_protocol.py::TestMainJob::test_more_than_there_are_and_what_the_user_reads
 
-.PHONY: help demo test check bench clean
+.PHONY: help demo test quick check bench clean demo-python test-python
 
 help:           ## Show this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
 
-demo: $(VENV)/demo.stamp        ## Download a few movies in a real Scipion project; ENTRY=10200 MOVIES=2 asks the real EMPIAR
-	@$(PY) -m empiardownloader.demo.environment .demo -- $(PY) -m empiardownloader.demo $(if $(ENTRY),--entry $(ENTRY)) $(if $(MOVIES),--movies $(MOVIES))
+demo: demo-python       ## Download a few movies in a real Scipion project; ENTRY=10200 MOVIES=2 asks the real EMPIAR
+	@$(RUN) .demo -- $(PY) -m empiardownloader.demo $(if $(ENTRY),--entry $(ENTRY)) $(if $(MOVIES),--movies $(MOVIES))
 
-test: $(VENV)/test.stamp        ## Run all tests; TESTS=empiardownloader/tests/test_archive_header.py runs some
-	@$(PY) -m empiardownloader.demo.environment .test -- $(PY) -m pytest -q $(or $(TESTS),empiardownloader/tests)
+test: test-python       ## Run all tests; TESTS=empiardownloader/tests/test_images_header.py runs some
+	@$(RUN) .test -- $(PY) -m pytest -q --durations=10 $(if $(TESTS),$(TESTS),-n $(WORKERS) empiardownloader/tests)
 
-check: $(VENV)/test.stamp       ## Look for mistakes and style
+quick: test-python      ## Run the quick tests and one real run, on another Python say: make quick PYTHON=3.8 VENV=.venv-3.8
+	@$(RUN) .test -- $(PY) -m pytest -q -n 2 $(QUICK)
+
+check: test-python      ## Look for mistakes and style
 	@$(PY) -m ruff check .
 
-bench: $(VENV)/test.stamp       ## Measure speed and cost, side by side with other programs; ONLY=transfer measures a part
-	@$(PY) -m empiardownloader.demo.environment .bench -- $(PY) bench $(ONLY)
+bench: test-python      ## Measure speed and cost, side by side with other programs; ONLY=transfer measures a part
+	@$(RUN) .bench -- $(PY) bench $(ONLY)
 
 clean:          ## Remove everything that was set up
-	rm -rf $(VENV) .demo .test .bench build dist *.egg-info .pytest_cache .ruff_cache
+	rm -rf $(VENV) .venv-* .demo .test .bench build dist *.egg-info .pytest_cache .ruff_cache
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
-$(VENV)/bin/python:
-	@echo "Making a Python environment in $(VENV) (a few minutes the first time) ..."
-	@$(PYTHON) -m venv $(VENV)
+demo-python:
+	@.ci/venv $(VENV) demo "$(PYTHON)"
 
-$(VENV)/demo.stamp: $(VENV)/bin/python setup.py requirements.txt requirements-demo.txt
-	@$(PY) -m pip install -q -e ".[demo]"
-	@touch $@
-
-$(VENV)/test.stamp: $(VENV)/bin/python setup.py requirements.txt requirements-test.txt
-	@$(PY) -m pip install -q -e ".[test]"
-	@touch $@
+test-python:
+	@.ci/venv $(VENV) test "$(PYTHON)"

@@ -26,7 +26,8 @@ def load(path: str) -> Metadata:
 def obtain(path: str, number: str, api_url: str, emdb_url: str, stopped: threading.Event = NEVER) -> Metadata:
     """The metadata of entry ``number``: from the file at ``path`` where it holds them, else from the archives.
 
-    Raises EntryError, UnreachableError and StoppedError. EMDB is asked again as long as it did not answer.
+    An empty path keeps nothing. EMDB is asked again as long as it did not answer.
+    Raises EntryError, UnreachableError and StoppedError.
     """
     try:
         record = _read(path)
@@ -38,7 +39,8 @@ def obtain(path: str, number: str, api_url: str, emdb_url: str, stopped: threadi
     if not record.get("settled"):
         acquisition, record["settled"] = fetch_acquisition(emdb_url, entry, stopped)
         record["acquisition"] = dataclasses.asdict(acquisition)
-        write_whole(path, record)
+        if path:
+            write_whole(path, record)
     return _parse(record)
 
 
@@ -51,6 +53,8 @@ def write_whole(path: str, content: Any) -> None:
 
 
 def _read(path: str) -> Dict[str, Any]:
+    if not path:
+        return {}
     with open(path, encoding="utf-8") as stream:
         record = json.load(stream)
     return record if isinstance(record, dict) else {}

@@ -13,9 +13,9 @@ import subprocess
 import sys
 import time
 
-import tqdm
 from pyworkflow.project import Manager
 
+from ..download.progress_line import ProgressLine
 from . import entries
 from .archive import DemoArchive
 
@@ -80,28 +80,47 @@ def show(options):
 
 
 def watch(folder):
-    """Follow the only run of the project with a progress bar until it ends."""
+    """Follow the only run of the project with one line until it ends -> the run, None if it never began."""
     os.chdir(folder)
     project = Manager().loadProject(PROJECT)
-    started, begun = time.monotonic(), False
-    with tqdm.tqdm(unit="B", unit_scale=True, desc="EMPIAR", mininterval=0.2, leave=True) as bar:
+    started, begun, stage = time.monotonic(), False, ""
+    with ProgressLine(sys.stdout) as line:
         while True:
             # Before it has a process of its own, a scheduled run would look dead.
             run = project.getRuns(refresh=True, checkPids=begun)[0]
             begun = begun or run.isRunning()
-            with contextlib.suppress(OSError, ValueError), open(run._getProgressFile(), encoding="utf-8") as stream:
-                progress = json.load(stream)
-                bar.total = progress["total_bytes"]
-                bar.set_postfix_str("%s of %s movies" % (progress["movies"], progress["movies_wanted"] or "?"))
-                bar.n = progress["done_bytes"]
-                bar.refresh()
+            share, now, text = look(run)
+            line.show(share, text, important=now != stage)
+            stage = now
             if run.isFinished() or run.isFailed() or run.isAborted():
                 return run
             if not run.isActive() and time.monotonic() - started > START_SECONDS:
-                bar.close()
-                print("The run was not started within %d s: see the logs in %s." % (START_SECONDS, folder))
-                return None
+                break
             time.sleep(0.5)
+    print("The run was not started within %d s: see the logs in %s." % (START_SECONDS, folder))
+    return None
+
+
+def look(run):
+    """-> how much of the whole run is done (0 to 1), its stage, and words for it.
+
+    The download is most of it; the last movies are registered and the set is closed after it.
+    """
+    registered = sum(output.getSize() for _, output in run.iterOutputAttributes())
+    try:
+        with open(run._getProgressFile(), encoding="utf-8") as stream:
+            progress = json.load(stream)
+    except (OSError, ValueError):
+        return 0, "start", "Starting the run"
+    wanted = progress["movies_wanted"]
+    done = progress["done_bytes"] / progress["total_bytes"] if progress["total_bytes"] else 0
+    if run.isFinished():
+        return 1, "finished", "Finished: %d movies registered" % registered
+    if wanted is None or progress["movies"] < wanted:
+        return 0.8 * done, "download", "%s, %d registered" % (progress["text"], registered)
+    if registered < wanted:
+        return 0.8 + 0.15 * registered / wanted, "register", "Registering: %d of %d movies" % (registered, wanted)
+    return 0.95, "close", "Closing the set of %d movies" % registered
 
 
 if __name__ == "__main__":

@@ -51,6 +51,12 @@ class RecordingOs:
             self.log.append(("write", self._inodes[descriptor], offset, bytes(data[:written])))
             return written
 
+    def dup(self, descriptor):
+        with self._lock:
+            copy = os.dup(descriptor)
+            self._inodes[copy] = self._inodes[descriptor]
+            return copy
+
     def ftruncate(self, descriptor, size):
         with self._lock:
             os.ftruncate(descriptor, size)

@@ -54,7 +54,7 @@ class TransferCase(ArchiveTestCase):
         finally:
             # The demo's servers start threads too; ours are all gone.
             names_left = [t.name for t in set(threading.enumerate()) - before
-                          if t.name.startswith(("transfer", "unpack"))]
+                          if t.name.startswith("transfer")]
             self.assertEqual([], names_left)
         return outcomes
 

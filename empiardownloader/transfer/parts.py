@@ -153,8 +153,8 @@ class Part:
             raise disk_error(error, self.target) from error
         return missing_spans(done, state.size)
 
-    def write(self, offset: int, data: memoryview) -> None:
-        """Raises DiskError. Any thread may write, each its own span."""
+    def write(self, offset: int, data: memoryview) -> bool:
+        """Whether it is time to ``sync``. Raises DiskError. Any thread may write, each its own span."""
         try:
             written = 0
             while written < len(data):
@@ -166,20 +166,26 @@ class Part:
                 due = self._unsynced >= SYNC_BYTES
                 if due:
                     self._unsynced = 0
-            if due:
-                self.sync()
         except OSError as error:
             raise disk_error(error, self.target) from error
+        return due
 
     def sync(self) -> None:
-        """Wait until what was written so far has reached the disk, and mark it in the journal."""
+        """Wait until what was written so far has reached the disk, and mark it in the journal; from any thread."""
         try:
-            # Counted before: what others write meanwhile is not meant.
-            lines = self._lines
-            os.fdatasync(self._descriptor)
             with self._lock:
-                os.write(self._journal, b"synced %d\n" % lines)
-                self._lines += 1
+                if self._journal < 0:
+                    return      # given its name, or given up, in the meantime
+                # Counted before: what others write meanwhile is not meant.
+                lines, descriptor = self._lines, os.dup(self._descriptor)
+            try:
+                os.fdatasync(descriptor)
+            finally:
+                os.close(descriptor)
+            with self._lock:
+                if self._journal >= 0:
+                    os.write(self._journal, b"synced %d\n" % lines)
+                    self._lines += 1
         except OSError as error:
             raise disk_error(error, self.target) from error
 
@@ -201,16 +207,17 @@ class Part:
 
     def release(self) -> None:
         """Let others have it; what was fetched stays for a later run."""
-        for descriptor in (self._journal, self._descriptor):
-            if descriptor >= 0:
-                os.close(descriptor)
-        self._journal = self._descriptor = -1
+        self.close_journal()
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
 
-    def close_data(self) -> None:
-        """Hold the lock and nothing else: a file that waits to be unpacked needs no journal."""
-        if self._journal >= 0:
-            os.close(self._journal)
-            self._journal = -1
+    def close_journal(self) -> None:
+        """Nothing more is written; the lock stays."""
+        with self._lock:
+            journal, self._journal = self._journal, -1
+        if journal >= 0:
+            os.close(journal)
 
     def _read_journal(self, remote_path: str, state: FileState) -> Tuple[List[Span], Optional[List[str]]]:
         """The spans already fetched of exactly this version of the file, and the lines of the journal.

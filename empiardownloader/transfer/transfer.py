@@ -20,6 +20,8 @@ from ..archive.errors import (
     BrokenFileError,
     BusyError,
     ChangedFileError,
+    DiskError,
+    LocalNameError,
     NoRangesError,
     NotFoundError,
     RemoteError,
@@ -63,6 +65,9 @@ class Transfer:
         self._last_byte = time.monotonic()      # or whatever else shows that the line works
         self._last_fault = ""
         self._faults = Faults(settings)
+        # Whoever holds a connection does not wait for the processor or the disk.
+        self._unpackers = concurrent.futures.ThreadPoolExecutor(UNPACKERS, "transfer-unpack")
+        self._closers = concurrent.futures.ThreadPoolExecutor(1, "transfer-close")     # one, to keep the order
         self.received = 0                       # bytes that came over the line in this run
 
     def run(self, next_job: NextJob, done: Callable[[Outcome], None], tick: Callable[[], None] = lambda: None) -> None:
@@ -74,8 +79,7 @@ class Transfer:
         Raises ArchiveError for what ends the run (disk, login, nothing came for minutes). What is whole by then
         was reported, what is half stays for the next run.
         """
-        unpackers = concurrent.futures.ThreadPoolExecutor(UNPACKERS, "unpack")
-        workers = [threading.Thread(target=self._work, args=(unpackers,), name="transfer-%d" % n, daemon=True)
+        workers = [threading.Thread(target=self._work, name="transfer-%d" % n, daemon=True)
                    for n in range(self.pool.limit)]
         for worker in workers:
             worker.start()
@@ -100,7 +104,8 @@ class Transfer:
             self.pool.close()
             for worker in workers:
                 worker.join()
-            unpackers.shutdown(wait=True)
+            self._unpackers.shutdown(wait=True)
+            self._closers.shutdown(wait=True)
             self._report(done)
             for file in self._plan.files:
                 if file.part is not None:
@@ -217,13 +222,13 @@ class Transfer:
 
     # -------------------------- the workers -----------------------
 
-    def _work(self, unpackers: concurrent.futures.Executor) -> None:
+    def _work(self) -> None:
         failures = 0
         while not self._over:
             try:
                 with self.pool.slot() as slot:
                     while not self._over and not self.pool.wanted_elsewhere():
-                        if self._do_next(slot, unpackers):
+                        if self._do_next(slot):
                             failures = 0
             except TransientError as error:
                 if isinstance(error, BusyError):
@@ -255,7 +260,7 @@ class Transfer:
         self._last_fault = str(error)
         logger.info("%s; trying again.", error)
 
-    def _do_next(self, slot: Slot, unpackers: concurrent.futures.Executor) -> bool:
+    def _do_next(self, slot: Slot) -> bool:
         """One request's worth of work; False where there was none to do.
 
         Raises TransientError for what is not the fault of the file: there is no connection.
@@ -276,7 +281,7 @@ class Transfer:
                     piece.connection = connection
                     self._fetch(connection, piece)
                 elif file.phase == COMPLETE:
-                    self._end(connection, file, unpackers)
+                    self._end(connection, file)
                 else:
                     self._prepare(connection, file)
         except ChangedFileError as error:
@@ -378,7 +383,8 @@ class Transfer:
                 if not data:
                     msg = "the %s sent less of %s than it promised" % (self._archive.server, file.job.path)
                     raise BrokenFileError(msg)
-                file.part.write(piece.position, data)
+                if file.part.write(piece.position, data):
+                    self._closers.submit(self._sync, file.part)
                 now = time.monotonic()
                 with self._changed:
                     piece.position += len(data)
@@ -393,40 +399,48 @@ class Transfer:
                 chunk = min(max(wanted, MIN_CHUNK_BYTES), 2 * chunk, MAX_CHUNK_BYTES)
         self._plan.pace = (piece.position - start) / max(time.monotonic() - piece.began, 1e-6)
 
-    def _end(self, connection: Connection, file: FileOnItsWay, unpackers: concurrent.futures.Executor) -> None:
+    def _end(self, connection: Connection, file: FileOnItsWay) -> None:
         # A range asked for earlier goes on bringing the old version, or a mixture; a file that came by one request
         # is one version.
         if not file.single and not connection.state(file.job.path).same_as(file.state):
             msg = "%s changed on the %s" % (file.job.path, self._archive.server)
             raise ChangedFileError(msg)
         file.phase = ENDING
-        if file.job.compression:
-            file.part.close_data()
-            unpackers.submit(self._unpack, file)
-        else:
-            self._check(file, file.part.path)
+        (self._unpackers if file.job.compression else self._closers).submit(self._conclude, file)
 
-    def _unpack(self, file: FileOnItsWay) -> None:
-        """Runs beside the download: the modules that decompress leave the other core to it."""
+    def _conclude(self, file: FileOnItsWay) -> None:
+        """Runs beside the download: unpack a whole file, look at it, give it its name."""
         unpacked = hidden_path(file.job.target, UNPACKED_PREFIX)
         try:
-            unpack(file.part.path, file.job.compression, unpacked,
-                   lambda: self._cancelled.is_set() or self._fatal is not None)
-            self._check(file, unpacked)
+            if file.job.compression:
+                file.part.close_journal()
+                unpack(file.part.path, file.job.compression, unpacked,
+                       lambda: self._cancelled.is_set() or self._fatal is not None)
+                self._check(file, unpacked)
+            else:
+                self._check(file, file.part.path)
         except StoppedError:
             pass    # the whole compressed file stays for the next run
         except BadImageError as error:
             self._faults.reject(file, error)
-        except OSError as error:
-            self._end_with(disk_error(error, file.job.target))
         except Exception as error:  # noqa: BLE001 - handed to the calling thread, which raises it
-            self._end_with(error)
+            error = disk_error(error, file.job.target) if isinstance(error, OSError) else error
+            if isinstance(error, LocalNameError):
+                file.refused = str(error)
+            else:
+                self._end_with(error)
         finally:
             with contextlib.suppress(FileNotFoundError):
                 os.remove(unpacked)
             with self._changed:
                 self._settle(file)
                 self._changed.notify_all()
+
+    def _sync(self, part: Part) -> None:
+        try:
+            part.sync()
+        except DiskError as error:
+            self._end_with(error)
 
     def _check(self, file: FileOnItsWay, path: str) -> None:
         """The last look at a whole file, and its final name."""
@@ -438,10 +452,7 @@ class Transfer:
         if path == file.part.path:
             file.part.finish()
         else:
-            try:
-                os.replace(path, file.job.target)
-            except OSError as error:
-                raise disk_error(error, file.job.target) from error
+            os.replace(path, file.job.target)
             file.part.discard()
         self._finished(file, Outcome(file.job, file.size, header))
 

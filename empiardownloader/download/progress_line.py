@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One line that shows how far something is; where nobody watches a terminal, a line now and then."""
+import shutil
+import sys
+import time
+from typing import Optional, TextIO
+
+PLAIN_SECONDS = 10      # between two lines where the output is no terminal
+BAR_CHARACTERS = 24
+
+
+class ProgressLine:
+    """Use as a context manager; ``show`` as often as wanted."""
+
+    def __init__(self, stream: Optional[TextIO] = None):
+        self._stream = stream or sys.stderr
+        self._terminal = self._stream.isatty()
+        self._shown = ""
+        self._last_plain = float("-inf")
+
+    def __enter__(self) -> "ProgressLine":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._terminal and self._shown:
+            self._stream.write("\n")
+            self._stream.flush()
+
+    def show(self, share: Optional[float], text: str, important: bool = False) -> None:
+        """``share``: how much of all is done, 0 to 1, None where unknown; ``important``: a new stage has begun."""
+        if self._terminal:
+            width = shutil.get_terminal_size().columns - 1
+            done = round(BAR_CHARACTERS * min(max(share or 0, 0), 1))
+            bar = "[%s%s] " % ("#" * done, "." * (BAR_CHARACTERS - done))
+            line = (bar + text)[:width]
+            self._stream.write("\r" + line.ljust(min(len(self._shown), width)))
+            self._shown = line
+        elif important or time.monotonic() - self._last_plain >= PLAIN_SECONDS:
+            if text == self._shown:
+                return
+            self._last_plain, self._shown = time.monotonic(), text
+            self._stream.write(text + "\n")
+        self._stream.flush()
