@@ -81,8 +81,9 @@ def _list(options: argparse.Namespace, stopped: threading.Event) -> int:
 def _download(options: argparse.Namespace, stopped: threading.Event) -> int:
     with ProgressLine() as line:
         def show(progress: Progress) -> None:
-            share = progress.done_bytes / progress.total_bytes if progress.total_bytes else None
-            line.show(share, str(progress))
+            if progress.done_bytes or progress.remark:
+                share = progress.done_bytes / progress.total_bytes if progress.total_bytes else None
+                line.show(share, str(progress))
 
         facts = fetch(options.entry, options.to, None if options.all else options.images, options.image_set,
                       options.pattern, not options.no_gain, options.gain_pattern, not options.packed,

@@ -45,16 +45,16 @@ class TestPlan(unittest.TestCase):
         file.prepared(8 * MB, [(MB, 2 * MB), (6 * MB, 8 * MB)], False, 2, 0)
         plan.files.append(file)
         self.assertEqual(5 * MB, file.bytes_there)
-        pieces = [plan.claim(0.0) for _ in range(3)]
-        self.assertEqual([(MB, 2 * MB), (6 * MB, 8 * MB), None],
+        pieces = [plan.claim(0.0) for _ in range(4)]
+        self.assertEqual([(MB, 2 * MB), (6 * MB, 7 * MB + MB // 2), (7 * MB + MB // 2, 8 * MB), None],
                          [piece and (piece.start, piece.end) for piece in pieces])
 
     def test_a_slow_piece_is_shared_at_the_end(self):
         plan = self.plan(8 * MB, connections=1)
         slow = plan.claim(0.0)
-        self.assertIsNone(plan.claim(1.0))
-        plan.exhausted = True
         slow.position = 2 * MB
+        self.assertIsNone(plan.claim(1.0))      # it will be done in three seconds
+        plan.exhausted = True
         helper = plan.claim(1.0)
         self.assertEqual((5 * MB, 8 * MB), (helper.start, helper.end))
         self.assertEqual(5 * MB, slow.end)
@@ -74,7 +74,9 @@ class TestPlan(unittest.TestCase):
     def test_a_file_in_trouble_waits_while_others_go_on(self):
         plan = self.plan(MB, MB, connections=1)
         plan.files[0].faults, plan.files[0].not_before = 1, 10.0
-        self.assertIs(plan.files[1], plan.claim(1.0).file)
+        piece = plan.claim(1.0)
+        self.assertIs(plan.files[1], piece.file)
+        piece.position = piece.end - 1
         self.assertIsNone(plan.claim(2.0))
         self.assertIs(plan.files[0], plan.claim(11.0).file)
 

@@ -255,10 +255,9 @@ class Transfer:
             self._changed.notify_all()
 
     def _note_fault(self, error: BaseException) -> None:
-        if self._over:
-            return
-        self._last_fault = str(error)
-        logger.info("%s; trying again.", error)
+        if not self._over:
+            self._last_fault = str(error)
+            logger.info("%s; trying again.", error)
 
     def _do_next(self, slot: Slot) -> bool:
         """One request's worth of work; False where there was none to do.
@@ -410,15 +409,14 @@ class Transfer:
 
     def _conclude(self, file: FileOnItsWay) -> None:
         """Runs beside the download: unpack a whole file, look at it, give it its name."""
-        unpacked = hidden_path(file.job.target, UNPACKED_PREFIX)
+        path, unpacked = file.part.path, hidden_path(file.job.target, UNPACKED_PREFIX)
         try:
             if file.job.compression:
                 file.part.close_journal()
-                unpack(file.part.path, file.job.compression, unpacked,
+                unpack(path, file.job.compression, unpacked,
                        lambda: self._cancelled.is_set() or self._fatal is not None)
-                self._check(file, unpacked)
-            else:
-                self._check(file, file.part.path)
+                path = unpacked
+            self._check(file, path)
         except StoppedError:
             pass    # the whole compressed file stays for the next run
         except BadImageError as error:

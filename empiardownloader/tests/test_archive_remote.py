@@ -1,0 +1,356 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What servers of others answer: pages, listings, greetings; and what must not be said or sent."""
+import contextlib
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+import threading
+import time
+import unittest
+
+from empiardownloader.archive import api, names
+from empiardownloader.archive import entry as archive_entry
+from empiardownloader.archive.errors import (
+    BrokenFileError,
+    EntryError,
+    StoppedError,
+    TransientError,
+    UnreachableError,
+    without_password,
+)
+from empiardownloader.archive.remote import FileState
+from empiardownloader.archive.remote.choice import open_archive
+from empiardownloader.archive.remote.ftp import FtpArchive
+from empiardownloader.archive.remote.https import HttpArchive
+from empiardownloader.archive.remote.listings import PageParser, parse_mlsd_line
+from empiardownloader.tests.base import ArchiveTestCase, entry, image_set
+
+LIGHTTPD = """<html><body><div class="list"><table summary="Directory Listing">
+<thead><tr><th>Name</th></tr></thead><tbody>
+<tr class="d"><td class="n"><a href="../">..</a>/</td><td class="m">&nbsp;</td><td class="s">- &nbsp;</td></tr>
+<tr><td class="n"><a href="a.mrc">a.mrc</a></td><td class="m">2026-Nov-21 01:18:00</td><td class="s">1.2K</td></tr>
+<tr><td class="n"><a href="b.mrc">b.mrc</a></td><td class="m">2026-Nov-21 01:18:00</td><td class="s">5.0M</td></tr>
+</tbody></table></div><div class="foot">lighttpd/1.4.69</div></body></html>"""
+CADDY = """<html><body><h1><a href="../../">empiar</a>/<a href="../">1</a>/<a href="./">data</a>/</h1><table>
+<tr><td><a href="./a.mrc"><span class="name">a.mrc</span></a></td><td class="size" data-size="12582912">
+<div class="sizebar-text">12 MiB</div></td><td><time datetime="2026-11-21T01:18Z">11/21/2026 01:18:00 AM +00:00</time>
+</td></tr><tr><td><a href="./sub/"><span class="name">sub</span></a></td><td>&mdash;</td></tr></table></body></html>"""
+IIS = """<html><body><H1>localhost - /Empiar/1/Data/</H1><hr><pre><A HREF="/Empiar/1/">[To Parent Directory]</A><br><br>
+11/21/2026  1:18 AM        &lt;dir&gt; <A HREF="/Empiar/1/Data/sub/">sub</A><br> 11/21/2026  1:18 AM         4096 <A
+HREF="/Empiar/1/Data/a.mrc">a.mrc</A><br> 11/21/2026  1:18 AM     12582912 <A HREF="/Empiar/1/Data/b.mrc">b.mrc</A><br>
+</pre><hr></body></html>"""
+NGINX = """<html><body><h1>Index of /empiar/1/data/</h1><hr><pre><a href="../">../</a>
+<a href="sub/">sub/</a>                                               21-Nov-2026 01:18                   -
+<a href="a.mrc">a.mrc</a>                                              21-Nov-2026 01:18                4096
+</pre><hr></body></html>"""
+
+
+class TestPages(unittest.TestCase):
+
+    def parse(self, page, folder="/empiar/1/data/", step=0):
+        parser = PageParser(folder)
+        for start in range(0, len(page), step or len(page)):
+            parser.feed(page[start:start + (step or len(page))])
+        return parser.folders, parser.files
+
+    def test_pages_of_others(self):
+        """SB: sizes and names as they are meant, also where the page arrives in pieces."""
+        for page, files, folders in (
+                (LIGHTTPD, {"a.mrc": 1228, "b.mrc": 5 << 20}, set()), (CADDY, {"a.mrc": 12 << 20}, {"sub"}),
+                (IIS, {"a.mrc": 4096, "b.mrc": 12582912}, {"sub"}), (NGINX, {"a.mrc": 4096}, {"sub"})):
+            for step in (0, 7, 1):
+                self.assertEqual((folders, files), self.parse(page, step=step))
+
+    def test_pages_that_make_no_sense(self):
+        page = '<a href="x.mrc">x</a> %s <a href="..%%2f..%%2fz.mrc">z</a><a href="//other/host">h</a>' % ("9" * 400)
+        _, files = self.parse(page)
+        self.assertIsNone(files["x.mrc"])
+        self.assertFalse(any(names.is_safe(name) for name in files if name != "x.mrc"))
+
+    def test_facts_with_blanks_and_digits_that_are_none(self):
+        """SB, S15: pure-ftpd names the target of a link among the facts."""
+        line = "type=OS.unix=slink:../../Odd/sub dir #1;size=20;modify=20261121; tofolder"
+        self.assertEqual(("link", "tofolder", None), parse_mlsd_line(line))
+        self.assertEqual(("file", "a", None), parse_mlsd_line("type=file;size=²; a"))
+        self.assertEqual(("file", "a", None), parse_mlsd_line("type=file;size=%s; a" % ("7" * 5000)))
+
+
+class TestVersions(unittest.TestCase):
+
+    def test_servers_that_share_their_load(self):
+        one, other = FileState(5, '"tag-1"', "Mon"), FileState(5, '"tag-2"', "Mon")
+        self.assertTrue(one.same_as(other))
+        self.assertFalse(one.same_as(FileState(5, '"tag-2"', "Tue")))
+        self.assertFalse(one.same_as(FileState(6, '"tag-1"', "Mon")))
+        self.assertFalse(FileState(5, "1", "").same_as(FileState(5, "2", "")))
+
+
+@contextlib.contextmanager
+def scripted(*answers, forever=b"", pause=0.0):
+    """The port of a server that sends its answers, one for each line it reads, and then the same for ever."""
+    server = socket.create_server(("127.0.0.1", 0))
+    stop = threading.Event()
+
+    def serve():
+        while not stop.is_set():
+            try:
+                connection, _ = server.accept()
+            except OSError:
+                return
+            with connection, contextlib.suppress(OSError):
+                for number, answer in enumerate(answers):
+                    if number:
+                        connection.recv(4096)
+                    connection.sendall(answer)
+                while forever and not stop.is_set():
+                    connection.sendall(forever)
+                    time.sleep(pause)
+                stop.wait(0.2)
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    try:
+        yield server.getsockname()[1]
+    finally:
+        stop.set()
+        with contextlib.suppress(OSError):
+            socket.create_connection(server.getsockname(), 1).close()
+        server.close()
+        thread.join()
+
+
+class TestServersThatSayOddThings(unittest.TestCase):
+
+    def connect(self, port, stopped=None):
+        return FtpArchive("ftp://127.0.0.1:%d/x" % port, "1", 2).connect(**({"stopped": stopped} if stopped else {}))
+
+    def test_tls_required(self):
+        """SB: ProFTPD answers 550 to USER; that is no missing folder."""
+        with scripted(b"220 hello\r\n", b"550 SSL/TLS required on the control channel\r\n") as port, \
+                self.assertRaisesRegex(UnreachableError, "refused the login .*TLS required.*choose HTTPS"):
+            self.connect(port)
+
+    def test_lines_that_end_with_a_line_feed_alone(self):
+        """S15."""
+        with scripted(b"220 hello\n", b"230 in\n", b"200 binary\n") as port:
+            self.connect(port).close()
+
+    def test_a_greeting_that_never_ends(self):
+        """S8: neither for ever nor with all the memory; and a stop is heard."""
+        with scripted(forever=b"220-" + b"x" * 1000 + b"\r\n") as port, self.assertRaises(TransientError):
+            self.connect(port)
+        stopped = threading.Event()
+        with scripted(forever=b"220-x\r\n", pause=0.3) as port:
+            timer = threading.Timer(0.5, stopped.set)
+            timer.start()
+            began = time.monotonic()
+            with self.assertRaises(StoppedError):
+                self.connect(port, stopped)
+            self.assertLess(time.monotonic() - began, 3)
+
+    def test_no_second_command_in_a_name(self):
+        """S2: whatever comes from the metadata."""
+        with scripted(b"220 hello\r\n", b"230 in\r\n", b"200 binary\r\n", b"250 ok\r\n") as port:
+            connection = self.connect(port)
+            for name in ("data\r\nDELE x", "data\nDELE x", "data\0"):
+                with self.assertRaises(BrokenFileError):
+                    connection.list_folder(name)
+            connection.close()
+
+    def test_the_newer_command_for_data_connections(self):
+        """SB: PASV refused, EPSV known."""
+        data = socket.create_server(("127.0.0.1", 0))
+        self.addCleanup(data.close)
+        extended = b"229 Entering (|||%d|)\r\n" % data.getsockname()[1]
+        with scripted(b"220 hello\r\n", b"230 in\r\n", b"200 binary\r\n", b"250 in\r\n", b"500 no FEAT\r\n",
+                      b"500 no PASV\r\n", extended, b"150 coming\r\n226 done\r\n") as port:
+            connection = self.connect(port)
+            listing = []
+            thread = threading.Thread(target=lambda: listing.append(connection.list_folder("data")))
+            thread.start()
+            channel, _ = data.accept()
+            channel.sendall("-rw-r--r-- 1 a a 5 Nov 21 01:18 odd\u2028name.mrc\r\n".encode())
+            channel.close()
+            thread.join(10)
+            connection.close()
+        # What Unicode counts as the end of a line is part of the name (S15).
+        self.assertEqual((("odd\u2028name.mrc", 5),), listing[0].files)
+
+    def test_a_listing_that_was_cut(self):
+        """S11: pure-ftpd says so in its last word."""
+        data = socket.create_server(("127.0.0.1", 0))
+        self.addCleanup(data.close)
+        port_words = b"227 Entering (127,0,0,1,%d,%d)\r\n" % divmod(data.getsockname()[1], 256)
+        with scripted(b"220 hello\r\n", b"230 in\r\n", b"200 binary\r\n", b"250 in\r\n", b"500 no FEAT\r\n",
+                      port_words, b"150 coming\r\n226-Output truncated to 1 matches\r\n226 done\r\n") as port:
+            connection = self.connect(port)
+            listing = []
+            thread = threading.Thread(target=lambda: listing.append(connection.list_folder("data")))
+            thread.start()
+            channel, _ = data.accept()
+            channel.sendall(b"-rw-r--r-- 1 a a 5 Nov 21 01:18 a.mrc\r\n")
+            channel.close()
+            thread.join(10)
+            connection.close()
+        self.assertTrue(listing[0].cut)
+
+
+class TestApi(unittest.TestCase):
+
+    def answer(self, body, head=b""):
+        return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n%s\r\n" % (len(body), head) + body
+
+    def test_answers_that_drip_or_are_endless(self):
+        """S15: a stop is heard, and no more is read than an entry can be."""
+        stopped = threading.Event()
+        with scripted(b"", b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n", forever=b"1", pause=0.3) as port:
+            threading.Timer(0.5, stopped.set).start()
+            began = time.monotonic()
+            with self.assertRaises(StoppedError):
+                api.fetch_entry_json("http://127.0.0.1:%d" % port, "1", stopped)
+            self.assertLess(time.monotonic() - began, 3)
+
+    def test_numbers_and_nesting_beyond_everything(self):
+        for body in (b"[" * 200000, b'{"EMPIAR-1": ' + b"[" * 200000, b'{"EMPIAR-1": {"x": ' + b"9" * 6000 + b"}}"):
+            with scripted(b"", self.answer(body)) as port:
+                try:
+                    record = api.fetch_entry_json("http://127.0.0.1:%d" % port, "1")
+                except EntryError as error:
+                    self.assertEqual(1, len(str(error).splitlines()))
+                else:
+                    archive_entry.parse_entry("1", record)
+        parsed = archive_entry.parse_entry("1", entry(image_set(frames_per_image=10 ** 400, pixel_width=10 ** 400)))
+        self.assertEqual((None, 0.66), (parsed.image_sets[0].frames, parsed.image_sets[0].pixel_size))
+        frames = {"structure_determination_list": {"structure_determination": [{"microscopy_list": {"microscopy": [{
+            "image_recording_list": {"image_recording": [{"digitization_details": {
+                "frames_per_image": "1-" + "9" * 5000}}]}}]}}]}}
+        self.assertIsNone(archive_entry.parse_acquisition("EMD-1", frames).frames)
+
+    def test_sentences_stay_short_and_clean(self):
+        many = archive_entry.parse_entry("1", entry(*[image_set(name="set %d" % n) for n in range(10000)],
+                                                    title="a \x1b[31mred\x1b[0m title"))
+        self.assertEqual("a [31mred[0m title", many.title)
+        with self.assertRaisesRegex(EntryError, "and 9990 more") as caught:
+            many.image_set("nothing like it")
+        self.assertLess(len(str(caught.exception)), 2000)
+
+    def test_an_address_as_the_entry(self):
+        for text in ("https://www.ebi.ac.uk/empiar/EMPIAR-10200/", "https://www.ebi.ac.uk/empiar/entry/10200/",
+                     "10.6019/EMPIAR-10200", "https://empiar.pdbj.org/en/entry/10200", " empiar-10200 ",
+                     "https://ftp.ebi.ac.uk/empiar/world_availability/10200/data"):
+            self.assertEqual("10200", archive_entry.parse_entry_id(text))
+        for text in ("https://www.ebi.ac.uk/empiar/", "10200/", "12 34", "EMPIAR-"):
+            with self.assertRaises(EntryError):
+                archive_entry.parse_entry_id(text)
+
+    def test_passwords_are_never_shown(self):
+        """S14."""
+        for address, shown in (("http://joe:s3cret@host/x", "http://host/x"), ("joe:s3cret@host/x", "host/x"),
+                               ("ftp://joe:s3@cret@host", "ftp://host"), ("https://host/x", "https://host/x")):
+            self.assertEqual(shown, without_password(address))
+        with scripted(b"", self.answer(b"{}")) as port:
+            with self.assertRaises(EntryError) as caught:
+                api.fetch_entry_json("http://joe:s3cret@127.0.0.1:%d" % port, "1")
+            self.assertNotIn("s3cret", str(caught.exception))
+        with self.assertRaises(UnreachableError) as caught:
+            HttpArchive("joe:s3cret@host/x", "1")
+        self.assertNotIn("s3cret", str(caught.exception))
+
+
+LIGHTTPD_CONF = """server.document-root = "{root}"
+server.port = {port}
+server.bind = "127.0.0.1"
+server.errorlog = "{folder}/error.log"
+server.modules = ( "mod_dirlisting" )
+dir-listing.activate = "enable"
+"""
+APACHE_CONF = """ServerRoot {folder}
+ServerName localhost
+Listen 127.0.0.1:{port}
+PidFile {folder}/apache.pid
+ErrorLog {folder}/error.log
+DefaultRuntimeDir {folder}
+Mutex posixsem
+User www-data
+Group www-data
+LoadModule mpm_event_module /usr/lib/apache2/modules/mod_mpm_event.so
+LoadModule authz_core_module /usr/lib/apache2/modules/mod_authz_core.so
+LoadModule autoindex_module /usr/lib/apache2/modules/mod_autoindex.so
+LoadModule dir_module /usr/lib/apache2/modules/mod_dir.so
+DocumentRoot {root}
+<Directory {root}>
+  Options Indexes FollowSymLinks
+  IndexOptions FancyIndexing HTMLTable NameWidth=*
+  Require all granted
+</Directory>
+"""
+SERVERS = {
+    "lighttpd": (LIGHTTPD_CONF, lambda conf, port, root: ["lighttpd", "-D", "-f", conf]),
+    "apache2": (APACHE_CONF, lambda conf, port, root: ["apache2", "-X", "-f", conf]),
+    "caddy": ("", lambda conf, port, root: ["caddy", "file-server", "--browse", "--root", root, "--listen",
+                                            "127.0.0.1:%d" % port]),
+}
+
+
+class TestRealWebServers(ArchiveTestCase):
+    """SB: the same tree behind Debian's other web servers."""
+
+    def test_names_sizes_ranges_and_an_empty_file(self):
+        data = os.path.join(self.root, "1", "data")
+        os.makedirs(os.path.join(data, "sub dir"))
+        sizes = {"a b.mrc": 5000, "é#%1.mrc": 12 << 20, "z_last.mrc": 70000, "empty.mrc": 0}
+        for name, size in sizes.items():
+            with open(os.path.join(data, name), "wb") as stream:
+                stream.write(os.urandom(size))
+        os.chmod(self.folder, 0o755)
+        tried = []
+        for server, (conf, command) in SERVERS.items():
+            program = shutil.which(server, path=os.environ.get("PATH", "") + ":/usr/sbin")
+            if program is None:
+                continue
+            tried.append(server)
+            with self.subTest(server), tempfile.TemporaryDirectory() as folder:
+                with socket.create_server(("127.0.0.1", 0)) as sock:
+                    port = sock.getsockname()[1]
+                path = os.path.join(folder, "conf")
+                with open(path, "w") as stream:
+                    stream.write(conf.format(root=self.root, port=port, folder=folder))
+                process = subprocess.Popen([program, *command(path, port, self.root)[1:]], stdout=subprocess.DEVNULL,
+                                           stderr=subprocess.DEVNULL, env=dict(os.environ, HOME=folder))
+                try:
+                    self.look(port, sizes, data)
+                finally:
+                    process.kill()
+                    process.wait()
+        if not tried:
+            self.skipTest("none of %s is installed" % ", ".join(SERVERS))
+
+    def look(self, port, sizes, data):
+        url = "http://127.0.0.1:%d" % port
+        deadline = time.monotonic() + 10
+        while True:
+            try:
+                archive = open_archive("1", "ftp://localhost:1", url, "HTTPS", timeout=5)
+                break
+            except UnreachableError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.1)
+        connection = archive.connect()
+        self.addCleanup(connection.close)
+        listing = connection.list_folder("data")
+        self.assertEqual(("sub dir",), listing.folders)
+        self.assertEqual(sorted(sizes), [name for name, _ in listing.files])
+        for name, size in listing.files:
+            self.assertLess(abs((size or 0) - sizes[name]), 0.1 * sizes[name] + 200, name)
+        for name, size in sizes.items():
+            state = connection.state("data/" + name)
+            self.assertEqual(size, state.size, name)
+            if size > 2000:
+                with connection.open("data/" + name, 1000, 1500, state) as stream:
+                    got = bytes(stream.read(500))
+                with open(os.path.join(data, name), "rb") as source:
+                    source.seek(1000)
+                    self.assertEqual(source.read(500)[:len(got)], got)

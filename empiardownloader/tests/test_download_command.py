@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The core as a program: python -m empiardownloader.download, and the script that uses it."""
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+import time
+
+import empiardownloader
+from empiardownloader.demo import faults, movies
+from empiardownloader.tests.base import ArchiveTestCase, entry, image_set, read_bytes
+
+TOP = os.path.dirname(os.path.dirname(os.path.abspath(empiardownloader.__file__)))
+
+
+class TestCommand(ArchiveTestCase):
+
+    def setUp(self):
+        super().setUp()
+        self.sources = self.write_movies("10200", ["m_%d.mrc" % n for n in range(4)])
+        movies.write_gain(os.path.join(self.root, "10200/data/Movies/gain.mrc"), 9)
+        self.demo = self.serve(entries={"10200": entry(image_set(num_images_or_tilt_series=4))})
+        self.out = os.path.join(self.folder, "out")
+
+    def start(self, *arguments, **options):
+        # What only Scipion brings is hidden from the command: it has to do without.
+        hidden = os.path.join(self.folder, "hidden")
+        os.makedirs(hidden, exist_ok=True)
+        for name in ("pyworkflow", "pwem", "numpy", "mrcfile", "tifffile"):
+            with open(os.path.join(hidden, name + ".py"), "w") as stream:
+                stream.write("raise ImportError('%s is hidden by the test')\n" % name)
+        script = ("import importlib.util, runpy, sys\n"
+                  "found = importlib.util.find_spec\n"
+                  "importlib.util.find_spec = lambda name, *more: None if name == 'pwem' else found(name, *more)\n"
+                  "sys.argv = ['download'] + sys.argv[1:]\n"
+                  "runpy.run_module('empiardownloader.download', run_name='__main__')\n")
+        environment = dict(os.environ, PYTHONPATH=os.pathsep.join([hidden, TOP]), **self.demo.variables)
+        options = dict({"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}, **options)
+        return subprocess.Popen([sys.executable, "-c", script, *arguments], env=environment, **options)
+
+    def run_command(self, *arguments):
+        """-> (return code, standard output, standard error)"""
+        process = self.start(*arguments)
+        output, errors = process.communicate(timeout=60)
+        return process.returncode, output, errors
+
+    def test_images_into_a_folder_and_no_more_than_once(self):
+        code, output, errors = self.run_command("10200", "--images", "3", "--to", self.out)
+        self.assertEqual(0, code, errors)
+        self.assertIn("3 movies", output)
+        self.assertIn("Gain reference: " + os.path.join(self.out, "gain.mrc"), output)
+        for source in self.sources[:3]:
+            self.assertEqual(read_bytes(source), read_bytes(os.path.join(self.out, os.path.basename(source))))
+        sent = self.demo.sent_bytes
+        code, output, _ = self.run_command("EMPIAR-10200", "--all", "--to", self.out, "--json")
+        found = json.loads(output)
+        self.assertEqual((0, 4), (code, len(found["movies"])))
+        self.assertEqual([os.path.join(self.out, "gain.mrc")], found["gain"])
+        self.assertEqual(os.path.getsize(self.sources[3]), self.demo.sent_bytes - sent)
+        # No terminal: a plain line now and then, no bar.
+        self.assertNotIn("\r", errors)
+
+    def test_list(self):
+        code, output, errors = self.run_command("10200", "--list", "--pattern", "m_[12].mrc", "--json")
+        self.assertEqual((0, ""), (code, errors))
+        self.assertEqual(["data/Movies/m_1.mrc", "data/Movies/m_2.mrc"],
+                         [json.loads(line)["path"] for line in output.splitlines()])
+        self.assertEqual(3, len(self.run_command("10200", "--list", "--pattern", "m_[123].mrc")[1].splitlines()))
+
+    def test_stopped_killed_and_repeated(self):
+        self.demo.rate = 60000
+        for number in (signal.SIGINT, signal.SIGKILL):
+            process = self.start("10200", "--all", "--to", self.out)
+            sent = self.demo.sent_bytes
+            while self.demo.sent_bytes < sent + 40000 and process.poll() is None:
+                time.sleep(0.05)
+            process.send_signal(number)
+            _, errors = process.communicate(timeout=20)
+            self.assertEqual(130 if number == signal.SIGINT else -signal.SIGKILL, process.returncode, errors)
+            self.assertNotIn("Traceback", errors)
+            if number == signal.SIGINT:
+                self.assertIn("the same command goes on", errors)
+        self.demo.rate = 0
+        self.assertEqual(0, self.run_command("10200", "--all", "--to", self.out)[0])
+        for source in self.sources:
+            self.assertEqual(read_bytes(source), read_bytes(os.path.join(self.out, os.path.basename(source))))
+
+    def test_one_sentence_for_what_cannot_be_had(self):
+        self.demo.add_fault(faults.GONE, "*m_0*")
+        for arguments, words in ((("20000",), "EMPIAR has no entry 20000"), (("abc",), "no EMPIAR entry number"),
+                                 (("10200", "--image-set", "7"), "has no image set"),
+                                 (("10200", "--pattern", "x*"), "matches the pattern"),
+                                 (("10200", "--to", __file__), "cannot be made")):
+            code, output, errors = self.run_command(*arguments, *([] if "--to" in arguments else ["--to", self.out]))
+            self.assertEqual((1, "", 1), (code, output, len(errors.splitlines())), errors)
+            self.assertIn(words, errors)
+        code, output, _ = self.run_command("10200", "--all", "--to", self.out)
+        self.assertIn("Left out: data/Movies/m_0.mrc", output)
+        self.assertEqual(2, self.run_command("10200", "--images", "0")[0])
+
+    def test_a_bar_in_a_terminal(self):
+        self.demo.rate = 60000
+        master, slave = pty.openpty()
+        process = self.start("10200", "--to", self.out, stderr=slave)
+        os.close(slave)
+        process.communicate(timeout=60)
+        written = os.read(master, 100000).decode()
+        os.close(master)
+        self.assertIn("\r[", written)
+        self.assertIn("of 1 movies", written)
+
+    def test_the_script(self):
+        environment = dict(os.environ, PYTHONPATH=TOP, **self.demo.variables)
+        done = subprocess.run([sys.executable, os.path.join(TOP, "examples", "download_images.py"), "10200", self.out],
+                              env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60,
+                              check=False)
+        self.assertEqual(0, done.returncode, done.stdout)
+        self.assertIn("bytes from data/Movies/m_1.mrc", done.stdout)
