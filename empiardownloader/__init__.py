@@ -5,13 +5,13 @@ import logging
 
 from .constants import OTHER_PLUGIN, PRIORITY_VARIABLE, VARIABLES
 
-__version__ = "1.0.0"
+__version__ = "1.1.0"
 _logo = "empiardownloader_logo.png"
 _references = ["Iudin2016", "Iudin2023"]
 
 logger = logging.getLogger(__name__)
 
-# archive/ can be used without Scipion, where only requests is installed. The class stands here and not in a module
+# archive/, transfer/ and download/ can be used without Scipion, where only requests is installed. The class stands here and not in a module
 # of its own because Scipion takes the plugin's name from the module of the class.
 if importlib.util.find_spec("pwem") is not None:
     import pwem
