@@ -11,8 +11,8 @@ _references = ["Iudin2016", "Iudin2023"]
 
 logger = logging.getLogger(__name__)
 
-# archive/, transfer/ and download/ can be used without Scipion, where only requests is installed. The class stands here and not in a module
-# of its own because Scipion takes the plugin's name from the module of the class.
+# archive/, transfer/ and download/ can be used without Scipion, where only requests is installed. The class stands here
+# and not in a module of its own because Scipion takes the plugin's name from the module of the class.
 if importlib.util.find_spec("pwem") is not None:
     import pwem
     import pyworkflow as pw

@@ -192,7 +192,7 @@ class MovieFinder:
         doubted: List[RemoteFile] = []          # would be movies, but for their names
         shapes: "Counter[str]" = Counter()
         believed: Set[str] = set()              # shapes of names that are movies'
-        lost: Dict[str, str] = {}
+        self.lost = lost = {}
         again: List[str] = []
         # A stack, not recursion: the depth of a folder tree is the server's to choose.
         stack = [root]
@@ -233,7 +233,6 @@ class MovieFinder:
                            % (MAX_FOLDERS, MAX_DEPTH))
                 continue
             stack.extend(folder for folder in reversed(below) if folder not in others)
-        self.lost = lost
         # A few movies in a folder of their own look like references until the others are known.
         total = sum(shapes.values())
         many = {shape for shape, count in shapes.items() if count > max(FEW_REFERENCES, total * REFERENCE_SHARE)}
@@ -295,7 +294,7 @@ class MovieFinder:
             named = [name for name in images if is_named(name, (pattern,))
                      and not (spelt and matches(join(folder, name), self._user_pattern))]
             weak = pattern in WEAK_NAMES
-            few = len(named) <= FEW_REFERENCES and not (weak and 1 < len(named) == len(images))
+            few = len(named) <= FEW_REFERENCES and not (weak and len(named) == len(images))
             if few or len(named) <= len(images) * (WEAK_REFERENCE_SHARE if weak else REFERENCE_SHARE):
                 found.update(named)
         return found
@@ -309,7 +308,13 @@ class MovieFinder:
             folders = [told, join("data", told)] + [join(above, told) for above in folders] + folders
         found: Dict[str, RemoteFile] = {}
         for place in folders:
-            listing = self.listing(place)
+            try:
+                listing = self.listing(place)
+            except StoppedError:
+                raise
+            except RemoteError as error:
+                # The movies do not wait for it.
+                self.lost[place], listing = str(error), None
             if listing is None:
                 continue
             ranked: List[Tuple[int, str, Optional[int]]] = []

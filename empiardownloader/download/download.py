@@ -48,13 +48,15 @@ class Download:
         self._transfer = Transfer(archive, settings, cancelled)
         self._finder = MovieFinder(request.entry, request.image_set, self._list, request.file_pattern,
                                    request.gain_pattern)
-        self._scout = Scout(self._finder, self._may_lack_names, self._transfer.wake)
+        self._scout = Scout(self._finder, request.gain, self._may_lack_names, self._transfer.wake)
         self._listed: Deque[Tuple[RemoteFile, Dict[str, Optional[str]]]] = deque()   # not looked at yet
         self._later: Deque[Tuple[RemoteFile, Dict[str, Optional[str]]]] = deque()    # looked at, not wanted then
         self._names = LocalNames()
         self._facts = record.Facts.read(places.record)
         self._record: Optional[record.RecordWriter] = None
         self._recalled: Set[str] = set()        # remote paths of those that an earlier run left
+        self._whole: Dict[str, str] = {}        # their local names
+        self._blocked: Deque[Tuple[RemoteFile, Dict[str, Optional[str]]]] = deque()  # those whose place is taken now
         self._have: Set[str] = set()            # remote paths of the movies that are whole
         self._passed: Set[str] = set()          # remote paths seen in this run
         self._ungrouped: Set[str] = set()       # remote paths of whole movies whose references are to be looked for
@@ -90,7 +92,7 @@ class Download:
                 self._tell_notes()
             self._tell_refused()
             self._tick(now=True)
-            self._note(record.END, complete=self._is_complete(), exhausted=self._end_of_list,
+            self._note(record.END, complete=self._is_complete(), exhausted=self._end_of_list and not self._later,
                        stopped=self._cancelled.is_set())
         finally:
             self._record.close()
@@ -108,7 +110,7 @@ class Download:
                 return found
             movie, keys = found
             self._ask_for_references(keys)
-            if movie.path in self._ungrouped:
+            if movie.path in self._ungrouped or self._has_other_keys(movie.path, keys):
                 self._regroup(movie.path, keys)
             if movie.path in self._have or movie.path in self._passed or not self._amount_open():
                 if movie.path not in self._have and movie.path not in self._passed:
@@ -121,6 +123,9 @@ class Download:
             self._keys[movie.path] = keys
             job = self._job(record.MOVIE, movie, self._local_name(movie))
             if job is None:
+                # It is being tried as a reference; it may turn out to be a movie.
+                self._passed.discard(movie.path)
+                self._blocked.append(found)
                 continue
             if not self._space_checked:
                 self._space_checked = True
@@ -143,7 +148,7 @@ class Download:
         return None
 
     def _amount_open(self) -> bool:
-        if self._end_of_list:
+        if self._end_of_list and not self._later:
             return False
         pending = sum(kind == record.MOVIE for kind, _, _ in self._pending.values())
         return self._request.amount is None or len(self._have) + pending < self._request.amount
@@ -184,11 +189,16 @@ class Download:
     def _regroup(self, path: str, keys: Dict[str, Optional[str]]) -> None:
         """A movie of an earlier run gets the references that the form asks for now."""
         self._ungrouped.discard(path)
-        event = next(event for event in self._facts.movies.values() if event["path"] == path)
+        event = self._facts.movies[self._whole[path]]
         facts = {name: value for name, value in event.items() if name not in ("what", "time")}
         facts.setdefault("size", self._size_on_disk(event["name"]))
         self._note(record.MOVIE, **dict(facts, **keys))
         self._open_searches(keys, facts["size"])
+
+    def _has_other_keys(self, path: str, keys: Dict[str, Optional[str]]) -> bool:
+        """Whether the folders show other candidates for a whole movie than they did when it came."""
+        event = self._facts.movies.get(self._whole.get(path, ""))
+        return event is not None and any(kind in event and event[kind] != key for kind, key in keys.items())
 
     def _may_lack_names(self) -> bool:
         promised = self._request.image_set.num_images
@@ -216,8 +226,6 @@ class Download:
             compression = ""
         target = self._places.stored(self._request.entry, file.path, name, bool(compression))
         if target in self._pending:
-            if kind == record.MOVIE:
-                self._note(record.LEFT_OUT, path=file.path, reason="another file has its place on the disk")
             return None
         self._pending[target] = (kind, file, name)
         check = self._check_movie if kind == record.MOVIE else functools.partial(self._check_reference, target)
@@ -234,9 +242,10 @@ class Download:
     def _check_movie(self, path: str) -> Optional[Header]:
         header = self._check_header(path)
         expected = self._request.image_set.frames or 0
-        if header is not None and header.frames == 1 and expected > 1 and not self._request.file_pattern:
-            msg = "it has a single frame where the entry says %d, so it looks like a reference and not like a movie" \
-                  % expected
+        if header is not None and header.frames == 1 and expected != 1 and not self._request.file_pattern:
+            # An integrated image beside its movie, a reference: where a pattern is given, the user has chosen.
+            msg = "it has a single frame%s, so it looks like a reference or an average and not like a movie" % (
+                " where the entry says %d" % expected if expected else "")
             raise BadImageError(msg)
         return header
 
@@ -253,16 +262,20 @@ class Download:
 
     def _take(self, outcome: Outcome) -> None:
         kind, file, name = self._pending.pop(outcome.job.target)
+        self._later.extend(self._blocked)
+        self._blocked.clear()
         if kind != record.MOVIE:
             self._fetched[file.path] = outcome
             if not outcome.error:
                 self._places.link(outcome.job.target, name)
+                self._note(record.FILE, path=file.path, name=name)
         elif outcome.error:
             logger.warning("%s is left out: %s.", file.path, outcome.error)
             self._note(record.LEFT_OUT, path=file.path, reason=outcome.error)
         else:
             self._places.link(outcome.job.target, name)
             self._have.add(file.path)
+            self._whole[file.path] = name
             self._done_bytes += outcome.size
             self._disk_bytes += os.path.getsize(outcome.job.target)
             size = _size_of(outcome.header) or self._promised_size()
@@ -304,10 +317,14 @@ class Download:
             del self._open[(kind, key, size)]
             for note in verdict.notes:
                 self._note(record.NOTE, text=note)
+            if kind == GAIN and not search.candidates and self._request.gain_pattern:
+                self._note(record.NOTE, text='No file of %s matches the gain file pattern "%s".' % (
+                    self._request.entry.name, self._request.gain_pattern))
             file = verdict.file
             name = self._reference_name(file) if file else ""
             self._note(record.REFERENCE, kind=kind, key=key, size=size, name=name, path=file.path if file else "",
                        others=[candidate.path for candidate in search.candidates if candidate != file],
+                       failed=verdict.failed,
                        digest=self._digests.get(self._fetched[file.path].job.target, "") if file else "")
             if file:
                 logger.info("The %s reference of the movies that lie nearest to %s is %s.", kind, key, file.path)
@@ -343,20 +360,20 @@ class Download:
     def _recall(self) -> None:
         """Take over what earlier runs left and still lies where the record says."""
         previous = self._facts.begin or {}
+        for name, path in self._facts.names.items():
+            self._names.keep(path, name)
         for key, reference in list(self._facts.references.items()):
             gone = reference["name"] and not os.path.exists(os.path.join(self._places.folder, reference["name"]))
             other_gain = key[0] == GAIN and previous.get("gain_pattern", "") != self._request.gain_pattern
-            if gone or other_gain or not self._request.same_movies_as(previous):
+            if gone or other_gain or reference.get("failed") or not self._request.same_movies_as(previous):
                 del self._facts.references[key]
-            elif reference["name"]:
-                self._names.keep(reference["path"], reference["name"])
         for name, movie in list(self._facts.movies.items()):
             path = os.path.join(self._places.folder, name)
             if not os.path.exists(path):
                 continue
             self._have.add(movie["path"])
+            self._whole[movie["path"]] = name
             self._done_bytes += movie["bytes"]
-            self._names.keep(movie["path"], name)
             if self._request.gain and self._is_ungrouped(movie):
                 self._ungrouped.add(movie["path"])
         self._recalled = set(self._have)
@@ -439,7 +456,8 @@ def nothing_missing(request: Request, places: Places) -> bool:
         return False
     if request.gain and (facts.begin.get("gain_pattern", "") != request.gain_pattern
                          or any(movie.get(GAIN, "") is None or facts.reference(GAIN, movie) is None
-                                for movie in facts.movies.values())):
+                                for movie in facts.movies.values())
+                         or any(reference.get("failed") for reference in facts.references.values())):
         return False
     names = list(facts.movies) + [reference["name"] for reference in facts.references.values() if reference["name"]]
     if not all(os.path.exists(os.path.join(places.folder, name)) for name in names):

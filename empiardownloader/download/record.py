@@ -12,8 +12,8 @@ from typing import Any, Dict, Iterator, List, Optional, Tuple
 from ..archive.errors import ArchiveError
 from ..transfer.parts import lock
 
-MOVIE, LEFT_OUT, REFERENCE, NOTE, BYTES, BEGIN, END = (
-    "movie", "left out", "reference", "note", "bytes", "begin", "end")
+MOVIE, LEFT_OUT, REFERENCE, FILE, NOTE, BYTES, BEGIN, END = (
+    "movie", "left out", "reference", "file", "note", "bytes", "begin", "end")
 
 
 # The search for a reference: its kind, its key, width and height of the movies' frames.
@@ -85,6 +85,7 @@ class Facts:
         self.left_out: Dict[str, str] = {}                  # remote path -> reason
         # (kind, key of the search, size of the movies' frames) -> what the search found; see references.py
         self.references: Dict[ReferenceKey, Dict[str, Any]] = {}
+        self.names: Dict[str, str] = {}                     # local name -> remote path, of whatever was fetched
         self.notes: List[str] = []
         self.begin: Optional[Dict[str, Any]] = None
         self.end: Optional[Dict[str, Any]] = None
@@ -99,6 +100,9 @@ class Facts:
 
     def take(self, event: Dict[str, Any]) -> None:
         what = event.get("what")
+        if event.get("name") and event.get("path"):
+            # For good: a file on the disk is what it was when it came, whatever the form asks for since.
+            self.names[event["name"]] = event["path"]
         if what == BEGIN:
             # Without a movie, a run may go on with another entry; the gain reference of the first is not for it.
             if self.begin and any(self.begin.get(key) != event.get(key) for key in ("entry", "image_set")):

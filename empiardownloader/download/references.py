@@ -21,6 +21,7 @@ class Verdict:
     settled: bool                       # nothing more is to be fetched
     file: Optional[RemoteFile] = None   # the reference, or, while not settled, the candidate to fetch next
     notes: Tuple[str, ...] = ()
+    failed: bool = False                # whether a likelier candidate could not be had, and may be the next time
 
 
 class Search:
@@ -36,16 +37,17 @@ class Search:
 
     def verdict(self, size: Size, outcomes: Dict[str, Outcome]) -> Verdict:
         """Which candidate fits movies of a size, by what became of those fetched so far (path -> outcome)."""
-        notes = []
+        notes, failed = [], False
         for file in self.candidates:
             outcome = outcomes.get(file.path)
             if outcome is None:
                 return Verdict(False, file)
             complaint = outcome.error or _misfit(outcome.header, size)
             if not complaint:
-                return Verdict(True, file, tuple(notes))
+                return Verdict(True, file, tuple(notes), failed)
+            failed = failed or bool(outcome.error)
             notes.append("%s could not be used as %s reference: %s." % (file.path, self.kind, complaint))
-        return Verdict(True, None, tuple(notes))
+        return Verdict(True, None, tuple(notes), failed)
 
 
 def _misfit(header: Optional[Header], size: Size) -> str:

@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Looks through the entry's folders beside the download, no further than is asked for."""
 import concurrent.futures
+import logging
 from dataclasses import dataclass
 from typing import Callable, Dict, Iterator, List, Optional, Union
 
 from ..archive.errors import EntryError, RemoteError, StoppedError, UnreachableError
 from ..archive.selection import MovieFinder, RemoteFile
 from ..transfer.jobs import PENDING, Pending
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -19,10 +22,12 @@ class Batch:
 class Scout:
     """A thread of its own for the listings: a slow one holds up neither the files under way nor a stop."""
 
-    def __init__(self, finder: MovieFinder, look_again: Callable[[], bool], wake: Callable[[], None]):
+    def __init__(self, finder: MovieFinder, with_references: bool, look_again: Callable[[], bool],
+                 wake: Callable[[], None]):
         """``look_again``: whether, at the end of the list, the server may have kept names from us; ``wake`` is called
         when there is something new."""
         self._finder = finder
+        self._with_references = with_references
         self._look_again = look_again
         self._wake = wake
         self._batches = self._walk()
@@ -58,19 +63,25 @@ class Scout:
             self._finder.forget()
             try:
                 yield from self._once()
-            except EntryError:
-                return      # what was found the first time stands
+            except StoppedError:
+                raise
+            except (EntryError, RemoteError) as error:
+                # What was found the first time stands.
+                logger.warning("The folders could not be listed a second time (%s).", error)
 
     def _once(self) -> Iterator[Batch]:
         for movies in self._finder.batches():
             folder = movies[0].folder
-            references = self._finder.references(folder)
+            references = self._references(folder)
             kept: List[RemoteFile] = []
             for movie in movies:
                 # Files that only looked like references come at the end, from several folders.
                 if movie.folder != folder:
                     yield Batch(kept, references)
                     folder, kept = movie.folder, []
-                    references = self._finder.references(folder)
+                    references = self._references(folder)
                 kept.append(movie)
             yield Batch(kept, references)
+
+    def _references(self, folder: str) -> Dict[str, List[RemoteFile]]:
+        return self._finder.references(folder) if self._with_references else {}

@@ -11,6 +11,7 @@ from pwem.objects import Movie, SetOfMovies
 from pyworkflow.object import Set
 
 from ..archive.selection import DARK, GAIN
+from ..download.record import NO_REFERENCE
 from .acquisition import setAcquisition
 
 OUTPUT_NAME = "outputMovies"
@@ -115,7 +116,8 @@ class MovieSets:
 
     def _choose(self, found, facts, movie, header):
         """ (name, set) for a movie, open for appending; a new one where none fits. """
-        references = {kind: self._getWanted(facts, kind, movie) for kind in (GAIN, DARK)}
+        # Unknown at the end of a run that was stopped: none, until Continue.
+        references = {kind: self._getWanted(facts, kind, movie) or NO_REFERENCE for kind in (GAIN, DARK)}
         count = 0
         for output, movieSet in [*self.iterSets(), *self._unpublished.items()]:
             count += 1
@@ -125,7 +127,8 @@ class MovieSets:
 
     def _fits(self, movieSet, references, facts, header):
         for kind, event in references.items():
-            if self._identify(facts, self._getReference(movieSet, kind)) != _identity(event):
+            name = self._getReference(movieSet, kind)
+            if event["name"] != name and _identity(event) not in self._identify(facts, name):
                 return False
         dim = movieSet.getDim()
         if header is None or dim is None:
@@ -178,8 +181,9 @@ class MovieSets:
 
     def _getWanted(self, facts, kind, movie):
         """ What the record says of the reference of a movie. """
-        event = facts.reference(kind, movie) if self._protocol.downloadGain.get() else None
-        return event or {"name": ""}
+        if not self._protocol.downloadGain.get():
+            return NO_REFERENCE
+        return facts.reference(kind, movie)
 
     def _takeReferences(self, facts):
         """ Sets whose movies have got another reference since (the form's gain
@@ -189,10 +193,13 @@ class MovieSets:
         self._references = len(facts.references)
         for output, movieSet in self.iterSets():
             for kind in (GAIN, DARK):
-                events = {_identity(event): event for event in (
-                    self._getWanted(facts, kind, facts.movies[name]) for name in self._getNames(movieSet)
-                    if name in facts.movies)}
-                if self._identify(facts, self._getReference(movieSet, kind)) in events or not events:
+                wanted = [self._getWanted(facts, kind, facts.movies[name]) for name in self._getNames(movieSet)
+                          if name in facts.movies]
+                if not wanted or None in wanted:
+                    continue    # not known yet, which is not the same as none
+                events = {_identity(event): event for event in wanted}
+                has = self._getReference(movieSet, kind)
+                if not events.keys().isdisjoint(self._identify(facts, has)) or has in [e["name"] for e in wanted]:
                     continue
                 if len(events) > 1:
                     self._protocol.warning("The movies of %s have %d different %s references by now, so it keeps what "
@@ -213,7 +220,7 @@ class MovieSets:
     def _identify(facts, name):
         """ What tells a reference on disk from another: files with the same
         bytes are one reference, wherever they lie. """
-        return next((_identity(event) for event in facts.references.values() if name and event["name"] == name), name)
+        return {name} | {_identity(event) for event in facts.references.values() if name and event["name"] == name}
 
     # -------------------------- files -----------------------
 

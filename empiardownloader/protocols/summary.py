@@ -38,7 +38,7 @@ def summarize(protocol):
                                          else "%g Å/px" % pixelSize))
     sets = [(name, movieSet) for name, movieSet in protocol.getSets().iterSets(recover=False) if movieSet.getSize()]
     summary += _summarizeAcquisition(protocol, found, sets)
-    summary += _summarizeReferences(protocol, facts)
+    summary += _summarizeReferences(protocol, facts, sets)
     summary += _summarizeSets(protocol, sets, facts)
     summary += _summarizeDownload(protocol, facts)
     summary += _summarizeFrames(facts, sets)
@@ -83,26 +83,31 @@ def _summarizeAcquisition(protocol, found, sets):
     return ["Acquisition: " + "; ".join(parts)] + ["_%s_" % note for note in found.acquisition.notes]
 
 
-def _summarizeReferences(protocol, facts):
-    """ One reference for all movies is a line; where there are several, the
-    sets say which is theirs. """
+def _summarizeReferences(protocol, facts, sets):
+    """ What the sets have; where there are several sets, each says it in its
+    own line. """
+    if not protocol.downloadGain.get() or len(sets) > 1:
+        return []
     summary = []
-    if not protocol.downloadGain.get():
-        return summary
     for kind in (GAIN, DARK):
         events = [event for key, event in facts.references.items() if key[0] == kind]
-        chosen = {event["path"]: event for event in events if event["name"]}
-        if len(chosen) == 1:
-            event = next(iter(chosen.values()))
-            others = ", ".join(event["others"][:OTHERS]) if len(events) == 1 else ""
-            summary.append("%s reference: %s%s" % (kind.capitalize(), event["path"],
+        if sets:
+            name = os.path.basename((sets[0][1].getGain() if kind == GAIN else sets[0][1].getDark()) or "")
+        else:
+            name = next((event["name"] for event in events if event["name"]), "")
+        others = list(dict.fromkeys(path for event in events for path in event["others"]))
+        if name:
+            path = facts.names.get(name, name)
+            others = ", ".join([other for other in others if other != path][:OTHERS])
+            summary.append("%s reference: %s%s" % (kind.capitalize(), path,
                                                    " (other candidates: %s)" % others if others else ""))
-        elif chosen:
-            summary.append("%d %s references, each of movies of its own: %s" % (
-                len(chosen), kind, ", ".join(list(chosen)[:OTHERS]) + (", ..." if len(chosen) > OTHERS else "")))
-        elif events and kind == GAIN:
-            others = ", ".join(events[0]["others"][:OTHERS])
-            summary.append("No gain reference %s" % ("that fits among " + others if others else "found"))
+        elif kind == GAIN and events:
+            others = ", ".join(others[:OTHERS])
+            summary.append("No gain reference %s" % ("that could be had and fits among " + others if others
+                                                     else "found"))
+        if sets and not name and any(event["name"] for event in events):
+            summary.append("The %s references that were found belong to some of its movies only, so the set has none: "
+                           "choose Restart for sets of their own." % kind)
     return summary
 
 
@@ -112,7 +117,7 @@ def _summarizeSets(protocol, sets, facts):
     summary = []
     for name, movieSet in sets[:SETS]:
         gain = os.path.basename(movieSet.getGain() or "")
-        path = next((event["path"] for event in facts.references.values() if gain and event["name"] == gain), gain)
+        path = facts.names.get(gain, gain)
         dose = movieSet.getAcquisition().getDosePerFrame()
         width, height, frames = movieSet.getDim() or (0, 0, 0)
         summary.append("%s: %d movies of %d x %d, %d frames, %s, %s" % (

@@ -16,7 +16,7 @@ from empiardownloader.archive.remote.choice import open_archive
 from empiardownloader.archive.selection import DARK, GAIN, MovieFinder
 from empiardownloader.demo import faults, movies
 from empiardownloader.demo import http as demo_http
-from empiardownloader.download.download import Download
+from empiardownloader.download.download import Download, nothing_missing
 from empiardownloader.download.request import Places, Request
 from empiardownloader.images.header import read_header
 from empiardownloader.tests.base import ArchiveTestCase, entry, image_set, read_bytes
@@ -465,6 +465,111 @@ class LayoutRows(Layout):
             self.download("1", image_set(num_images_or_tilt_series=4, **fields), amount=4)
         self.assertEqual(["record"], os.listdir(self.out))
 
+    # ---------------------------------------------------------------- Continue, and archives that change in between
+
+    def test_another_gain_of_the_same_name(self):
+        """A local name belongs to one remote file for good: the old gain's bytes are not taken for the new one's."""
+        self.put("1/data/Movies/m.mrc")
+        self.put("1/data/gain.mrc", gain=True, seed=1)
+        other = self.put("1/data/Refs/gain.mrc", gain=True, seed=2)
+        fields = image_set(num_images_or_tilt_series=1, **FIELDS)
+        self.download("1", fields)
+        facts = self.download("1", fields, gain_pattern="data/Refs/gain.mrc")
+        event, = facts.chosen(GAIN)
+        self.assertEqual("data/Refs/gain.mrc", event["path"])
+        self.assertEqual(read_bytes(other), read_bytes(os.path.join(self.out, event["name"])))
+
+    def test_the_gain_of_another_image_set_that_brought_no_movie(self):
+        for folder in "AB":
+            self.put("1/data/%s/Movies/m.mrc" % folder)
+        gains = [self.put("1/data/%s/gain.mrc" % folder, gain=True, seed=seed) for seed, folder in enumerate("AB")]
+        sets = [image_set(name=name, directory="data/%s/Movies" % name, num_images_or_tilt_series=1, **FIELDS)
+                for name in "AB"]
+        self.demo.add_fault(faults.GONE, "*A/Movies/m*")
+        self.download("1", *sets, choice="A", left_out=1)
+        facts = self.download("1", *sets, choice="B")
+        event, = facts.chosen(GAIN)
+        self.assertEqual(read_bytes(gains[1]), read_bytes(os.path.join(self.out, event["name"])))
+
+    def test_a_gain_that_failed_once_is_asked_for_again(self):
+        self.put("1/data/Movies/m.mrc")
+        self.put("1/data/Movies/gain.mrc", gain=True)
+        fields = image_set(num_images_or_tilt_series=1, **FIELDS)
+        self.demo.add_fault(faults.FORBIDDEN, "*gain*")
+        facts = self.download("1", fields)
+        self.assertEqual([], facts.chosen(GAIN))
+        found = archive_entry.parse_entry("1", entry(fields))
+        request = Request(found, found.image_set(), None)
+        places = Places(self.out, os.path.join(self.out, "record"))
+        self.assertFalse(nothing_missing(request, places))
+        self.demo.clear_faults()
+        facts = self.download("1", fields)
+        self.assertEqual(1, len(facts.chosen(GAIN)))
+        self.assertEqual("gain.mrc", facts.reference(GAIN, facts.movies["m.mrc"])["name"])
+        self.assertTrue(nothing_missing(request, places))
+
+    def test_a_pattern_for_the_gain_that_matches_nothing(self):
+        self.put("1/data/Movies/m.mrc")
+        self.put("1/data/Movies/gain.mrc", gain=True)
+        facts = self.download("1", image_set(num_images_or_tilt_series=1, **FIELDS), gain_pattern="K3*")
+        self.assertIn('No file of EMPIAR-1 matches the gain file pattern "K3*".', facts.notes)
+
+    def test_a_folder_above_the_movies_that_errs(self):
+        """It may hold a gain reference, but the movies do not wait for it."""
+        self.put("1/data/Movies/m.mrc")
+        for gain in (True, False):
+            self.setUpOut("above%s" % gain)
+            for kind in (faults.ERROR, faults.BUSY):
+                self.demo.add_fault(kind, "1/data")
+                self.demo.add_fault(kind, "1/data/")
+                facts = self.download("1", image_set(num_images_or_tilt_series=1, **FIELDS), amount=1, gain=gain)
+                self.assertEqual(["m.mrc"], list(facts.movies))
+                self.demo.clear_faults()
+
+    def test_movies_after_one_that_vanished(self):
+        """Looking for the references of what is gone by now uses up no movie."""
+        for n in range(8):
+            self.put("1/data/Movies/m_%d.mrc" % n)
+        fields = image_set(num_images_or_tilt_series=8, **FIELDS)
+        self.download("1", fields, amount=2, gain=False)
+        os.remove(os.path.join(self.root, "1/data/Movies/m_0.mrc"))
+        self.demo.add_fault(faults.GONE, "*m_3*")
+        facts = self.download("1", fields, amount=5, left_out=1)
+        self.assertEqual({"m_%d.mrc" % n for n in (0, 1, 2, 4, 5)}, set(facts.movies))
+
+    def test_movies_that_are_tried_as_references_first(self):
+        for n in range(3):
+            self.put("1/data/Movies/again_%d.mrc" % n)
+        for n in range(3, 8):
+            self.put("1/data/Movies/Sub/again_%d.mrc" % n)
+        facts = self.download("1", image_set(num_images_or_tilt_series=8, **FIELDS))
+        self.assertEqual(8, len(facts.movies))
+        self.assertEqual([], facts.chosen(GAIN))
+
+    def test_a_lost_folder_is_named_also_where_the_amount_is_reached(self):
+        for folder in "AB":
+            for n in range(3):
+                self.put("1/data/Movies/%s/m_%d.mrc" % (folder, n))
+        self.demo.add_fault(faults.FORBIDDEN, "*Movies/A")
+        self.demo.add_fault(faults.FORBIDDEN, "*Movies/A/")
+        facts = self.download("1", image_set(num_images_or_tilt_series=6, **FIELDS), amount=3)
+        self.assertEqual(3, len(facts.movies))
+        self.assertIn("The folder data/Movies/A could not be entered", "\n".join(facts.notes))
+
+    def test_integrated_images_beside_their_movies(self):
+        """Also where the entry does not tell the frames."""
+        for n in range(3):
+            self.put("1/data/Movies/Foil_%d_fractions.mrc" % n)
+            self.put("1/data/Movies/Foil_%d.mrc" % n, frames=1)
+        facts = self.download("1", image_set(num_images_or_tilt_series=3, **dict(FIELDS, frames_per_image=None)),
+                              left_out=3)
+        self.assertEqual({"Foil_%d_fractions.mrc" % n for n in range(3)}, set(facts.movies))
+
+    def test_weak_words_in_folders_of_one(self):
+        for n in range(2):
+            self.put("1/data/Movies/square_%d/normoxia_%d.mrc" % (n, n))
+        self.assertEqual(2, len(self.download("1", image_set(num_images_or_tilt_series=2, **FIELDS)).movies))
+
     # ---------------------------------------------------------------- requests and repetition
 
     def test_few_listings_for_one_movie_one_each_for_all(self):
@@ -543,6 +648,41 @@ class TestHttpsLayouts(LayoutRows):
         self.addCleanup(setattr, demo_http, "_listed", original)
         facts = self.download("1", image_set(num_images_or_tilt_series=5, **FIELDS))
         self.assertEqual(5, len(facts.movies))
+
+
+    def test_a_gain_that_only_the_second_look_shows(self):
+        for n in range(2):
+            self.put("1/data/Movies/m_%d.mrc" % n)
+        self.put("1/data/Movies/gain.mrc", gain=True)
+        original, lacking = demo_http._listed, []
+
+        def listed(folder):
+            names = [item for item in original(folder) if item[0] != "gain.mrc" or lacking]
+            if folder.endswith("Movies"):
+                lacking.append(True)
+            return names
+
+        demo_http._listed = listed
+        self.addCleanup(setattr, demo_http, "_listed", original)
+        facts = self.download("1", image_set(num_images_or_tilt_series=5, **FIELDS))
+        self.assertEqual({"data/Movies/gain.mrc"}, set(self.gains_of(facts).values()))
+
+    def test_a_second_look_that_fails(self):
+        for n in range(2):
+            self.put("1/data/Movies/m_%d.mrc" % n)
+        self.put("1/data/Movies/gain.mrc", gain=True)
+        original, looks = demo_http._listed, []
+
+        def listed(folder):
+            looks.append(folder)
+            if sum(look.endswith("Movies") for look in looks) == 1:
+                self.demo.add_fault(faults.ERROR, "1/data/Movies/")
+            return original(folder)
+
+        demo_http._listed = listed
+        self.addCleanup(setattr, demo_http, "_listed", original)
+        facts = self.download("1", image_set(num_images_or_tilt_series=5, **FIELDS))
+        self.assertEqual(2, len(facts.movies))
 
 
 class TestSharedFolder(Layout):

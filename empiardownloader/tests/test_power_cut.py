@@ -177,5 +177,23 @@ class TestPowerCut(HttpCase):
             self.assertEqual(expected, self.transfer.received)
             os.remove(os.path.join(self.out, names[0]))
 
+    def test_a_journal_nobody_can_read(self):
+        """What makes no sense in it is ignored, and fetched again."""
+        names = self.fill(1)
+        for nonsense in ("1 \u00b2\n", "synced \u00b2\n", "9" * 5000 + " 1\n", "synced " + "9" * 5000 + "\n", "\0" * 50):
+            cancelled = threading.Event()
+            self.demo.rate = 4 << 20
+            self.fetch(names, cancelled, lambda: self.transfer.received > 1 << 19 and cancelled.set())
+            self.demo.rate = 0
+            journal = parts.part_path(os.path.join(self.out, names[0])) + parts.JOURNAL
+            with open(journal, "a") as stream:
+                stream.write(nonsense)
+            with mock.patch.object(parts, "boot_id", return_value="another"):
+                self.check_whole(self.fetch(names), names)
+            os.remove(os.path.join(self.out, names[0]))
+        with open(parts.part_path(os.path.join(self.out, names[0])) + parts.JOURNAL, "w") as stream:
+            stream.write("[" * 100000 + "\n")
+        self.check_whole(self.fetch(names), names)
+
 
 del HttpCase

@@ -6,14 +6,15 @@ import threading
 import time
 from unittest import mock
 
-from empiardownloader.archive.errors import ArchiveError, DiskError
+from empiardownloader.archive.errors import ArchiveError, DiskError, TransientError
 from empiardownloader.demo import faults
 from empiardownloader.tests.base import read_bytes
-from empiardownloader.tests.transfer_case import SIZE, FtpCase, HttpCase, TransferCase
+from empiardownloader.tests.transfer_case import QUICK, SIZE, FtpCase, HttpCase, TransferCase
 from empiardownloader.transfer import unpack as unpacking
-from empiardownloader.transfer.jobs import Job
+from empiardownloader.transfer.jobs import PENDING, Job, Settings
 from empiardownloader.transfer.parts import Part
 from empiardownloader.transfer.pool import ConnectionPool
+from empiardownloader.transfer.transfer import Transfer
 
 
 class FaultRows(TransferCase):
@@ -42,6 +43,57 @@ class FaultRows(TransferCase):
         names = self.fill(8, 300000)
         self.demo.add_fault(faults.DROP, "*m_1*", after=0)
         self.check_all_but(self.fetch(names), names, "m_1.mrc")
+
+    def test_a_file_for_which_the_server_is_always_busy(self):
+        """503 or 421 for one file is not the server's state."""
+        names = self.fill(8, 300000)
+        self.demo.add_fault(faults.BUSY, "*m_1*")
+        self.check_all_but(self.fetch(names), names, "m_1.mrc")
+
+    def test_whole_files_only_and_a_line_that_always_breaks_there(self):
+        """No progress is made by fetching the same bytes again and again."""
+        names = self.fill(4, 1200000)
+        self.demo.ranges = False
+        self.demo.add_fault(faults.DROP, "*m_1*", after=500000)
+        self.check_all_but(self.fetch(names), names, "m_1.mrc")
+        self.assertLess(self.transfer.received, 3 * 1200000 + 12 * 500000)
+
+    def test_the_line_dies_before_the_last_look(self):
+        names = self.fill(1, 300000)
+
+        original = type(self.archive().connect()).state
+
+        def state(connection, path):
+            if getattr(self, "transfer", None) and self.transfer.received:
+                raise TransientError("the line is dead")
+            return original(connection, path)
+
+        with mock.patch.object(type(self.archive().connect()), "state", state), \
+                mock.patch.object(type(self.archive().connect()), "list_folder", side_effect=TransientError("dead")), \
+                self.assertRaisesRegex(ArchiveError, "Nothing came from"):
+            self.fetch(names, give_up=2)
+        self.check_whole(self.fetch(names), names)
+        self.assertEqual(0, self.transfer.received)
+
+    def test_an_outage_while_folders_are_listed(self):
+        """Nothing answers: that is the line, not the folder."""
+        self.fill(1, 1000)
+        archive = self.archive()
+        transfer = Transfer(archive, Settings(**dict(QUICK, give_up=2)), threading.Event())
+        outcome = []
+
+        def listing():
+            try:
+                transfer.ask(lambda connection: connection.list_folder("data"), persistent=True)
+            except ArchiveError as error:
+                outcome.append(str(error))
+
+        thread = threading.Thread(target=listing)
+        with mock.patch.object(type(archive.connect()), "list_folder", side_effect=TransientError("dead")):
+            thread.start()
+            transfer.run(lambda: PENDING if thread.is_alive() else None, lambda outcome: None)
+        thread.join()
+        self.assertIn("Nothing came from", outcome[0])
 
     def test_the_only_file_errs(self):
         """That the line works is shown by the folder's listing then."""

@@ -14,6 +14,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import threading
 import time
 from typing import Any, Dict, List, Optional, Tuple
@@ -268,7 +269,7 @@ def _uptime() -> float:
 def _parse_header(line: str) -> Dict[str, Any]:
     try:
         header = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return header if isinstance(header, dict) else {}
 
@@ -279,18 +280,19 @@ def _believed(lines: List[str]) -> int:
     for index, line in enumerate(lines):
         if "\0" in line:
             break       # the journal's own bytes did not reach it
-        word, _, count = line.partition(" ")
-        if word == "synced" and count.isdigit() and int(count) <= index:
-            believed = max(believed, int(count))
+        match = re.fullmatch(r"synced ([0-9]{1,18})", line)
+        if match and int(match.group(1)) <= index:
+            believed = max(believed, int(match.group(1)))
     return believed
 
 
 def _spans(lines: List[str]) -> List[Span]:
     spans = []
     for line in lines:
-        offset, _, length = line.partition(" ")
-        if offset.isdigit() and length.isdigit():
-            spans.append((int(offset), int(offset) + int(length)))
+        match = re.fullmatch(r"([0-9]{1,18}) ([0-9]{1,18})", line)
+        if match:
+            offset, length = int(match.group(1)), int(match.group(2))
+            spans.append((offset, offset + length))
     return spans
 
 

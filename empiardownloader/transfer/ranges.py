@@ -63,6 +63,7 @@ class FileOnItsWay:
         self.first_fault = 0.0
         self.not_before = 0.0
         self.changes = 0                # how often it was another version than before
+        self.furthest = 0               # bytes, of a file that can only be fetched in one go
         self.single = False             # to be fetched by one request, from its first byte to its last
         self.drops = 0
         self.held = False               # another process fetches it
@@ -95,7 +96,17 @@ class FileOnItsWay:
         missing = sum(end - start for start, end in gaps)
         self.share = max(-(-missing // connections), MIN_RANGE_BYTES, int(pace * MIN_RANGE_SECONDS))
         self.phase = OPEN if gaps else COMPLETE
-        self.faults = 0
+        if not whole:
+            self.faults = 0
+
+    def moved(self, piece: Piece, count: int, now: float, in_ranges: bool) -> None:
+        """So many bytes more have come; where that is progress, earlier faults are forgiven."""
+        piece.position += count
+        piece.last_byte = now
+        # Fetched from its first byte each time, a file makes progress only where it gets further than before.
+        if in_ranges or piece.position > self.furthest:
+            self.furthest = piece.position
+            self.faults = 0
 
     def give_back(self, piece: Piece) -> None:
         """Nobody reads the piece any more; what it lacks is to be fetched by another."""

@@ -35,7 +35,7 @@ from .faults import Faults, tries_for
 from .jobs import PENDING, NextJob, Outcome, Settings
 from .parts import UNPACKED_PREFIX, Part, disk_error, hidden_path, remove_leftovers
 from .pool import ConnectionPool, Slot
-from .ranges import COMPLETE, ENDING, NEW, OPEN, FileOnItsWay, Piece, Plan
+from .ranges import COMPLETE, ENDING, FileOnItsWay, Piece, Plan
 from .unpack import unpack
 
 logger = logging.getLogger(__name__)
@@ -47,6 +47,8 @@ MIN_CHUNK_BYTES, MAX_CHUNK_BYTES = 16 << 10, 256 << 10     # the most: what a pr
 UNPACKERS = 2
 # The listing of a folder, with all that a slow or hostile server puts into it.
 LISTING_SECONDS = 120
+# So often a server is believed that it is busy in general, and not with this file or folder.
+BELIEVED_BUSY = 2
 
 
 class Transfer:
@@ -62,7 +64,8 @@ class Transfer:
         self._outcomes: Deque[Outcome] = collections.deque()
         self._fatal: Optional[BaseException] = None
         self._over = self._woken = False
-        self._last_byte = time.monotonic()      # or whatever else shows that the line works
+        self._last_byte = 0.0                   # when it came, or whatever else shows that the line works
+        self._nothing_wanted = time.monotonic()
         self._last_fault = ""
         self._faults = Faults(settings)
         # Whoever holds a connection does not wait for the processor or the disk.
@@ -148,23 +151,25 @@ class Transfer:
                 return answer
             except StoppedError:
                 raise
-            except BusyError as error:
-                self.pool.too_many()
-                fault, enough = error, False
             except TransientError as error:
-                fault, enough = error, failures + 1 >= tries_for(error) and self._last_byte > began
+                if isinstance(error, BusyError) and failures < BELIEVED_BUSY:
+                    self.pool.too_many()
+                fault, enough = error, failures + 1 >= tries_for(error) and self._answers(began)
             except (NotFoundError, BrokenFileError) as error:
                 fault, enough = error, not persistent or failures + 1 >= tries_for(error)
-            if enough:
-                raise fault
-            if time.monotonic() > deadline:
-                raise self._silence(fault) from fault
+            if enough or time.monotonic() > deadline:
+                raise fault if enough else self._silence(fault) from fault
             logger.info("%s; asking again.", fault)
             failures += 1
             self._pause(self._faults.wait_after(failures))
             if self._over or self._cancelled.is_set():
                 msg = "stopped"
                 raise StoppedError(msg)
+
+    def _answers(self, since: float) -> bool:
+        """Whether the line works otherwise, though a listing fails."""
+        with self.pool.slot(urgent=True) as slot:
+            return self._line_works(since, "", slot)
 
     # -------------------------- the calling thread -----------------------
 
@@ -184,8 +189,6 @@ class Transfer:
                 self._plan.exhausted = job is None
                 if job is None:
                     return False
-                if not self._plan.files:
-                    self._last_byte = time.monotonic()
                 self._plan.files.insert(0 if job.urgent else len(self._plan.files), FileOnItsWay(job))
                 self._changed.notify_all()
         return False
@@ -199,9 +202,10 @@ class Transfer:
 
     def _watch_silence(self) -> None:
         with self._changed:
-            if not any(file.phase in (NEW, OPEN) and not file.held for file in self._plan.files):
-                self._last_byte = time.monotonic()
-            silent = time.monotonic() - self._last_byte
+            now = time.monotonic()
+            if not any(file.phase != ENDING and not file.held for file in self._plan.files):
+                self._nothing_wanted = now
+            silent = now - max(self._last_byte, self._nothing_wanted)
         if silent > self._settings.give_up:
             self._fatal = self._silence(self._last_fault)
 
@@ -242,15 +246,12 @@ class Transfer:
                 self._pause(self._faults.wait_after(failures))
 
     def _pause(self, seconds: float) -> None:
-        deadline = time.monotonic() + seconds
         with self._changed:
-            while not self._over and time.monotonic() < deadline:
-                self._changed.wait(max(0.0, deadline - time.monotonic()))
+            self._changed.wait_for(lambda: self._over, seconds)
 
     def _end_with(self, error: BaseException) -> None:
         with self._changed:
-            if self._fatal is None:
-                self._fatal = error
+            self._fatal = self._fatal or error
             self._over = True
             self._changed.notify_all()
 
@@ -269,8 +270,7 @@ class Transfer:
             if task is None:
                 self._changed.wait(0.2)
                 return False
-        piece = task if isinstance(task, Piece) else None
-        file = task.file if isinstance(task, Piece) else task
+        piece, file = (task, task.file) if isinstance(task, Piece) else (None, task)
         fault: Optional[RemoteError] = None
         connected = False
         try:
@@ -291,7 +291,7 @@ class Transfer:
                 logger.warning("%s: every file gets one connection.", error)
             self._plan.ranges = False
             file.restart = True
-        except (StoppedError, BusyError):
+        except StoppedError:
             raise
         except RemoteError as error:
             if not connected:
@@ -314,6 +314,8 @@ class Transfer:
                 self._settle(file)
                 self._changed.notify_all()
         if fault is not None:
+            if isinstance(fault, BusyError) and file.faults <= BELIEVED_BUSY:
+                raise fault     # of the server, as far as is known
             self._note_fault(fault)
             self._judge(slot, file, fault)
         return True
@@ -386,12 +388,10 @@ class Transfer:
                     self._closers.submit(self._sync, file.part)
                 now = time.monotonic()
                 with self._changed:
-                    piece.position += len(data)
+                    file.moved(piece, len(data), now, self._plan.ranges and not file.single)
                     self.received += len(data)
-                    self._last_byte = piece.last_byte = now
+                    self._last_byte = now
                     self._faults.forgive()
-                    if not file.single:
-                        file.faults = 0
                 if not file.single and self.pool.wanted_at_once():
                     break
                 wanted = int(len(data) * CHUNK_SECONDS / max(now - before, 1e-6))
@@ -466,21 +466,21 @@ class Transfer:
 
     def _judge(self, slot: Slot, file: FileOnItsWay, error: RemoteError) -> None:
         """Leave the file out where it has failed too often and the line is not to blame."""
-        if file.faults < tries_for(error) or (isinstance(error, TransientError) and not self._line_works(slot, file)):
+        if file.faults < tries_for(error) or (isinstance(error, TransientError) and not self._line_works(
+                file.first_fault, posixpath.dirname(file.job.path), slot)):
             return
         with self._changed:
             self._faults.refuse(file, error, self._archive.server)
             self._settle(file)
             self._changed.notify_all()
 
-    def _line_works(self, slot: Slot, file: FileOnItsWay) -> bool:
-        """Whether bytes of other files came since this one fails, or the server lists its folder at least."""
-        if self._last_byte > file.first_fault:
+    def _line_works(self, since: float, folder: str, slot: Slot) -> bool:
+        """Whether anything came since then, or the server lists a folder at least."""
+        if self._last_byte > since:
             return True
         try:
             with self._connection(slot) as connection:
-                within(LISTING_SECONDS, self._cancelled,
-                       lambda: connection.list_folder(posixpath.dirname(file.job.path)), connection.abort)
+                within(LISTING_SECONDS, self._cancelled, lambda: connection.list_folder(folder), connection.abort)
         except RemoteError as error:
             logger.info("%s; so it may be the line.", error)
             return False

@@ -8,8 +8,10 @@ from urllib.parse import unquote
 # ('file', 'folder' or 'link', name, bytes)
 Line = Tuple[str, str, Optional[int]]
 
-_LIST_UNIX = re.compile(r"([-dl])[rwxsStT-]{9}\S*\s+\d+\s+\S+\s+\S+\s+(\d+)\s+"
-                        r"(?:\w{3}\s+\d{1,2}\s+(?:\d{4}|\d{1,2}:\d\d)|\d{4}-\d\d-\d\d \d\d:\d\d) (.+)")
+# Between the permissions and the size stand a number, an owner and a group, some of them missing or with blanks.
+_LIST_UNIX = re.compile(r"([-dl])[rwxsStT-]{9}\S*\s.*?\s(\d+)\s+"
+                        r"(?:(?:[^\W\d]{3,4}\s+\d{1,2}|\d{1,2}\s+[^\W\d]{3,4})\s+(?:\d{4}|\d{1,2}:\d\d)"
+                        r"|\d{4}-\d\d-\d\d \d\d:\d\d) (.+)")
 _LIST_DOS = re.compile(r"\d\d-\d\d-\d{2,4}\s+\d\d:\d\d(?:AM|PM)?\s+(<DIR>|\d+)\s+(.+)", re.IGNORECASE)
 # '543M', '1.2G', '12 MiB', '4096'; not the parts of a date.
 _PAGE_SIZE = re.compile(r"(?<![\w.:/-])([0-9]{1,18}(?:\.[0-9]{1,9})?)\s?([KMGT]?)(?:i?B)?(?![\w.:/-])")
