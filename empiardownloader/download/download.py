@@ -112,7 +112,9 @@ class Download:
             self._ask_for_references(keys)
             if movie.path in self._ungrouped or self._has_other_keys(movie.path, keys):
                 self._regroup(movie.path, keys)
-            if movie.path in self._have or movie.path in self._passed or not self._amount_open():
+            if movie.path in self._keys:
+                self._keys[movie.path] = keys       # on its way; a second look may have shown more candidates
+            if movie.path in self._have or movie.path in self._passed or not self._has_room():
                 if movie.path not in self._have and movie.path not in self._passed:
                     self._later.append(found)
                 job = self._next_reference()
@@ -148,13 +150,15 @@ class Download:
         return None
 
     def _amount_open(self) -> bool:
-        if self._end_of_list and not self._later:
-            return False
+        return self._has_room() and not (self._end_of_list and not self._later)
+
+    def _has_room(self) -> bool:
+        """Whether fewer movies than asked for are whole or on their way."""
         pending = sum(kind == record.MOVIE for kind, _, _ in self._pending.values())
         return self._request.amount is None or len(self._have) + pending < self._request.amount
 
     def _next_movie(self) -> Union[Tuple[RemoteFile, Dict[str, Optional[str]]], Pending, None]:
-        if self._later and self._amount_open():
+        if self._later and self._has_room():
             return self._later.popleft()
         while not self._listed:
             batch = self._scout.next() if not self._end_of_list else None

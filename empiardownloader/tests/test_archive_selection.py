@@ -57,7 +57,8 @@ class TestNames(unittest.TestCase):
         for line in ("-rw-r--r-- 1 ftp 12 Nov 21 01:18 a.mrc", "-rw-r--r-- 1 user domain users 12 Nov 21 01:18 a.mrc",
                      "-rw-r--r-- 1 a b 12 21 Nov 01:18 a.mrc", "-rw-r--r-- 1 a b 12 2026-11-21 01:18 a.mrc"):
             self.assertEqual(("file", "a.mrc", 12), parse_list_line(line))
-        self.assertEqual(("file", "5 Nov 21 2020 x", 12), parse_list_line("-rw-r--r-- 1 a b 12 Nov 21 2020 5 Nov 21 2020 x"))
+        self.assertEqual(("file", "5 Nov 21 2020 x", 12),
+                         parse_list_line("-rw-r--r-- 1 a b 12 Nov 21 2020 5 Nov 21 2020 x"))
         self.assertIsNone(parse_list_line("total 12"))
         self.assertEqual(("file", "a b.mrc", 7), parse_mlsd_line("type=file;size=7;modify=2026; a b.mrc"))
         self.assertIsNone(parse_mlsd_line("type=cdir;modify=2026; ."))

@@ -180,10 +180,10 @@ class TestPowerCut(HttpCase):
     def test_a_journal_nobody_can_read(self):
         """What makes no sense in it is ignored, and fetched again."""
         names = self.fill(1)
-        for nonsense in ("1 \u00b2\n", "synced \u00b2\n", "9" * 5000 + " 1\n", "synced " + "9" * 5000 + "\n", "\0" * 50):
+        for nonsense in ("1 \u00b2\n", "synced \u00b2\n", "9" * 5000 + " 1\n", "synced %s\n" % ("9" * 5000), "\0" * 50):
             cancelled = threading.Event()
             self.demo.rate = 4 << 20
-            self.fetch(names, cancelled, lambda: self.transfer.received > 1 << 19 and cancelled.set())
+            self.fetch(names, cancelled, lambda stop=cancelled: self.transfer.received > 1 << 19 and stop.set())
             self.demo.rate = 0
             journal = parts.part_path(os.path.join(self.out, names[0])) + parts.JOURNAL
             with open(journal, "a") as stream:

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Runs in real projects with what would be wrong without a word, or would end a run that could go on."""
+import json
 import os
 import shutil
 
@@ -27,7 +28,7 @@ class TestRightScience(ProtocolTestCase):
         def gain(path, seed):
             movies.write_gain(os.path.join(cls.root, path), seed, 24, 16)
 
-        for number in ("50001", "50002", "50003", "50004", "50005", "50006", "50007"):
+        for number in ("50001", "50002", "50003", "50004", "50005", "50006", "50007", "50008", "50009"):
             cls.demo.entries[number] = entry(image_set(num_images_or_tilt_series=3, **SIZE))
         put("50001", ["m_0.mrc", "m_1.mrc", "m_2.mrc"])
         gain("50001/data/Movies/K2ref.mrc", 1)
@@ -53,6 +54,12 @@ class TestRightScience(ProtocolTestCase):
         put("50007", ["m_0.mrc", "m_1.mrc"], frames=40)
         put("50007", ["m_2.mrc"], frames=39)
         gain("50007/data/Movies/gain.mrc", 1)
+        put("50008", ["m_0.mrc", "m_1.mrc", "m_2.mrc"])
+        gain("50008/data/Movies/gain.mrc", 1)
+        gain("50008/data/Movies/better.mrc", 2)
+        cls.demo.entries["50009"] = entry(image_set(num_images_or_tilt_series=4, **SIZE))
+        put("50009", ["m_0.mrc", "m_1.mrc", "m_2.mrc", "m_3.mrc"])
+        gain("50009/data/Movies/gain.mrc", 1)
 
     def sets(self, run):
         """{name: set} as another process finds them."""
@@ -124,6 +131,53 @@ class TestRightScience(ProtocolTestCase):
         self.assertEqual(2, run.outputMovies.getSize())
         self.assertEqual("SessionC_gain.mrc", os.path.basename(run.outputMovies.getGain()))
         self.assertFalse(hasattr(run, "outputMovies2"))
+
+    def test_stopped_while_another_gain_comes(self):
+        """Not known yet is not the same as none."""
+        run = self.finish(self.new(entryId="50008", allImages=True))
+        self.demo.add_fault(faults.STALL, "*better*", after=100)
+        run = self.again(run, gainPattern="better.mrc", connections=1)
+        self.launch(run, wait=False)
+        self.wait_for(lambda: any("better" in request for request in self.demo.requests[-5:]), 60)
+        with open(self.extra(run, "STOP_STREAMING.TXT"), "w"):
+            pass
+        run = self.ended(run)
+        self.assertTrue(run.isFinished(), run.getErrorMessage())
+        self.assertEqual("gain.mrc", os.path.basename(run.outputMovies.getGain()))
+        self.assertIn("Gain reference: data/Movies/gain.mrc", self.summary(run))
+        self.demo.clear_faults()
+        run = self.finish(self.again(run))
+        self.assertEqual("better.mrc", os.path.basename(run.outputMovies.getGain()))
+        self.assertIn("Gain reference: data/Movies/better.mrc", self.summary(run))
+
+    def test_a_run_of_version_1_0_0(self):
+        """Its record knows neither sizes nor digests: the movies still go to the set that is there."""
+        run = self.finish(self.new(entryId="50009", amountOfImages=2))
+        path = self.extra(run, "download.jsonl")
+        with open(path) as stream:
+            events = [json.loads(line) for line in stream]
+        for event in events:
+            for name in ("size", "frames", "key", "digest", "failed", "dark") + (
+                    ("gain",) if event["what"] == "movie" else ()):
+                event.pop(name, None)
+        events = [event for event in events if event["what"] != "file" and event.get("kind") != "dark"]
+        with open(path, "w") as stream:
+            stream.writelines(json.dumps(event) + "\n" for event in events)
+        run = self.finish(self.again(run, amountOfImages=4))
+        self.assertEqual(["outputMovies"], [name for name, _ in run.iterOutputAttributes()])
+        self.assertEqual(4, run.outputMovies.getSize())
+        self.assertEqual("gain.mrc", os.path.basename(run.outputMovies.getGain()))
+
+    def test_a_gain_that_could_not_be_had(self):
+        self.demo.add_fault(faults.ERROR, "*50008*gain*")
+        self.demo.add_fault(faults.ERROR, "*50008*better*")
+        run = self.finish(self.new(entryId="50008", allImages=True, transport=1))
+        self.assertIsNone(run.outputMovies.getGain())
+        self.assertIn("No gain reference", self.summary(run))
+        self.demo.clear_faults()
+        run = self.finish(self.again(run))
+        self.assertEqual("gain.mrc", os.path.basename(run.outputMovies.getGain()))
+        self.assertIn("Gain reference: data/Movies/gain.mrc", self.summary(run))
 
     def test_other_image_sets_keep_their_folders(self):
         """A3."""
