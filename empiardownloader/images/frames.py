@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The frames of a movie one by one, whatever its format."""
 import os
+import struct
 from typing import Iterator
 
 import mrcfile
@@ -26,7 +27,8 @@ def iter_frames(path: str) -> Iterator[np.ndarray]:
             yield from _four_bit_frames(path, start)
         else:
             yield from _mrc_frames(path)
-    except (ValueError, ArithmeticError, AttributeError, IndexError, TypeError) as error:
+    except (ValueError, ArithmeticError, AttributeError, IndexError, TypeError, EOFError, struct.error,
+            tifffile.TiffFileError) as error:
         # What readers stumble over in a file that is not as its header says.
         msg = "%s cannot be decoded" % os.path.basename(path)
         raise BadImageError(msg) from error
