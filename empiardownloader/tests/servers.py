@@ -2,6 +2,7 @@
 """Debian's vsftpd and nginx on loopback, over the same tree as the real archive: the servers of others."""
 import contextlib
 import os
+import pwd
 import shutil
 import socket
 import subprocess
@@ -67,8 +68,13 @@ def missing() -> str:
     return "not installed: " + ", ".join(absent) if absent else ""
 
 
+# FTP servers that Debian does not let be installed beside another one: unpacked here by .ci/run.
+UNPACKED = os.path.join(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))), ".servers")
+
+
 def find(name: str) -> Optional[str]:
-    return shutil.which(name, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
+    folders = (os.environ.get("PATH", ""), "/usr/sbin", "/sbin", os.path.join(UNPACKED, "usr", "sbin"))
+    return shutil.which(name, path=os.pathsep.join(folders))
 
 
 def free_port() -> int:
@@ -103,6 +109,56 @@ def nginx(root: str, rate: int = 0, port: int = 0, address: str = "127.0.0.1", c
                                            tls=" ssl" if certificate else "", certificate=lines))
         with _running([find("nginx"), "-c", conf, "-p", folder], port, address):
             yield port
+
+
+PROFTPD_CONF = """\
+ServerName test
+ServerType standalone
+Port {port}
+DefaultAddress 127.0.0.1
+SocketBindTight on
+UseIPv6 off
+User ftp
+Group nogroup
+ScoreboardFile {folder}/score
+PidFile {folder}/pid
+DelayEngine off
+WtmpLog off
+TransferLog none
+{more}
+<Anonymous {root}>
+  User ftp
+  Group nogroup
+  UserAlias anonymous ftp
+  RequireValidShell off
+  AnonRequirePassword off
+</Anonymous>
+"""
+
+
+@contextlib.contextmanager
+def proftpd(root: str, more: str = "") -> Iterator[int]:
+    """The port of a ProFTPD that serves ``root``, with more lines of configuration."""
+    port = free_port()
+    with tempfile.TemporaryDirectory() as folder:
+        conf = os.path.join(folder, "conf")
+        with open(conf, "w") as stream:
+            stream.write(PROFTPD_CONF.format(port=port, folder=folder, root=root, more=more))
+        with _running([find("proftpd"), "-n", "-q", "-c", conf], port, "127.0.0.1"):
+            yield port
+
+
+@contextlib.contextmanager
+def pure_ftpd(root: str, *options: str) -> Iterator[int]:
+    """The port of a pure-ftpd that serves ``root``, with more options."""
+    port = free_port()
+    # It serves the home of the user ftp; in a mount namespace of its own that is the folder wanted.
+    home = pwd.getpwnam("ftp").pw_dir
+    os.makedirs(home, exist_ok=True)
+    command = 'mount --bind "$0" "$1" && shift && exec "$@"'
+    with _running(["unshare", "-m", "sh", "-c", command, root, home, find("pure-ftpd"), "-S", "127.0.0.1,%d" % port,
+                   "-e", *options], port, "127.0.0.1"):
+        yield port
 
 
 @contextlib.contextmanager

@@ -25,7 +25,10 @@ from empiardownloader.archive.remote.choice import open_archive
 from empiardownloader.archive.remote.ftp import FtpArchive
 from empiardownloader.archive.remote.https import HttpArchive
 from empiardownloader.archive.remote.listings import PageParser, parse_mlsd_line
+from empiardownloader.tests import servers
 from empiardownloader.tests.base import ArchiveTestCase, entry, image_set
+from empiardownloader.transfer.jobs import Job, Settings
+from empiardownloader.transfer.transfer import Transfer
 
 LIGHTTPD = """<html><body><div class="list"><table summary="Directory Listing">
 <thead><tr><th>Name</th></tr></thead><tbody>
@@ -257,6 +260,70 @@ class TestApi(unittest.TestCase):
         with self.assertRaises(UnreachableError) as caught:
             HttpArchive("joe:s3cret@host/x", "1")
         self.assertNotIn("s3cret", str(caught.exception))
+
+
+class TestRealFtpServers(ArchiveTestCase):
+    """SB: ProFTPD and pure-ftpd."""
+
+    def setUp(self):
+        super().setUp()
+        absent = [name for name in ("proftpd", "pure-ftpd") if servers.find(name) is None]
+        if absent or os.geteuid() != 0:
+            self.skipTest("not here, or no root: " + ", ".join(absent or ["proftpd", "pure-ftpd"]))
+        self.data = os.path.join(self.root, "1", "data")
+        os.makedirs(os.path.join(self.data, "sub dir #1"))
+        self.names = ["a b.mrc", "odd\u2028name.mrc", "é#%1.mrc"]
+        for name in self.names:
+            with open(os.path.join(self.data, name), "wb") as stream:
+                stream.write(os.urandom(70000))
+        with open(os.path.join(self.data, "large.mrc"), "wb") as stream:
+            stream.truncate((5 << 30) + 3)
+            stream.seek((5 << 30) - 2)
+            stream.write(b"abcde")
+        os.symlink("sub dir #1", os.path.join(self.data, "link to folder"))
+        os.symlink("nowhere", os.path.join(self.data, "dead link"))
+        for folder in (self.folder, self.root):
+            os.chmod(folder, 0o755)
+
+    def each(self):
+        return (("proftpd", servers.proftpd(self.root)), ("pure-ftpd", servers.pure_ftpd(self.root, "-M")),
+                ("proftpd without MLSD", servers.proftpd(self.root, "FactsAdvertise off")))
+
+    def test_names_links_and_ranges(self):
+        for server, running in self.each():
+            with self.subTest(server), running as port:
+                connection = FtpArchive("ftp://127.0.0.1:%d" % port, "1", 5).connect()
+                listing = connection.list_folder("data")
+                self.assertEqual(sorted([*self.names, "large.mrc"]), [name for name, _ in listing.files])
+                self.assertEqual({"sub dir #1", "link to folder"}, set(listing.folders))
+                self.assertEqual((5 << 30) + 3, dict(listing.files)["large.mrc"])
+                state = connection.state("data/large.mrc")
+                self.assertEqual((5 << 30) + 3, state.size)
+                with connection.open("data/large.mrc", (5 << 30) - 2, (5 << 30) + 3, state) as stream:
+                    self.assertEqual(b"abcde", bytes(stream.read(5)))
+                self.assertTrue(connection.usable)
+                connection.close()
+
+    def test_whole_files_with_few_connections_allowed(self):
+        for server, running in (("proftpd", servers.proftpd(self.root, "MaxClientsPerHost 2")),
+                                ("pure-ftpd", servers.pure_ftpd(self.root, "-C", "2"))):
+            with self.subTest(server), running as port, tempfile.TemporaryDirectory() as out:
+                jobs = [Job("data/" + name, os.path.join(out, "%d.mrc" % n)) for n, name in enumerate(self.names)]
+                outcomes = []
+                Transfer(FtpArchive("ftp://127.0.0.1:%d" % port, "1", 5), Settings(connections=6, first_wait=0.05),
+                         threading.Event()).run(lambda jobs=jobs: jobs.pop(0) if jobs else None, outcomes.append)
+                self.assertEqual([""] * 3, [outcome.error for outcome in outcomes])
+                for outcome in outcomes:
+                    with open(os.path.join(self.data, os.path.basename(outcome.job.path)), "rb") as source, \
+                            open(outcome.job.target, "rb") as target:
+                        self.assertEqual(source.read(), target.read())
+
+    def test_a_listing_cut_short(self):
+        """S11."""
+        with servers.pure_ftpd(self.root, "-L", "3:5") as port:
+            connection = FtpArchive("ftp://127.0.0.1:%d" % port, "1", 5).connect()
+            self.assertTrue(connection.list_folder("data").cut)
+            connection.close()
 
 
 LIGHTTPD_CONF = """server.document-root = "{root}"
