@@ -17,6 +17,7 @@ from ..protocols.protocol_empiar_download import EmpiarDownloader
 from .previews import PREVIEW_FOLDER, load_preview
 
 PAGE_MOVIES = 4
+MOST_SETS = 4           # windows opened at once
 POLL_MS = 100
 
 
@@ -27,11 +28,12 @@ class EmpiarDownloadViewer(Viewer):
     _name = "EMPIAR movies"
 
     def _visualize(self, obj, **kwargs):
-        movies = obj if isinstance(obj, SetOfMovies) else getattr(obj, "outputMovies", None)
-        if movies is None or not movies.getSize():
+        sets = [("", obj)] if isinstance(obj, SetOfMovies) else list(obj.iterOutputAttributes(SetOfMovies))
+        sets = [(name, movies.getFileName()) for name, movies in sets if movies.getSize()]
+        if not sets:
             return [self.infoMessage("No movie has arrived yet.", "EMPIAR")]
-        views = [MoviesPage(movies.getFileName())]
-        facts = record.Facts.read(os.path.join(os.path.dirname(movies.getFileName()), "extra", RECORD_FILE))
+        views = [MoviesPage(path, name if len(sets) > 1 else "") for name, path in sets[:MOST_SETS]]
+        facts = record.Facts.read(os.path.join(os.path.dirname(sets[0][1]), "extra", RECORD_FILE))
         if facts.history:
             views.append(HistoryPlot(facts))
         return views
@@ -41,9 +43,11 @@ class MoviesPage:
     """ A window with a few movies: above the frame average, below its power
     spectrum. Only the movies of the page shown are read. """
 
-    def __init__(self, setFile):
-        """ :param setFile: path of the set's sqlite file, read anew for every page. """
+    def __init__(self, setFile, name=""):
+        """ :param setFile: path of the set's sqlite file, read anew for every page.
+        :param name: the output's name, where there are several. """
         self._setFile = setFile
+        self._name = name
         self._cache = os.path.join(os.path.dirname(setFile), "extra", PREVIEW_FOLDER)
         self._drawn = queue.Queue()
         self.page = 0
@@ -74,7 +78,8 @@ class MoviesPage:
             return
         self.page += pages
         first = self.page * PAGE_MOVIES + 1
-        self.figure.suptitle("Movies %d to %d of %d" % (first, first + len(movies) - 1, total))
+        self.figure.suptitle("%sMovies %d to %d of %d" % (self._name and self._name + ": ", first,
+                                                          first + len(movies) - 1, total))
         for column in range(PAGE_MOVIES):
             for row in range(2):
                 axes = self._axes[row][column]
