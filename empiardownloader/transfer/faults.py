@@ -41,7 +41,7 @@ class Faults:
 
     def __init__(self, settings: Settings):
         self._settings = settings
-        self._hopeless = 0      # files refused since the last byte, though it is not clear that it was their fault
+        self.hopeless = 0       # files refused since the last byte, though it is not clear that it was their fault
 
     def wait_after(self, failures: int) -> float:
         """Seconds to wait before the next try: growing, bounded, and not the same for all."""
@@ -55,15 +55,11 @@ class Faults:
             file.first_fault = now
         file.not_before = now + self.wait_after(file.faults)
 
-    def forgive(self) -> None:
-        """A byte has come."""
-        self._hopeless = 0
-
     def refuse(self, file: FileOnItsWay, error: RemoteError, server: str) -> None:
         """Leave the file out. Raises ArchiveError where that happens to all of them."""
         if isinstance(error, TransientError):
-            self._hopeless += 1
-            if self._hopeless > HOPELESS_FILES:
+            self.hopeless += 1
+            if self.hopeless > HOPELESS_FILES:
                 msg = "%d files in a row could not be had from the %s (at last: %s): try Continue later; what is " \
                       "there is kept." % (HOPELESS_FILES, server, error)
                 raise ArchiveError(msg)

@@ -29,7 +29,7 @@ class ConnectionPool:
         self._changed = threading.Condition()
         self._idle: List[Connection] = []
         self._used: List["Slot"] = []
-        self._urgent = 0
+        self.urgent = 0                 # how many requests wait that all others wait for
         self._urgent_since = float("inf")
         self._complaint = 0.0
         self._tried = False             # whether the limit was raised since the last complaint
@@ -44,7 +44,7 @@ class ConnectionPool:
         """The right to one connection. Raises StoppedError once the pool is closed."""
         slot = Slot(self)
         with self._changed:
-            self._urgent += urgent
+            self.urgent += urgent
             if urgent:
                 self._urgent_since = min(self._urgent_since, time.monotonic())
             try:
@@ -52,9 +52,9 @@ class ConnectionPool:
                     self._changed.wait(0.5)
                     self._raise_limit()
             finally:
-                self._urgent -= urgent
+                self.urgent -= urgent
                 if urgent:
-                    self._urgent_since = time.monotonic() if self._urgent else float("inf")
+                    self._urgent_since = time.monotonic() if self.urgent else float("inf")
             if self._closing.is_set():
                 msg = "stopped"
                 raise StoppedError(msg)
@@ -75,7 +75,7 @@ class ConnectionPool:
         """Whether a holder of a slot should give it back between two requests."""
         with self._changed:
             self._raise_limit()
-            return len(self._used) > self._limit or (self._urgent > 0 and len(self._used) >= self._limit)
+            return len(self._used) > self._limit or (self.urgent > 0 and len(self._used) >= self._limit)
 
     def wanted_at_once(self) -> bool:
         """Whether one holder of a slot should give it back within a request; told to one of them at a time."""

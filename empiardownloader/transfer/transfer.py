@@ -391,8 +391,8 @@ class Transfer:
                     file.moved(piece, len(data), now, self._plan.ranges and not file.single)
                     self.received += len(data)
                     self._last_byte = now
-                    self._faults.forgive()
-                if not file.single and self.pool.wanted_at_once():
+                    self._faults.hopeless = 0
+                if self.pool.urgent and not file.single and self.pool.wanted_at_once():
                     break
                 wanted = int(len(data) * CHUNK_SECONDS / max(now - before, 1e-6))
                 chunk = min(max(wanted, MIN_CHUNK_BYTES), 2 * chunk, MAX_CHUNK_BYTES)
