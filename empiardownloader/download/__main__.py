@@ -34,9 +34,11 @@ def main(arguments: Optional[List[str]] = None) -> int:
             return EXIT_STOPPED
         print(str(error).replace("then Continue", "then try again"), file=sys.stderr)
         return EXIT_ERROR
-    except BrokenPipeError:
-        # Whoever read the output has gone; nothing more is to be said.
+    except OSError as error:
+        # Whoever read the output has gone, or the disk it goes to is full: nothing more can be said there.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):
+            print("The output cannot be written (%s)." % (error.strerror or "").lower(), file=sys.stderr)
         return EXIT_ERROR
 
 

@@ -328,7 +328,7 @@ class Download:
             name = self._reference_name(file) if file else ""
             self._note(record.REFERENCE, kind=kind, key=key, size=size, name=name, path=file.path if file else "",
                        others=[candidate.path for candidate in search.candidates if candidate != file],
-                       failed=verdict.failed,
+                       failed=verdict.failed, pattern=self._request.gain_pattern,
                        digest=self._digests.get(self._fetched[file.path].job.target, "") if file else "")
             if file:
                 logger.info("The %s reference of the movies that lie nearest to %s is %s.", kind, key, file.path)
@@ -368,7 +368,7 @@ class Download:
             self._names.keep(path, name)
         for key, reference in list(self._facts.references.items()):
             gone = reference["name"] and not os.path.exists(os.path.join(self._places.folder, reference["name"]))
-            other_gain = key[0] == GAIN and previous.get("gain_pattern", "") != self._request.gain_pattern
+            other_gain = key[0] == GAIN and _pattern_of(reference, previous) != self._request.gain_pattern
             if gone or other_gain or reference.get("failed") or not self._request.same_movies_as(previous):
                 del self._facts.references[key]
         for name, movie in list(self._facts.movies.items()):
@@ -458,10 +458,8 @@ def nothing_missing(request: Request, places: Places) -> bool:
     facts = record.Facts.read(places.record)
     if facts.begin is None or not request.same_movies_as(facts.begin):
         return False
-    if request.gain and (facts.begin.get("gain_pattern", "") != request.gain_pattern
-                         or any(movie.get(GAIN, "") is None or facts.reference(GAIN, movie) is None
-                                for movie in facts.movies.values())
-                         or any(reference.get("failed") for reference in facts.references.values())):
+    if request.gain and any(movie.get(GAIN, "") is None or not _is_answered(facts, movie, request)
+                            for movie in facts.movies.values()):
         return False
     names = list(facts.movies) + [reference["name"] for reference in facts.references.values() if reference["name"]]
     if not all(os.path.exists(os.path.join(places.folder, name)) for name in names):
@@ -469,6 +467,18 @@ def nothing_missing(request: Request, places: Places) -> bool:
     if request.amount is not None and len(facts.movies) >= request.amount:
         return True
     return bool(facts.end and facts.end["exhausted"] and facts.end["complete"] and not facts.left_out)
+
+
+def _is_answered(facts: record.Facts, movie: Dict[str, Any], request: Request) -> bool:
+    """Whether it is known which gain reference, of those asked for now, belongs to a movie."""
+    found = facts.reference(GAIN, movie)
+    return found is not None and not found.get("failed") \
+        and _pattern_of(found, facts.begin or {}) == request.gain_pattern
+
+
+def _pattern_of(reference: Dict[str, Any], begin: Dict[str, Any]) -> str:
+    """The gain pattern that a reference was searched with; version 1.0.0 wrote it down for the whole run only."""
+    return reference.get("pattern", begin.get("gain_pattern", ""))
 
 
 def _size_of(header: Optional[Header]) -> Size:

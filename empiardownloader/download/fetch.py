@@ -41,6 +41,17 @@ def fetch(entry: str, folder: str, images: Optional[int] = 1, image_set: str = "
     except OSError as error:
         msg = "The folder %s cannot be made (%s): choose another." % (folder, (error.strerror or "").lower())
         raise DiskError(msg) from error
+    try:
+        return _fetch_into(folder, number, images, image_set, file_pattern, gain, gain_pattern, unpack, transport,
+                           connections, stopped, on_progress)
+    except OSError as error:
+        msg = "The folder %s cannot be written (%s): choose another." % (folder, (error.strerror or "").lower())
+        raise DiskError(msg) from error
+
+
+def _fetch_into(folder: str, number: str, images: Optional[int], image_set: str, file_pattern: str, gain: bool,
+                gain_pattern: str, unpack: bool, transport: str, connections: int, stopped: threading.Event,
+                on_progress: Callable[[Progress], None]) -> record.Facts:
     found = _metadata(number, folder, stopped)
     chosen = found.entry.image_set(image_set)
     request = Request(found.entry, chosen, images, file_pattern, gain, gain_pattern, unpack)

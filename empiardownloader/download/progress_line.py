@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """One line that shows how far something is; where nobody watches a terminal, a line now and then."""
+import io
 import shutil
 import sys
 import time
@@ -13,7 +14,8 @@ class ProgressLine:
     """Use as a context manager; ``show`` as often as wanted."""
 
     def __init__(self, stream: Optional[TextIO] = None):
-        self._stream = stream or sys.stderr
+        # There may be none at all, under a scheduler say.
+        self._stream = stream or sys.stderr or io.StringIO()
         self._terminal = self._stream.isatty()
         self._shown = ""
         self._last_plain = float("-inf")

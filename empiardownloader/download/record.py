@@ -139,8 +139,10 @@ class Facts:
         return self.references.get(_key(kind, movie[kind], movie.get("size")))
 
     def chosen(self, kind: str) -> List[Dict[str, Any]]:
-        """The references of a kind that were found to fit some movies."""
-        return [event for (its_kind, _, _), event in self.references.items() if its_kind == kind and event["name"]]
+        """The references of a kind that movies have by now."""
+        used = [self.reference(kind, movie) for movie in self.movies.values()]
+        return [event for (its_kind, _, _), event in self.references.items()
+                if its_kind == kind and event["name"] and (not used or any(event is one for one in used))]
 
 
 def _key(kind: str, key: Optional[str], size: Optional[List[int]]) -> ReferenceKey:

@@ -100,6 +100,15 @@ class TestCommand(ArchiveTestCase):
         self.assertIn("Left out: data/Movies/m_0.mrc", output)
         self.assertEqual(2, self.run_command("10200", "--images", "0")[0])
 
+    def test_outputs_that_cannot_be_written(self):
+        with open("/dev/full", "w") as full:
+            process = self.start("10200", "--to", self.out, stdout=full)
+            _, errors = process.communicate(timeout=60)
+        self.assertNotIn("Traceback", errors)
+        self.assertIn("The output cannot be written", errors)
+        code, _, errors = self.run_command("10200", "--to", "/proc/1")
+        self.assertEqual((1, 1), (code, len(errors.splitlines())), errors)
+
     def test_a_bar_in_a_terminal(self):
         self.demo.rate = 60000
         master, slave = pty.openpty()

@@ -479,6 +479,23 @@ class LayoutRows(Layout):
         self.assertEqual("data/Refs/gain.mrc", event["path"])
         self.assertEqual(read_bytes(other), read_bytes(os.path.join(self.out, event["name"])))
 
+    def test_another_gain_pattern_and_a_stop_in_between(self):
+        """What a pattern found is no answer to another one, whatever came in between."""
+        self.put("1/data/Movies/m.mrc")
+        for seed, name in enumerate(("one", "two")):
+            self.put("1/data/Refs/%s.mrc" % name, gain=True, seed=seed)
+        fields = image_set(num_images_or_tilt_series=1, **FIELDS)
+        self.download("1", fields, amount=1, gain_pattern="data/Refs/one.mrc")
+        stopped = threading.Event()
+        stopped.set()
+        self.download("1", fields, amount=1, gain_pattern="data/Refs/two.mrc", cancelled=stopped)
+        found = archive_entry.parse_entry("1", entry(fields))
+        request = Request(found, found.image_set(), 1, gain_pattern="data/Refs/two.mrc")
+        self.assertFalse(nothing_missing(request, Places(self.out, os.path.join(self.out, "record"))))
+        for _ in range(2):
+            facts = self.download("1", fields, amount=1, gain_pattern="data/Refs/two.mrc")
+            self.assertEqual(["data/Refs/two.mrc"], [event["path"] for event in facts.chosen(GAIN)])
+
     def test_the_gain_of_another_image_set_that_brought_no_movie(self):
         for folder in "AB":
             self.put("1/data/%s/Movies/m.mrc" % folder)
