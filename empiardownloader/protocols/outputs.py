@@ -63,11 +63,17 @@ class MovieSets:
         self._takeReferences(facts)
         registered = self.getRegisteredNames()
         new = [name for name in headers if name not in registered]
-        added = {}
+        added, fitting = {}, {}
         for first in range(0, len(new), COMMIT_MOVIES):
             chosen = {}
             for name in new[first:first + COMMIT_MOVIES]:
-                output, movieSet = self._choose(found, facts, facts.movies.get(name, {}), headers[name])
+                # Unknown at the end of a run that was stopped: none, until Continue.
+                references = {kind: self._getWanted(facts, kind, facts.movies.get(name, {})) or NO_REFERENCE
+                              for kind in (GAIN, DARK)}
+                traits = (references[GAIN]["name"], references[DARK]["name"], headers[name])
+                if traits not in fitting:
+                    fitting[traits] = self._choose(found, facts, references, headers[name])
+                output, movieSet = fitting[traits]
                 self._appendMovie(movieSet, name, headers[name])
                 chosen[output] = movieSet
                 added[output] = added.get(output, 0) + 1
@@ -114,10 +120,9 @@ class MovieSets:
 
     # -------------------------- which set -----------------------
 
-    def _choose(self, found, facts, movie, header):
-        """ (name, set) for a movie, open for appending; a new one where none fits. """
-        # Unknown at the end of a run that was stopped: none, until Continue.
-        references = {kind: self._getWanted(facts, kind, movie) or NO_REFERENCE for kind in (GAIN, DARK)}
+    def _choose(self, found, facts, references, header):
+        """ (name, set) for movies of a kind, open for appending; a new one
+        where none fits. """
         count = 0
         for output, movieSet in [*self.iterSets(), *self._unpublished.items()]:
             count += 1
