@@ -104,7 +104,7 @@ class MovieSets:
             if not movieSet.getSize():
                 continue
             fresh = SetOfMovies()
-            setAcquisition(self._protocol, fresh, found, movieSet.getFirstItem().getFramesRange()[1])
+            setAcquisition(self._protocol, fresh, found, movieSet.getFramesRange()[1])
             if (fresh.getSamplingRate() == movieSet.getSamplingRate()
                     and fresh.getAcquisition().equalAttributes(movieSet.getAcquisition())):
                 continue
@@ -128,7 +128,7 @@ class MovieSets:
             count += 1
             if self._fits(movieSet, references, facts, header):
                 return output, self._openForAppending(output, movieSet)
-        return self._create(count + 1, found, references, header)
+        return self._create(count + 1, found, facts, references, header)
 
     def _fits(self, movieSet, references, facts, header):
         for kind, event in references.items():
@@ -142,13 +142,14 @@ class MovieSets:
         return tuple(dim[:2]) == (header.width, header.height) and (
             not frames or abs(frames - header.frames) <= FRAMES_TOLERANCE * frames)
 
-    def _create(self, number, found, references, header):
+    def _create(self, number, found, facts, references, header):
         output = self._getName(number)
         movieSet = SetOfMovies.create(self._protocol._getPath(), suffix=str(number) if number > 1 else None)
-        setAcquisition(self._protocol, movieSet, found, header.frames if header else None)
+        frames = _fullFrames(facts, header) if header else None
+        setAcquisition(self._protocol, movieSet, found, frames)
         if header is not None:
-            movieSet.setDim((header.width, header.height, header.frames))
-            movieSet.setFramesRange([1, header.frames, 1])
+            movieSet.setDim((header.width, header.height, frames))
+            movieSet.setFramesRange([1, frames, 1])
         for kind, event in references.items():
             self._setReference(movieSet, kind, event["name"])
         movieSet.setStreamState(Set.STREAM_OPEN)
@@ -251,6 +252,15 @@ class MovieSets:
             return loaded
         loaded.close()
         return None
+
+
+def _fullFrames(facts, header):
+    """ Frames of an undisturbed exposure: the most that a movie like this one
+    is known to have, whichever of them came first. """
+    alike = [movie["frames"] for movie in facts.movies.values() if movie.get("frames") and movie.get("size")
+             and tuple(movie["size"]) == (header.width, header.height)]
+    return max([header.frames] + [frames for frames in alike
+                                  if abs(frames - header.frames) <= FRAMES_TOLERANCE * header.frames])
 
 
 def _identity(event):
