@@ -9,7 +9,7 @@ from urllib3.util.retry import Retry
 
 from .entry import Acquisition, Entry, parse_acquisition
 from .errors import EntryError, StoppedError, TransientError, UnreachableError, reason, without_password
-from .sessions import Session, within
+from .sessions import NEVER, Session, within
 
 # Connect and read timeouts in seconds: the API answers within 2 s on a good day, the metadata of
 # the largest entries within 20 s.
@@ -19,7 +19,6 @@ API_SECONDS = 120
 RETRIES = 4
 # The metadata of an entry with thousands of image sets are a few megabytes.
 API_BYTES = 64 << 20
-NEVER = threading.Event()
 
 
 def fetch_entry_json(api_url: str, number: str, stopped: threading.Event = NEVER) -> Dict[str, Any]:

@@ -6,9 +6,10 @@ import os
 import threading
 from typing import Any, Dict
 
-from .api import NEVER, fetch_acquisition, fetch_entry_json
+from .api import fetch_acquisition, fetch_entry_json
 from .entry import Acquisition, Entry, parse_entry
 from .errors import EntryError
+from .sessions import NEVER
 
 
 @dataclasses.dataclass(frozen=True)

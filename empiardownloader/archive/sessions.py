@@ -17,6 +17,7 @@ USER_AGENT = "scipion-em-empiardownloader"
 # How long a request that was told to end may take to do so before it is left to itself; a name server that does not
 # answer cannot be hurried.
 PARTING_SECONDS = 1.0
+NEVER = threading.Event()       # for whoever has nothing to stop a request with
 
 
 class _TrackingAdapter(HTTPAdapter):

@@ -27,7 +27,10 @@ def main(arguments: Optional[List[str]] = None) -> int:
     signal.signal(signal.SIGINT, lambda *_: (stopped.set(), signal.signal(signal.SIGINT, signal.default_int_handler)))
     signal.signal(signal.SIGTERM, lambda *_: stopped.set())
     try:
-        return _list(options, stopped) if options.list else _download(options, stopped)
+        code = _list(options, stopped) if options.list else _download(options, stopped)
+        # Not at the interpreter's end, where nobody could say what went wrong.
+        sys.stdout.flush()
+        return code
     except (ArchiveError, RemoteError) as error:
         if stopped.is_set():
             print("Stopped; the same command goes on.", file=sys.stderr)

@@ -54,7 +54,6 @@ class Download:
         self._names = LocalNames()
         self._facts = record.Facts.read(places.record)
         self._record: Optional[record.RecordWriter] = None
-        self._recalled: Set[str] = set()        # remote paths of those that an earlier run left
         self._whole: Dict[str, str] = {}        # their local names
         self._blocked: Deque[Tuple[RemoteFile, Dict[str, Optional[str]]]] = deque()  # those whose place is taken now
         self._have: Set[str] = set()            # remote paths of the movies that are whole
@@ -68,7 +67,7 @@ class Download:
         self._digests: Dict[str, str] = {}                      # of candidates, by local path
         self._end_of_list = self._space_checked = self._unpacked_checked = False
         self._refused_told = 0
-        self._done_bytes = self._disk_bytes = 0
+        self._done_bytes = 0
         self._reported = self._history_point = 0.0
         self._rate = Rate()
 
@@ -109,7 +108,6 @@ class Download:
             if found is None or found is PENDING:
                 return found
             movie, keys = found
-            self._ask_for_references(keys)
             if movie.path in self._ungrouped or self._has_other_keys(movie.path, keys):
                 self._regroup(movie.path, keys)
             if movie.path in self._keys:
@@ -141,7 +139,7 @@ class Download:
             if verdict.settled or verdict.file is None:
                 continue
             file = verdict.file
-            if any(pending is file or pending == file for _, pending, _ in self._pending.values()):
+            if file in (pending for _, pending, _ in self._pending.values()):
                 continue
             job = self._job(kind, file, self._reference_name(file), urgent=True)
             if job is not None:
@@ -169,6 +167,7 @@ class Download:
                 self._end_of_list = not self._cancelled.is_set()
                 return None
             keys = self._begin_searches(batch)
+            self._ask_for_references(keys)
             self._listed.extend((movie, keys) for movie in batch.movies)
         return self._listed.popleft()
 
@@ -281,7 +280,6 @@ class Download:
             self._have.add(file.path)
             self._whole[file.path] = name
             self._done_bytes += outcome.size
-            self._disk_bytes += os.path.getsize(outcome.job.target)
             size = _size_of(outcome.header) or self._promised_size()
             keys = self._keys.pop(file.path)
             self._note(record.MOVIE, path=file.path, name=name, bytes=outcome.size, found=outcome.found, size=size,
@@ -292,7 +290,7 @@ class Download:
             if outcome.job.compression and not self._unpacked_checked:
                 # Only now it is known what the files become.
                 self._unpacked_checked = True
-                self._check_space(self._disk_bytes / len(self._have - self._recalled))
+                self._check_space(os.path.getsize(outcome.job.target))
         self._settle_references()
 
     def _promised_size(self) -> Size:
@@ -380,12 +378,10 @@ class Download:
             self._done_bytes += movie["bytes"]
             if self._request.gain and self._is_ungrouped(movie):
                 self._ungrouped.add(movie["path"])
-        self._recalled = set(self._have)
 
     def _is_ungrouped(self, movie: Dict[str, Any]) -> bool:
         """Whether it is not known which references belong to a movie, or they are not there any more."""
-        return movie.get(GAIN, "") is None or any(self._facts.reference(kind, movie) is None for kind in (GAIN, DARK)
-                                                  if kind == GAIN or kind in movie)
+        return movie.get(GAIN, "") is None or not self._facts.is_settled(movie)
 
     def _size_on_disk(self, name: str) -> Size:
         with contextlib.suppress(BadImageError, OSError):
@@ -401,7 +397,7 @@ class Download:
 
         return self._transfer.ask(ask, persistent=expected)
 
-    def _check_space(self, measured: Optional[float] = None) -> None:
+    def _check_space(self, measured: Optional[int] = None) -> None:
         """Raises DiskError when what is asked for cannot fit; sizes over HTTPS are rounded, so this is an estimate."""
         request, wanted = self._request, self._wanted()
         place = os.path.join(self._places.shared, request.entry.number) if self._places.shared else self._places.folder

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """An entry's images into a folder, in one call; requests is all it needs."""
+import contextlib
 import os
 import re
 import threading
@@ -12,14 +13,13 @@ from ..archive.errors import DiskError, EntryError
 from ..archive.remote import AUTOMATIC, Archive
 from ..archive.remote.choice import open_archive
 from ..archive.selection import MovieFinder, RemoteFile
+from ..archive.sessions import NEVER
 from ..images.header import Header, read_header
 from ..transfer.jobs import Settings
 from . import record
 from .download import Download, nothing_missing
 from .progress import Progress
 from .request import Places, Request
-
-NEVER = threading.Event()
 
 
 def fetch(entry: str, folder: str, images: Optional[int] = 1, image_set: str = "", file_pattern: str = "",
@@ -36,36 +36,23 @@ def fetch(entry: str, folder: str, images: Optional[int] = 1, image_set: str = "
     Raises ArchiveError, whose text is one sentence for the user.
     """
     number = parse_entry_id(entry)
-    try:
+    with _refused(folder, "made"):
         os.makedirs(folder, exist_ok=True)
-    except OSError as error:
-        msg = "The folder %s cannot be made (%s): choose another." % (folder, (error.strerror or "").lower())
-        raise DiskError(msg) from error
-    try:
-        return _fetch_into(folder, number, images, image_set, file_pattern, gain, gain_pattern, unpack, transport,
-                           connections, stopped, on_progress)
-    except OSError as error:
-        msg = "The folder %s cannot be written (%s): choose another." % (folder, (error.strerror or "").lower())
-        raise DiskError(msg) from error
-
-
-def _fetch_into(folder: str, number: str, images: Optional[int], image_set: str, file_pattern: str, gain: bool,
-                gain_pattern: str, unpack: bool, transport: str, connections: int, stopped: threading.Event,
-                on_progress: Callable[[Progress], None]) -> record.Facts:
-    found = _metadata(number, folder, stopped)
-    chosen = found.entry.image_set(image_set)
-    request = Request(found.entry, chosen, images, file_pattern, gain, gain_pattern, unpack)
-    places = Places(folder, os.path.join(folder, ".empiar-%s-%d.jsonl" % (number, chosen.number)))
-    facts = record.Facts.read(places.record)
-    if facts.movies and not request.same_movies_as(facts.begin or {}):
-        msg = "%s holds movies of %s that were chosen in another way (pattern or decompression): choose another " \
-              "folder." % (folder, found.entry.name)
-        raise EntryError(msg)
-    if nothing_missing(request, places):
-        return facts
-    archive = _archive(number, transport, stopped)
-    return Download(request, archive, places, Settings(connections=connections), stopped, _read_header,
-                    on_progress).run()
+    with _refused(folder, "written"):
+        found = _metadata(number, folder, stopped)
+        chosen = found.entry.image_set(image_set)
+        request = Request(found.entry, chosen, images, file_pattern, gain, gain_pattern, unpack)
+        places = Places(folder, os.path.join(folder, ".empiar-%s-%d.jsonl" % (number, chosen.number)))
+        facts = record.Facts.read(places.record)
+        if facts.movies and not request.same_movies_as(facts.begin or {}):
+            msg = "%s holds movies of %s that were chosen in another way (pattern or decompression): choose another " \
+                  "folder." % (folder, found.entry.name)
+            raise EntryError(msg)
+        if nothing_missing(request, places):
+            return facts
+        archive = _archive(number, transport, stopped)
+        return Download(request, archive, places, Settings(connections=connections), stopped, _read_header,
+                        on_progress).run()
 
 
 def list_images(entry: str, image_set: str = "", file_pattern: str = "", transport: str = AUTOMATIC,
@@ -81,6 +68,16 @@ def list_images(entry: str, image_set: str = "", file_pattern: str = "", transpo
         yield from finder.movies()
     finally:
         connection.close()
+
+
+@contextlib.contextmanager
+def _refused(folder: str, what: str) -> Iterator[None]:
+    """What the file system refuses, as a sentence."""
+    try:
+        yield
+    except OSError as error:
+        msg = "The folder %s cannot be %s (%s): choose another." % (folder, what, (error.strerror or "").lower())
+        raise DiskError(msg) from error
 
 
 def _metadata(number: str, folder: str, stopped: threading.Event) -> metadata.Metadata:

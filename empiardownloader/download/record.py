@@ -10,6 +10,7 @@ import time
 from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 from ..archive.errors import ArchiveError
+from ..archive.selection import DARK, GAIN
 from ..transfer.parts import lock
 
 MOVIE, LEFT_OUT, REFERENCE, FILE, NOTE, BYTES, BEGIN, END = (
@@ -137,6 +138,10 @@ class Facts:
         if movie[kind] is None:
             return NO_REFERENCE
         return self.references.get(_key(kind, movie[kind], movie.get("size")))
+
+    def is_settled(self, movie: Dict[str, Any]) -> bool:
+        """Whether it is known which references belong to a movie."""
+        return all(self.reference(kind, movie) is not None for kind in (GAIN, DARK) if kind == GAIN or kind in movie)
 
     def chosen(self, kind: str) -> List[Dict[str, Any]]:
         """The references of a kind that movies have by now."""

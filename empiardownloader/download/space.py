@@ -38,11 +38,11 @@ def check_space(subject: str, needed: int, place: str) -> None:
 
 
 def bytes_needed(known: List[RemoteFile], wanted: Optional[int], there: "set[str]", image_set: ImageSet, unpack: bool,
-                 measured: Optional[float] = None) -> Optional[int]:
+                 measured: Optional[int] = None) -> Optional[int]:
     """Bytes that are still to come; None where nothing can be said.
 
     ``known``: the movies listed so far; ``wanted``: how many are asked for, None for all; ``there``: paths of those
-    that need no room any more; ``measured``: what a movie took on the disk so far.
+    that need no room any more; ``measured``: what a movie took on the disk.
     """
     known = [file for file in known if file.size]
     if not known or wanted is None:

@@ -16,7 +16,6 @@ from ..archive.entry import parse_entry_id
 from ..archive.errors import ArchiveError, StoppedError
 from ..archive.names import split_compression
 from ..archive.remote.choice import open_archive
-from ..archive.selection import DARK, GAIN
 from ..download import record
 from ..download.download import Download, nothing_missing
 from ..download.request import Places, Request
@@ -333,9 +332,7 @@ class EmpiarDownloader(EMProtocol):
         return names
 
     def _isSettled(self, facts, name):
-        movie = facts.movies.get(name, {})
-        return not self.downloadGain.get() or all(
-            facts.reference(kind, movie) is not None for kind in (GAIN, DARK) if kind == GAIN or kind in movie)
+        return not self.downloadGain.get() or facts.is_settled(facts.movies.get(name, {}))
 
     def _readHeader(self, found, name):
         """ The header of a movie on disk; None for one that stays compressed. """

@@ -11,7 +11,7 @@ from typing import Optional, Tuple
 from urllib.parse import urlsplit
 
 from ..errors import UnreachableError, without_password
-from ..sessions import within
+from ..sessions import NEVER, within
 
 AUTOMATIC, FTP, HTTPS = "automatic", "FTP", "HTTPS"
 
@@ -26,7 +26,6 @@ STALL_TIMEOUT = 30
 READ_BYTES = 1 << 20
 # The text of a folder's listing: 600,000 names; the largest folders of the archive hold about 30,000.
 LISTING_BYTES = 64 << 20
-NEVER = threading.Event()
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ import threading
 from typing import Callable, List, Tuple
 
 from ..errors import ArchiveError, BrokenFileError, NotFoundError, StoppedError, TransientError, UnreachableError
-from ..sessions import within
-from . import AUTOMATIC, CONNECT_SECONDS, CONNECT_TIMEOUT, FTP, HTTPS, NEVER, STALL_TIMEOUT, Archive
+from ..sessions import NEVER, within
+from . import AUTOMATIC, CONNECT_SECONDS, CONNECT_TIMEOUT, FTP, HTTPS, STALL_TIMEOUT, Archive
 from .ftp import FtpArchive
 from .https import HttpArchive
 

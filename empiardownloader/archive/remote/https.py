@@ -48,8 +48,7 @@ class HttpConnection(Connection):
         self._session.headers["Accept-Encoding"] = "identity"
 
     def list_folder(self, path: str) -> Listing:
-        with self._translated(), contextlib.closing(
-                self._request("GET", quote_path(path) + "/" if path else "", path)) as response:
+        with self._translated(), contextlib.closing(self._request("GET", path + "/" if path else "")) as response:
             parser = PageParser(unquote(urlsplit(response.url).path))
             self._read_page(response, parser, path)
         return Listing(tuple(sorted(parser.folders)), tuple(sorted(parser.files.items())))
@@ -74,12 +73,12 @@ class HttpConnection(Connection):
                 raise BrokenFileError(msg) from error
 
     def state(self, path: str) -> FileState:
-        with self._translated(), contextlib.closing(self._request("HEAD", quote_path(path), path)) as response:
+        with self._translated(), contextlib.closing(self._request("HEAD", path)) as response:
             size, state = _total_bytes(response), _versions(response)
         if size is None:
             # Apache does not tell the size of an empty file.
             with self._translated(), contextlib.closing(
-                    self._request("GET", quote_path(path), path, {"Range": "bytes=0-0"}, (200, 206, 416))) as response:
+                    self._request("GET", path, {"Range": "bytes=0-0"}, (200, 206, 416))) as response:
                 size, state = _total_bytes(response), _versions(response)
         if size is None:
             msg = "the %s does not tell the size of %s" % (self._archive.server, path)
@@ -91,7 +90,7 @@ class HttpConnection(Connection):
         partial = state is not None and (start > 0 or end < state.size)
         headers = {"Range": "bytes=%d-%d" % (start, end - 1)} if partial else {}
         with self._translated():
-            response = self._request("GET", quote_path(path), path, headers, (200, 206, 416))
+            response = self._request("GET", path, headers, (200, 206, 416))
         with contextlib.closing(response):
             total = _total_bytes(response)
             if state is not None:
@@ -117,15 +116,17 @@ class HttpConnection(Connection):
     def close(self) -> None:
         self._session.close()
 
-    def _request(self, method: str, quoted: str, path: str, headers: Optional[dict] = None,
+    def _request(self, method: str, path: str, headers: Optional[dict] = None,
                  welcome: Tuple[int, ...] = (200, 206)) -> requests.Response:
-        response = self._session.request(method, "%s/%s" % (self._base, quoted), headers=headers, stream=True,
-                                         timeout=self._timeout, allow_redirects=True)
+        # Every part is encoded, also '#', '%', '+' and blanks.
+        response = self._session.request(method, "%s/%s" % (self._base, quote(path, errors="surrogateescape")),
+                                         headers=headers, stream=True, timeout=self._timeout, allow_redirects=True)
         status = response.status_code
         if status in welcome:
             return response
         response.close()
-        msg = "the %s answered with error %d for %s" % (self._archive.server, status, path or "the entry's folder")
+        msg = "the %s answered with error %d for %s" % (self._archive.server, status,
+                                                            path.rstrip("/") or "the entry's folder")
         if status in (404, 410):
             raise NotFoundError(msg)
         if status in (429, 503):
@@ -162,11 +163,6 @@ class _HttpStream(Stream):
     def read(self, size: int) -> memoryview:
         with self._translated():
             return memoryview(self._raw.read(size, decode_content=False))
-
-
-def quote_path(path: str) -> str:
-    """Every part is encoded, also '#', '%', '+' and blanks: 'a b/#1.mrc' -> 'a%20b/%231.mrc'"""
-    return quote(path, errors="surrogateescape")
 
 
 def _versions(response: requests.Response) -> Tuple[str, str]:
