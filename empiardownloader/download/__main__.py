@@ -68,10 +68,10 @@ def _parse(arguments: Optional[List[str]]) -> argparse.Namespace:
 
 
 def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise ValueError
-    return number
+    if not text.isdecimal() or int(text) < 1:
+        msg = "how many movies? %s is no number of them" % text
+        raise argparse.ArgumentTypeError(msg)
+    return int(text)
 
 
 def _list(options: argparse.Namespace, stopped: threading.Event) -> int:
