@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""python -m empiardownloader.follow PROJECT [DB_NAME]: what happens in a project, as lines of JSON."""
+import argparse
+import json
+import math
+import os
+import signal
+import sys
+from typing import Any, List, Optional
+
+from .events import FollowError
+from .walker import RemoteNodeWalker
+
+EXIT_ERROR, EXIT_STOPPED = 1, 130
+
+
+def main(arguments: Optional[List[str]] = None) -> int:
+    options = _parse(arguments)
+    try:
+        walker = RemoteNodeWalker(options.project, options.db_name, options.interval, options.ssh)
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        with walker:
+            for found in _walk(walker, options):
+                print(_line(found.as_dict()), flush=True)
+    except FollowError as error:
+        print(error, file=sys.stderr)
+        return EXIT_ERROR
+    except KeyboardInterrupt:
+        return EXIT_STOPPED
+    except BrokenPipeError:
+        # Whoever read this has enough.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
+
+
+def _parse(arguments: Optional[List[str]]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m empiardownloader.follow",
+        description="Prints what happens in a Scipion project as lines of JSON, from the beginning and as it comes.")
+    parser.add_argument("project", help="the project's folder, or user@host:/folder")
+    parser.add_argument("db_name", nargs="?", default="",
+                        help="a run (000002_EmpiarDownloader) or an output (000002_EmpiarDownloader:outputMovies)")
+    parser.add_argument("--new", action="store_true", help="only what happens from now on")
+    parser.add_argument("--nodes", action="store_true", help="the runs and outputs instead of events")
+    parser.add_argument("--only", action="append", metavar="TYPE", help="project, run, SetOfMovies ...; more than once")
+    parser.add_argument("--no-wait", action="store_true", help="end with what there is")
+    parser.add_argument("--timeout", type=float, metavar="SECONDS", help="end after so long without an event")
+    parser.add_argument("--interval", type=float, default=0.5, metavar="SECONDS", help="between two looks (0.5)")
+    parser.add_argument("--ssh", default="ssh", metavar="COMMAND", help="how to reach another machine ('ssh -p 2222')")
+    return parser.parse_args(arguments)
+
+
+def _walk(walker: RemoteNodeWalker, options: argparse.Namespace) -> Any:
+    wait = not options.no_wait
+    if options.nodes:
+        return (walker.walk_from_last(options.only, wait, include_last=False) if options.new else
+                walker.walk(options.only, wait=wait))
+    walk = walker.walk_on_new_events if options.new else walker.walk_events
+    return walk(options.only, wait=wait, timeout=options.timeout)
+
+
+def _line(found: Any) -> str:
+    try:
+        return json.dumps(found, allow_nan=False)
+    except ValueError:
+        # JSON has no word for what is not a number.
+        return json.dumps(_finite(found))
+
+
+def _finite(found: Any) -> Any:
+    if isinstance(found, dict):
+        return {name: _finite(value) for name, value in found.items()}
+    if isinstance(found, list):
+        return [_finite(value) for value in found]
+    return None if isinstance(found, float) and not math.isfinite(found) else found
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Reading SQLite databases that another program is writing, without being in its way.
+
+Part of the child process (see __main__.py): standard library only, Python 3.6 or newer.
+"""
+import contextlib
+import os
+import pathlib
+import shutil
+import sqlite3
+import tempfile
+import time
+
+# How long a look waits for a writer's commit: with 100 commits a second none was refused (measured).
+BUSY_SECONDS = 0.25
+# A change so shortly before a look may have a twin with the same time stamp after it.
+SAME_TICK_SECONDS = 1.0
+# Network file systems may hide a change from stat for as long; opening a file asks the server.
+OPEN_AGAIN_SECONDS = 10.0
+
+
+class NotYetError(Exception):
+    """Nothing is there yet, or a writer keeps it for itself: another look will tell."""
+
+
+class UnreadableError(Exception):
+    """A sentence for the user."""
+
+
+@contextlib.contextmanager
+def opened(path):
+    """A connection that only reads, for a few short queries. Fetch everything at once: an open cursor holds up the
+    writer."""
+    try:
+        with contextlib.closing(sqlite3.connect(
+                pathlib.Path(path).as_uri() + "?mode=ro", uri=True, timeout=BUSY_SECONDS)) as connection:
+            # A journal that a killed writer left shows itself at the first reading, not at the opening.
+            hot = _is_hot(connection)
+            if not hot:
+                yield connection
+        if hot:
+            with _copied(path) as copy, contextlib.closing(sqlite3.connect(copy)) as connection:
+                yield connection
+    except sqlite3.Error as error:
+        raise _translated(path, error) from error
+
+
+def _is_hot(connection):
+    try:
+        connection.execute("SELECT count(*) FROM sqlite_master").fetchall()
+    except sqlite3.OperationalError as error:
+        if "readonly database" not in str(error):
+            raise
+        return True
+    return False
+
+
+@contextlib.contextmanager
+def _copied(path):
+    """A copy in a folder of its own, where SQLite can take back what a killed writer had not finished; the original
+    stays as it is, byte for byte."""
+    sources = [path, path + "-journal"]
+    folder = tempfile.mkdtemp(prefix="follow-")
+    try:
+        before = [stamp_of(source) for source in sources]
+        for source in sources:
+            with contextlib.suppress(FileNotFoundError):
+                shutil.copyfile(source, os.path.join(folder, "copy" + source[len(path):]))
+        if before != [stamp_of(source) for source in sources]:
+            raise NotYetError
+        yield os.path.join(folder, "copy")
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _translated(path, error):
+    text = str(error)
+    if "locked" in text or "no such table" in text:
+        return NotYetError()
+    if "unable to open" in text:
+        if not os.path.exists(path):
+            return NotYetError()
+        if os.path.exists(path + "-wal"):
+            return UnreadableError("%s is in SQLite's WAL mode, which can be followed only by whoever may write in its "
+                              "folder." % path)
+        return UnreadableError("%s cannot be opened: check its permissions." % path)
+    if "not a database" in text or "malformed" in text or "file is encrypted" in text:
+        # A writer that has only just made the file.
+        if _size(path) == 0:
+            return NotYetError()
+        return UnreadableError("%s is no SQLite database, or a damaged one." % path)
+    if "no such column" in text or "no column" in text:
+        return UnreadableError("%s was written by a version of Scipion that is not known here (%s)." % (path, text))
+    return UnreadableError("%s cannot be read (%s)." % (path, text))
+
+
+def _size(path):
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return 0
+
+
+def stamp_of(path):
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino
+
+
+class Watched:
+    """Whether a file may have changed since it was last read."""
+
+    def __init__(self, path):
+        self.path = path
+        self._stamps = None
+        self._read_at = self._changed_at = float("-inf")
+
+    def stamps(self):
+        """What to hand to ``has_read`` once it has been read; None: nothing new in it."""
+        stamps = (stamp_of(self.path), stamp_of(self.path + "-wal"))
+        now = time.monotonic()
+        if stamps != self._stamps:
+            self._changed_at = now
+        elif now - self._changed_at > SAME_TICK_SECONDS and now - self._read_at < OPEN_AGAIN_SECONDS:
+            return None
+        return stamps
+
+    def has_read(self, stamps):
+        """What was found belongs to these stamps, taken before reading, or to newer ones."""
+        self._stamps = stamps
+        self._read_at = time.monotonic()

@@ -1,0 +1,189 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What has happened in a project since the last look, in the order in which it is told.
+
+Part of the child process (see __main__.py): standard library only, Python 3.6 or newer.
+
+Of a run: NEW_NODE of the run, NEW_NODE of its outputs, PREPARED_SCAN, NEW_DATA, and END_SCAN last. The state of a run
+is read before its items, and END_SCAN is told only after them: what was there when the run ended is never missed.
+"""
+import time
+
+from databases import NotYetError, UnreadableError
+from project import ENDED, KILLED, STARTED, Project
+
+NEW_NODE, NEW_DATA, END_SCAN, PREPARED_SCAN = "NEW_NODE", "NEW_DATA", "END_SCAN", "PREPARED_SCAN"
+PROJECT, RUN = "project", "run"
+
+
+# A set that cannot be read for so long is told to be so.
+PATIENCE_SECONDS = 30
+
+
+class Told:
+    """How much of a run was told."""
+
+    def __init__(self):
+        self.prepared = self.ended = False
+        self.launch = None
+        self.outputs = {}           # by name: Seen
+
+
+class Seen:
+    """How an output was at the last look."""
+
+    def __init__(self):
+        self.told = self.visible = self.fresh = False
+        self.hidden_since = None
+
+
+class Teller:
+    """Looks at a project, or at the run or output at ``db_name``, and tells what is new."""
+
+    def __init__(self, request):
+        self._project = Project(request["project"])
+        self._run_name, _, self._output_name = request["db_name"].partition(":")
+        self._include, self._exclude = request["include"], request["exclude"]
+        self._items = request["items"]          # else nodes only
+        self._silent = request["new_only"]      # the first look only learns what is there
+        self._first = True
+        self._project_told = False
+        self._told = {}                         # by name of the run
+        self.pending = True                     # something could not be seen at the last look
+        self.gone = False                       # the run that is followed was deleted
+
+    def look(self):
+        """The messages since the last look. Raises UnreadableError where nothing can be followed any more."""
+        self.pending = not self._project.refresh()
+        if not self._project_told and not self._run_name:
+            self._project_told = True
+            yield from self._node(self._project_node())
+        if PROJECT not in self._exclude or self._run_name:
+            for run in list(self._project.runs.values()):
+                if not self._run_name or run.name == self._run_name:
+                    yield from self._look_at(run)
+        self.gone = self._run_name in self._told and self._run_name not in self._project.runs
+        self._told = {name: told for name, told in self._told.items() if name in self._project.runs}
+        if not self.pending:
+            self._first = self._silent = False
+
+    def _look_at(self, run):
+        if not run.refresh():
+            self.pending = True
+            return
+        if run.problem and self._run_name:
+            raise UnreadableError(run.problem)
+        told = self._told.get(run.name)
+        if told is None:
+            told = self._told[run.name] = Told()
+            if not self._output_name:
+                yield from self._node(self._run_node(run))
+        if told.ended and (run.status in STARTED or run.launch != told.launch):
+            # Continued, or restarted: all of it comes once more, but for what was told already.
+            told.prepared = told.ended = False
+        complete, outputs = True, []
+        if RUN not in self._exclude or self._output_name:
+            outputs = [output for output in run.outputs.values() if self._output_name in ("", output.name)]
+        for output in outputs:
+            complete = (yield from self._look_at_output(output, told)) and complete
+        visible = any(told.outputs[output.name].visible for output in outputs) if outputs else bool(run.outputs)
+        if visible and not told.prepared:
+            told.prepared = True
+            if not self._output_name:
+                yield from self._event(PREPARED_SCAN, self._run_node(run), {"data": run.status})
+        for output in outputs:
+            if output.type not in self._exclude:
+                complete = (yield from self._data_of(output, told.outputs[output.name])) and complete
+        if not complete:
+            self.pending = True
+        elif not told.ended and (run.status in ENDED or run.status == KILLED):
+            told.ended, told.launch = True, run.launch
+            node = self._run_node(run)
+            yield from self._event(END_SCAN, node, {
+                "data": run.status, "description": None if run.status == "finished" else
+                node["info"]["error"] or run.status})
+
+    def _look_at_output(self, output, told):
+        """Tell of an output that can be seen -> whether nothing is hidden."""
+        seen = told.outputs.setdefault(output.name, Seen())
+        another = False
+        if output.set is None:
+            seen.visible, seen.fresh = True, not seen.told
+        else:
+            try:
+                seen.fresh, another = output.set.refresh()
+                seen.visible, seen.hidden_since = True, None
+            except NotYetError:
+                seen.fresh = seen.visible = False
+                # The file of an output that the run's database names may not be there yet, or not any more.
+                if not output.set.is_there():
+                    return True
+                seen.hidden_since = seen.hidden_since or time.monotonic()
+                if time.monotonic() - seen.hidden_since < PATIENCE_SECONDS:
+                    return False
+                self._has_problem(output, "%s holds no set, or is being written without pause." % output.set.path)
+            except UnreadableError as error:
+                seen.visible, seen.fresh = True, False
+                self._has_problem(output, str(error))
+        if not seen.told or another:
+            seen.told = True
+            yield from self._node(self._output_node(output))
+        return True
+
+    def _has_problem(self, output, problem):
+        """Who follows just this one has nothing to wait for; others see the words in the node's info."""
+        if self._output_name:
+            raise UnreadableError(problem)
+        output.set.problem = problem
+
+    def _data_of(self, output, seen):
+        """Tell of the items that are new -> whether all could be seen."""
+        if not seen.fresh:
+            return True
+        if output.set is None:
+            if self._wants_items(output):
+                names, item = output.single_item()
+                yield from self._items_of(output, 0, names, [item])
+            return True
+        try:
+            if not self._wants_items(output):
+                output.set.has_looked()
+            elif self._silent:
+                output.set.skip_items()
+            else:
+                first = output.set.count
+                for names, items in output.set.new_items():
+                    yield from self._items_of(output, first, names, items)
+                    first = output.set.count
+        except NotYetError:
+            return False
+        except UnreadableError as error:
+            self._has_problem(output, str(error))
+        return True
+
+    def _wants_items(self, output):
+        return self._items and (self._include is None or output.type in self._include)
+
+    def _items_of(self, output, first, names, items):
+        node = self._output_node(output)
+        yield from self._event(NEW_DATA, node, {
+            "first_index": first, "names": names, "data": items, "block_size": len(items),
+            "description": {name: node["info"].get(name) for name in ("dimensions", "stream_state", "size")}})
+
+    def _node(self, node):
+        if self._include is None or node["type"] in self._include:
+            yield {"event": NEW_NODE, "node": node, "old": self._first}
+
+    def _event(self, kind, node, data):
+        if self._items and not self._silent and (self._include is None or node["type"] in self._include):
+            yield {"event": kind, "node": node, "data": data}
+
+    def _project_node(self):
+        project = self._project
+        return {"type": PROJECT, "name": project.name, "db_name": "", "info": project.info(), "path": project.folder}
+
+    def _run_node(self, run):
+        return {"type": RUN, "name": run.name, "db_name": run.name, "info": run.info(), "path": run.path}
+
+    def _output_node(self, output):
+        return {"type": output.type, "name": output.name, "db_name": output.db_name, "info": output.info(),
+                "path": output.path}

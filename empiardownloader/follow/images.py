@@ -1,0 +1,211 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The images that a walk gives by reference, read when they are asked for.
+
+numpy and mrcfile (or tifffile, for TIFF) are needed, and imported only then.
+"""
+import contextlib
+import io
+import json
+import os
+from typing import Any, Iterator, List, Optional, Union
+
+from .events import FollowError, Item, NodeContent
+from .process import end, last_words, split_host, start
+from .walker import RemoteNodeWalker
+
+MRC = (".mrc", ".mrcs", ".map", ".st", ".ali", ".rec", ".preali")
+TIFF = (".tif", ".tiff")
+REMOTE_BUFFER = 1 << 20
+
+
+class ImageChannel:
+    """The images of a set, by their place in it, counted from 0 in the order of the set.
+
+    ``node``: the NodeContent of a set; ``ssh``: as for the walker. Raises FollowError.
+    """
+
+    def __init__(self, node: NodeContent, ssh: Union[str, List[str]] = "ssh") -> None:
+        if ":" not in node.db_name:
+            msg = "%s is a %s: images come from a set, such as SetOfMovies." % (node.name, node.type)
+            raise FollowError(msg)
+        self.node, self._ssh = node, ssh
+        self._items: List[Item] = []
+
+    def get(self, first: int = 0, last: Optional[int] = None) -> "ImageView":
+        """The images from ``first`` up to, but without, ``last``; None: up to the newest, whenever that is asked."""
+        return ImageView(self, first, last)
+
+    def read(self, item: Item) -> Any:
+        """The image of an item -> array (frames, height, width), or (height, width) of a single one, as stored."""
+        return read_image(item.path, item.index, self._ssh)
+
+    def items(self, at_least: Optional[int] = None) -> List[Item]:
+        """The items; looked for anew unless ``at_least`` so many are known."""
+        if at_least is None or len(self._items) < at_least:
+            known = {item.id for item in self._items}
+            walker = RemoteNodeWalker(self.node.info["project"], self.node.db_name, ssh=self._ssh)
+            with walker.walk_events(include_filter=self.node.type, wait=False) as events:
+                for event in events:
+                    if event.data is not None:
+                        self._items += [item for item in event.data.data if item.id not in known]
+        return self._items
+
+
+class ImageView:
+    """Some images of a channel; they are opened by ``get_image``, not before."""
+
+    def __init__(self, channel: ImageChannel, first: int, last: Optional[int]) -> None:
+        self._channel, self.first_index, self._last = channel, first, last
+
+    @property
+    def last_index(self) -> int:
+        """The place after the last image that is there by now, and belongs to this view."""
+        there = len(self._channel.items(self._last))
+        return there if self._last is None else min(there, self._last)
+
+    def __len__(self) -> int:
+        return max(0, self.last_index - self.first_index)
+
+    def get_image(self, place: int) -> Any:
+        """The image at a place of the set -> array (frames, height, width), or (height, width) of a single one."""
+        items = self._channel.items(place + 1)
+        if not 0 <= self.first_index <= place < len(items) or (self._last is not None and place >= self._last):
+            msg = "there is no image %d: from %d to %d" % (place, self.first_index, self.last_index - 1)
+            raise IndexError(msg)
+        return self._channel.read(items[place])
+
+    def __iter__(self) -> Iterator[Any]:
+        return (self.get_image(place) for place in range(self.first_index, self.last_index))
+
+
+def read_image(path: Optional[str], index: int = 0, ssh: Union[str, List[str]] = "ssh") -> Any:
+    """An image file, or with ``index`` (from 1) one image of a stack -> array, as stored.
+
+    Of an MRC file the first row is the lowest in the picture, of a TIFF file the highest: rows are given as they are in
+    the file. ``path`` may lie on another machine: 'user@host:/folder/name'. Raises FollowError.
+    """
+    if not path:
+        msg = "This item has no file of its own."
+        raise FollowError(msg)
+    ending = os.path.splitext(path)[1].lower()
+    if ending not in MRC + TIFF:
+        msg = "%s: only MRC and TIFF files are read here." % path
+        raise FollowError(msg)
+    with contextlib.closing(_opened(path, ssh)) as stream:
+        try:
+            return _read_mrc(stream, index) if ending in MRC else _read_tiff(stream, index)
+        except ImportError as error:
+            msg = "To read %s, install %s: pip install numpy mrcfile tifffile" % (path, error.name)
+            raise FollowError(msg) from error
+        except (ValueError, OSError, IndexError, KeyError) as error:
+            msg = "%s cannot be read (%s)." % (path, error)
+            raise FollowError(msg) from error
+
+
+def _opened(path: str, ssh: Union[str, List[str]]) -> Any:
+    host, name = split_host(path)
+    if host:
+        return io.BufferedReader(RemoteFile(host, name, ssh), REMOTE_BUFFER)
+    try:
+        return open(path, "rb")
+    except OSError as error:
+        msg = "%s cannot be read (%s)." % (path, (error.strerror or "").lower())
+        raise FollowError(msg) from error
+
+
+def _read_mrc(stream: Any, index: int) -> Any:
+    import mrcfile.utils
+    import numpy
+    from mrcfile.mrcinterpreter import MrcInterpreter
+    header = MrcInterpreter(iostream=stream, permissive=True, header_only=True).header
+    if header is None:
+        msg = "no MRC header"
+        raise ValueError(msg)
+    shape, kind = mrcfile.utils.data_shape_from_header(header), mrcfile.utils.data_dtype_from_header(header)
+    start = header.nbytes + int(header.nsymbt)
+    if index:
+        if len(shape) < 3 and index == 1:
+            shape = (1, *shape)
+        if index > shape[0]:
+            msg = "it has %d images, not %d" % (shape[0], index)
+            raise IndexError(msg)
+        shape = shape[1:]
+        start += (index - 1) * _size(shape) * kind.itemsize
+    stream.seek(start)
+    data = stream.read(_size(shape) * kind.itemsize)
+    return numpy.frombuffer(data, kind).reshape(shape)
+
+
+def _size(shape: Any) -> int:
+    size = 1
+    for length in shape:
+        size *= int(length)
+    return size
+
+
+def _read_tiff(stream: Any, index: int) -> Any:
+    import tifffile
+    with tifffile.TiffFile(stream) as file:
+        return file.pages[index - 1].asarray() if index else file.asarray(key=slice(None))
+
+
+class RemoteFile(io.RawIOBase):
+    """A file of another machine, read over ssh in pieces."""
+
+    def __init__(self, host: str, name: str, ssh: Union[str, List[str]]) -> None:
+        super().__init__()
+        self._host, self._name, self._position = host, name, 0
+        self._process, self._words = start(host, ssh, {})
+        try:
+            self._size = self._ask(0, 0)["size"]
+        except BaseException:
+            self.close()
+            raise
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self._position = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
+        return self._position
+
+    def tell(self) -> int:
+        return self._position
+
+    def readinto(self, buffer: Any) -> int:
+        answer = self._ask(self._position, len(buffer))
+        data = self._process.stdout.read(answer["length"])
+        if len(data) < answer["length"]:
+            raise FollowError(self._lost())
+        buffer[:len(data)] = data
+        self._position += len(data)
+        return len(data)
+
+    def close(self) -> None:
+        if not self.closed:
+            end(self._process, self._words, os.getpid())
+        super().close()
+
+    def _ask(self, start_: int, length: int) -> Any:
+        request = {"path": self._name, "start": start_, "length": length}
+        try:
+            self._process.stdin.write(json.dumps(request).encode("ascii") + b"\n")
+            self._process.stdin.flush()
+        except OSError as error:
+            raise FollowError(self._lost()) from error
+        line = self._process.stdout.readline()
+        while line and not line.startswith(b"{"):
+            line = self._process.stdout.readline()      # what the login prints
+        if not line:
+            raise FollowError(self._lost())
+        answer = json.loads(line.decode("ascii"))
+        if "error" in answer:
+            raise FollowError("%s: %s" % (self._host, answer["error"]))
+        return answer
+
+    def _lost(self) -> str:
+        return "%s:%s cannot be read any more (%s)." % (self._host, self._name, last_words(self._words) or
+                                                        "the connection has ended")

@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The child process that does the reading, here or on another machine, and its end."""
+import json
+import os
+import queue
+import re
+import shlex
+import subprocess
+import sys
+import tempfile
+import threading
+import weakref
+from typing import Any, BinaryIO, Dict, List, Optional, Tuple, Union
+
+from .events import FollowError
+
+FOLDER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "child")
+# In the order in which they need one another; the last one is run.
+MODULES = ("databases", "sets", "project", "teller", "files", "__main__")
+# What a machine that has nothing of ours runs: the modules come as the first line of the input.
+LOADER = ("import json,sys,types\n"
+          "for name, text in json.loads(sys.stdin.buffer.readline().decode('ascii')):\n"
+          "    module = sys.modules[name] = types.ModuleType(name)\n"
+          "    exec(compile(text, name, 'exec'), module.__dict__)\n")
+BOOT = 'python3 -I -S -c "import json,sys;exec(json.loads(sys.stdin.buffer.readline().decode()))"'
+# Without questions, since there may be nobody to answer; host keys are checked as the user's settings say.
+SSH_OPTIONS = ("-T", "-o", "BatchMode=yes", "-o", "ConnectTimeout=20", "-o", "ServerAliveInterval=15",
+               "-o", "ServerAliveCountMax=4", "-o", "ClearAllForwardings=yes")
+REMOTE = re.compile(r"((?:[^@/:\s]+@)?(?:[^@/:\s-][^@/:\s]*)):(.+)$")
+MESSAGES_AHEAD = 64         # that wait for whoever iterates
+PARTING_SECONDS = 2.0
+ENDED = None                # in the queue: nothing more comes
+
+
+def split_host(place: str) -> Tuple[str, str]:
+    """'user@host:/folder' -> ('user@host', '/folder'); ('', place) for what is on this machine"""
+    found = None if os.path.exists(place) else REMOTE.match(place)
+    return (found.group(1), found.group(2)) if found else ("", place)
+
+
+def command_line(ssh: Union[str, List[str]]) -> List[str]:
+    return shlex.split(ssh) if isinstance(ssh, str) else list(ssh)
+
+
+def start(host: str, ssh: Union[str, List[str]], request: Dict[str, Any]) -> "Tuple[subprocess.Popen, BinaryIO]":
+    """The child, started with a request, and where its words go when something is wrong. Raises FollowError."""
+    lines = [request]
+    if host:
+        command = [*command_line(ssh), *SSH_OPTIONS, "--", host, BOOT]
+        lines = [LOADER, [[name, _source(name)] for name in MODULES], request]
+    else:
+        command = [sys.executable, "-I", "-S", FOLDER]
+    words = tempfile.TemporaryFile()     # noqa: SIM115, closed with the child
+    try:
+        # In a session of its own: Ctrl-C is for the user's program alone.
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=words,
+                                   start_new_session=True)
+    except OSError as error:
+        words.close()
+        msg = "%s cannot be started (%s)." % (command[0], (error.strerror or "").lower())
+        raise FollowError(msg) from error
+    try:
+        for line in lines:
+            process.stdin.write(json.dumps(line).encode("ascii") + b"\n")
+        process.stdin.flush()
+    except OSError:
+        pass        # it has ended already; why is in its words
+    return process, words
+
+
+def _source(name: str) -> str:
+    with open(os.path.join(FOLDER, name + ".py"), encoding="utf-8") as stream:
+        return stream.read()
+
+
+def end(process: subprocess.Popen, words: BinaryIO, owner: int) -> None:
+    """End the child, whatever it is doing. ``owner``: who started it; a forked copy of the program leaves it alone."""
+    if os.getpid() != owner:
+        return
+    try:
+        # Not by closing alone: a forked copy of the program may hold the life line, too.
+        process.stdin.write(b"end\n")
+        process.stdin.close()
+    except OSError:
+        pass        # it has ended already
+    try:
+        process.wait(PARTING_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    process.stdout.close()
+    words.close()
+
+
+def last_words(words: BinaryIO) -> str:
+    """The last line of what the child had to say beside its messages."""
+    words.seek(0)
+    lines = words.read().decode("utf-8", "replace").strip().splitlines()
+    return lines[-1].strip() if lines else ""
+
+
+class Child:
+    """The messages of a child process, in their order; ends with this object, with the program, or by ``close``."""
+
+    def __init__(self, host: str, ssh: Union[str, List[str]], request: Dict[str, Any]) -> None:
+        process, words = start(host, ssh, request)
+        self._process, self._words = process, words
+        self._subject = ("%s:" % host if host else "") + request["project"]
+        # A simple queue, since ``wake`` may be called by a signal handler in the midst of ``next``.
+        self._messages: "queue.SimpleQueue[Optional[bytes]]" = queue.SimpleQueue()
+        self._room = threading.Semaphore(MESSAGES_AHEAD)
+        self._closed = threading.Event()
+        self._pump = threading.Thread(target=_pump, args=(process.stdout, self._messages, self._room, self._closed),
+                                      daemon=True)
+        self._finish = weakref.finalize(self, _finish, process, words, os.getpid(), self._closed, self._pump)
+        self._pump.start()
+
+    def next(self, timeout: Optional[float] = None) -> Optional[Dict[str, Any]]:
+        """The next message; None after so many seconds, or after ``wake``.
+
+        Raises FollowError with what the child says is wrong, or when it is gone without a word.
+        """
+        try:
+            line = self._messages.get(timeout=timeout)
+        except queue.Empty:
+            return None
+        if line == b"":
+            return None
+        self._room.release()
+        if line is ENDED:
+            raise FollowError(self._death())
+        message = json.loads(line.decode("ascii"))
+        if "error" in message:
+            raise FollowError(message["error"])
+        return message
+
+    def wake(self) -> None:
+        """Let a ``next`` that waits in another thread return."""
+        self._messages.put(b"")
+
+    def close(self) -> None:
+        self._finish()
+
+    def _death(self) -> str:
+        try:
+            self._process.wait(PARTING_SECONDS)
+        except subprocess.TimeoutExpired:
+            return "What reads %s does not answer any more." % self._subject
+        said = last_words(self._words)
+        return "What reads %s has ended (%s)." % (self._subject, said or "return code %d" % self._process.returncode)
+
+
+def _pump(stream: BinaryIO, messages: "queue.SimpleQueue[Optional[bytes]]", room: threading.Semaphore,
+          closed: threading.Event) -> None:
+    """Lines of the child into the queue, no faster than they are taken out."""
+    line: Optional[bytes] = b""
+    while line is not ENDED and not closed.is_set():
+        try:
+            line = stream.readline() or ENDED
+        except (OSError, ValueError):
+            line = ENDED
+        if line is not ENDED and not line.endswith(b"\n"):
+            line = ENDED        # cut in the middle
+        if line is not ENDED and not line.startswith(b"{"):
+            continue            # a sign of life, or what the login of another machine prints
+        while not closed.is_set() and not room.acquire(timeout=0.2):
+            continue
+        messages.put(line)
+
+
+def _finish(process: subprocess.Popen, words: BinaryIO, owner: int, closed: threading.Event,
+            pump: threading.Thread) -> None:
+    closed.set()
+    end(process, words, owner)
+    if os.getpid() == owner and pump.is_alive() and pump is not threading.current_thread():
+        pump.join(PARTING_SECONDS)
