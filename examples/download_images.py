@@ -5,9 +5,11 @@ import sys
 from empiardownloader.archive.errors import ArchiveError
 from empiardownloader.download.fetch import fetch
 
+entry, folder = sys.argv[1:] if len(sys.argv) == 3 else sys.exit(__doc__)
 try:
-    facts = fetch(sys.argv[1], sys.argv[2], images=2, on_progress=lambda progress: print(progress))
+    facts = fetch(entry, folder, images=2, on_progress=lambda progress: print(progress))
 except ArchiveError as error:
     sys.exit(str(error))
 for name, movie in facts.movies.items():
     print(name, movie["bytes"], "bytes from", movie["path"])
+sys.exit(0 if facts.is_complete(2) else 1)

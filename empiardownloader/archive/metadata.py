@@ -30,12 +30,7 @@ def obtain(path: str, number: str, api_url: str, emdb_url: str, stopped: threadi
     An empty path keeps nothing. EMDB is asked again as long as it did not answer.
     Raises EntryError, UnreachableError and StoppedError.
     """
-    try:
-        record = _read(path)
-    except (OSError, ValueError):
-        record = {}
-    if record.get("number") != number:
-        record = {"number": number, "entry": fetch_entry_json(api_url, number, stopped)}
+    record = _kept(path, number) or {"number": number, "entry": fetch_entry_json(api_url, number, stopped)}
     entry = parse_entry(number, record["entry"])
     if not record.get("settled"):
         acquisition, record["settled"] = fetch_acquisition(emdb_url, entry, stopped)
@@ -59,6 +54,20 @@ def _read(path: str) -> Dict[str, Any]:
     with open(path, encoding="utf-8") as stream:
         record = json.load(stream)
     return record if isinstance(record, dict) else {}
+
+
+def _kept(path: str, number: str) -> Dict[str, Any]:
+    """What the file holds of the entry; nothing where it cannot be used."""
+    try:
+        record = _read(path)
+        if record.get("number") != number:
+            return {}
+        parse_entry(number, record["entry"])
+        if record.get("settled"):
+            _parse(record)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, EntryError):
+        return {}
+    return record
 
 
 def _parse(record: Dict[str, Any]) -> Metadata:

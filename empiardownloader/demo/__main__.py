@@ -27,7 +27,8 @@ START_SECONDS = 90
 def main():
     parser = argparse.ArgumentParser(prog="make demo", description=__doc__.splitlines()[0])
     parser.add_argument("--entry", help="an entry of the real EMPIAR; without it a small archive on this machine")
-    parser.add_argument("--movies", type=int, default=None, help="how many movies")
+    parser.add_argument("--movies", type=int, default=None, choices=range(1, 1000000), metavar="N",
+                        help="how many movies")
     parser.add_argument("--folder", default=".demo", help="where the demo archive goes")
     options = parser.parse_args()
     with contextlib.ExitStack() as stack:
@@ -88,13 +89,13 @@ def watch(folder):
         while True:
             # Before it has a process of its own, a scheduled run would look dead.
             run = project.getRuns(refresh=True, checkPids=begun)[0]
-            begun = begun or run.isRunning()
+            begun = begun or run.isRunning() or run.isFinished()
             share, now, text = look(run)
             line.show(share, text, important=now != stage)
             stage = now
             if run.isFinished() or run.isFailed() or run.isAborted():
                 return run
-            if not run.isActive() and time.monotonic() - started > START_SECONDS:
+            if not begun and time.monotonic() - started > START_SECONDS:
                 break
             time.sleep(0.5)
     print("The run was not started within %d s: see the logs in %s." % (START_SECONDS, folder))

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """python -m empiardownloader.download ENTRY: an entry's images into a folder, without Scipion."""
 import argparse
+import contextlib
 import json
+import logging
 import os
 import signal
 import sys
@@ -22,10 +24,11 @@ EXIT_ERROR, EXIT_STOPPED = 1, 130
 
 def main(arguments: Optional[List[str]] = None) -> int:
     options = _parse(arguments)
+    _mend_streams()
     stopped = threading.Event()
-    # A first Ctrl-C ends the transfer in good order, a second one at once.
-    signal.signal(signal.SIGINT, lambda *_: (stopped.set(), signal.signal(signal.SIGINT, signal.default_int_handler)))
+    signal.signal(signal.SIGINT, lambda *_: os._exit(EXIT_STOPPED) if stopped.is_set() else stopped.set())
     signal.signal(signal.SIGTERM, lambda *_: stopped.set())
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
     try:
         code = _list(options, stopped) if options.list else _download(options, stopped)
         # Not at the interpreter's end, where nobody could say what went wrong.
@@ -33,16 +36,34 @@ def main(arguments: Optional[List[str]] = None) -> int:
         return code
     except (ArchiveError, RemoteError) as error:
         if stopped.is_set():
-            print("Stopped; the same command goes on.", file=sys.stderr)
+            _say("Stopped; the same command goes on.")
             return EXIT_STOPPED
-        print(str(error).replace("then Continue", "then try again"), file=sys.stderr)
+        _say(_for_a_command(str(error)))
         return EXIT_ERROR
     except OSError as error:
         # Whoever read the output has gone, or the disk it goes to is full: nothing more can be said there.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if not isinstance(error, BrokenPipeError):
-            print("The output cannot be written (%s)." % (error.strerror or "").lower(), file=sys.stderr)
+            _say("The output cannot be written (%s)." % (error.strerror or "").lower())
         return EXIT_ERROR
+
+
+def _mend_streams() -> None:
+    """Outputs that were closed take what is written all the same; letters they do not know are written in others."""
+    sys.stdout = sys.stdout or open(os.devnull, "w")     # noqa: SIM115, until the end
+    sys.stderr = sys.stderr or open(os.devnull, "w")     # noqa: SIM115
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")
+
+
+def _say(text: str) -> None:
+    with contextlib.suppress(OSError):
+        print(text, file=sys.stderr, flush=True)
+
+
+def _for_a_command(text: str) -> str:
+    """A sentence that was made for a window with a button Continue."""
+    return text.replace("then Continue", "then try again").replace("Continue asks again", "the same command asks again")
 
 
 def _parse(arguments: Optional[List[str]]) -> argparse.Namespace:
@@ -51,7 +72,7 @@ def _parse(arguments: Optional[List[str]]) -> argparse.Namespace:
         description="Brings the first movies of an EMPIAR entry, and their gain reference, into a folder. Interrupted, "
                     "the same command goes on where it was.")
     parser.add_argument("entry", help="number of the entry, like 10200, or the address of its page")
-    parser.add_argument("--to", default=".", metavar="FOLDER", help="where the files go (this folder)")
+    parser.add_argument("--to", type=_folder, default=".", metavar="FOLDER", help="where the files go (this folder)")
     parser.add_argument("--images", type=_positive, default=1, metavar="N", help="how many movies (1)")
     parser.add_argument("--all", action="store_true", help="all movies of the image set")
     parser.add_argument("--list", action="store_true", help="only list the movies")
@@ -60,10 +81,11 @@ def _parse(arguments: Optional[List[str]]) -> argparse.Namespace:
     parser.add_argument("--gain-pattern", default="", metavar="PATTERN", help="name or path of the gain reference")
     parser.add_argument("--no-gain", action="store_true", help="without the gain reference")
     parser.add_argument("--packed", action="store_true", help="leave compressed movies as they are")
-    parser.add_argument("--transport", choices=(AUTOMATIC, FTP, HTTPS), default=AUTOMATIC)
+    parser.add_argument("--transport", type=_transport, choices=(AUTOMATIC, FTP, HTTPS),
+                        default=AUTOMATIC)
     parser.add_argument("--connections", type=int, choices=range(1, MAX_CONNECTIONS + 1), default=4,
                         metavar="1..%d" % MAX_CONNECTIONS, help="at a time (4)")
-    parser.add_argument("--json", action="store_true", help="print what has come as JSON")
+    parser.add_argument("--json", action="store_true", help="print what has come as JSON, with --list line by line")
     return parser.parse_args(arguments)
 
 
@@ -72,6 +94,17 @@ def _positive(text: str) -> int:
         msg = "how many movies? %s is no number of them" % text
         raise argparse.ArgumentTypeError(msg)
     return int(text)
+
+
+def _transport(text: str) -> str:
+    return text.lower() if text.lower() == AUTOMATIC else text.upper()
+
+
+def _folder(text: str) -> str:
+    if not text:
+        msg = "which folder?"
+        raise argparse.ArgumentTypeError(msg)
+    return text
 
 
 def _list(options: argparse.Namespace, stopped: threading.Event) -> int:
@@ -95,10 +128,13 @@ def _download(options: argparse.Namespace, stopped: threading.Event) -> int:
                       options.transport, options.connections, stopped, show)
     _tell(facts, options)
     if stopped.is_set():
-        print("Stopped; the same command goes on.", file=sys.stderr)
+        _say("Stopped; the same command goes on.")
         return EXIT_STOPPED
     wanted = None if options.all else options.images
-    return 0 if facts.movies and (wanted is None or len(facts.movies) >= wanted or not facts.left_out) else EXIT_ERROR
+    complete = facts.is_complete(wanted)
+    if wanted is not None and len(facts.movies) < wanted and complete:
+        _say("The image set has no more than these, fewer than the %d asked for." % wanted)
+    return 0 if complete else EXIT_ERROR
 
 
 def _tell(facts: Facts, options: argparse.Namespace) -> None:
@@ -111,14 +147,15 @@ def _tell(facts: Facts, options: argparse.Namespace) -> None:
             "gain": references[GAIN], "dark": references[DARK], "left_out": facts.left_out, "notes": facts.notes}))
         return
     total = sum(movie["bytes"] for movie in facts.movies.values())
-    print("%d movies, %s, in %s" % (len(facts.movies), format_bytes(total), folder))
+    count = len(facts.movies)
+    print("%d movie%s, %s, in %s" % (count, "" if count == 1 else "s", format_bytes(total), folder))
     for kind, paths in references.items():
         for path in paths:
             print("%s reference: %s" % (kind.capitalize(), path))
     for path, reason in facts.left_out.items():
         print("Left out: %s (%s)" % (path, reason))
     for note in facts.notes:
-        print(note)
+        print(_for_a_command(note))
 
 
 if __name__ == "__main__":

@@ -81,7 +81,7 @@ class Download:
             self._recall()
             self._note(record.BEGIN, transport=self._archive.transport, server=self._archive.server,
                        amount=self._request.amount, gain=self._request.gain, gain_pattern=self._request.gain_pattern,
-                       **self._request.identity())
+                       foreign=sorted(self._places.foreign), **self._request.identity())
             try:
                 self._transfer.run(self._next_job, self._take, self._tick)
             finally:
@@ -152,8 +152,10 @@ class Download:
 
     def _has_room(self) -> bool:
         """Whether fewer movies than asked for are whole or on their way."""
-        pending = sum(kind == record.MOVIE for kind, _, _ in self._pending.values())
-        return self._request.amount is None or len(self._have) + pending < self._request.amount
+        return self._request.amount is None or len(self._have) + self._movies_under_way() < self._request.amount
+
+    def _movies_under_way(self) -> int:
+        return sum(kind == record.MOVIE for kind, _, _ in self._pending.values())
 
     def _next_movie(self) -> Union[Tuple[RemoteFile, Dict[str, Optional[str]]], Pending, None]:
         if self._later and self._has_room():
@@ -222,11 +224,14 @@ class Download:
         """None where another file has the same place on the disk."""
         compression = split_compression(file.path)[1]
         if not self._request.unpack:
-            if kind == record.MOVIE and compression and compression not in REGISTERED_COMPRESSED:
+            if kind == record.MOVIE and self._request.registered and compression \
+                    and compression not in REGISTERED_COMPRESSED:
                 msg = "The movies of %s are %s files, which Scipion cannot register as they are: let them be " \
                       "decompressed." % (self._request.entry.name, compression)
                 raise EntryError(msg)
             compression = ""
+        if name not in self._facts.names:
+            self._places.refuse_foreign(name)
         target = self._places.stored(self._request.entry, file.path, name, bool(compression))
         if target in self._pending:
             return None
@@ -369,9 +374,8 @@ class Download:
             other_gain = key[0] == GAIN and _pattern_of(reference, previous) != self._request.gain_pattern
             if gone or other_gain or reference.get("failed") or not self._request.same_movies_as(previous):
                 del self._facts.references[key]
-        for name, movie in list(self._facts.movies.items()):
-            path = os.path.join(self._places.folder, name)
-            if not os.path.exists(path):
+        for name, movie in self._facts.movies.items():
+            if not is_there(self._places, name, movie):
                 continue
             self._have.add(movie["path"])
             self._whole[movie["path"]] = name
@@ -430,7 +434,8 @@ class Download:
     def progress(self) -> Progress:
         rate = self._rate.update(time.monotonic(), self._transfer.received)
         done = self._done_bytes + self._transfer.under_way()
-        wanted = len(self._have) if self._end_of_list else self._wanted()
+        last = self._end_of_list and not self._later
+        wanted = self._movies_under_way() + len(self._have) if last else self._wanted()
         total = None
         movies = len(self._have)
         known = [file.size for file in self._finder.known if file.size] if not movies else []
@@ -457,12 +462,25 @@ def nothing_missing(request: Request, places: Places) -> bool:
     if request.gain and any(movie.get(GAIN, "") is None or not _is_answered(facts, movie, request)
                             for movie in facts.movies.values()):
         return False
-    names = list(facts.movies) + [reference["name"] for reference in facts.references.values() if reference["name"]]
+    names = [reference["name"] for reference in facts.references.values() if reference["name"]]
     if not all(os.path.exists(os.path.join(places.folder, name)) for name in names):
+        return False
+    if not all(is_there(places, name, movie) for name, movie in facts.movies.items()):
         return False
     if request.amount is not None and len(facts.movies) >= request.amount:
         return True
     return bool(facts.end and facts.end["exhausted"] and facts.end["complete"] and not facts.left_out)
+
+
+def is_there(places: Places, name: str, movie: Dict[str, Any]) -> bool:
+    """Whether a movie of the record still lies where it was put, and is as long as it was then."""
+    try:
+        size = os.path.getsize(os.path.join(places.folder, name))
+    except OSError:
+        return False
+    # What a packed file has become only its own header knows.
+    unpacked = split_compression(movie["path"])[1] and not split_compression(name)[1]
+    return bool(unpacked) or size == movie["bytes"]
 
 
 def _is_answered(facts: record.Facts, movie: Dict[str, Any], request: Request) -> bool:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """An entry's images into a folder, in one call; requests is all it needs."""
 import contextlib
+import logging
 import os
 import re
 import threading
@@ -9,17 +10,24 @@ from typing import Callable, Iterator, Optional
 from .. import constants
 from ..archive import metadata
 from ..archive.entry import parse_entry_id
-from ..archive.errors import DiskError, EntryError
-from ..archive.remote import AUTOMATIC, Archive
+from ..archive.errors import DiskError, EntryError, StoppedError, UnreachableError
+from ..archive.remote import AUTOMATIC, Archive, Listing
 from ..archive.remote.choice import open_archive
 from ..archive.selection import MovieFinder, RemoteFile
 from ..archive.sessions import NEVER
 from ..images.header import Header, read_header
 from ..transfer.jobs import Settings
+from ..transfer.parts import lock
+from ..transfer.transfer import Transfer
 from . import record
-from .download import Download, nothing_missing
+from .download import Download, is_there, nothing_missing
 from .progress import Progress
 from .request import Places, Request
+
+logger = logging.getLogger(__name__)
+
+RECORD = ".empiar-%s-%d.jsonl"
+RECORD_NAME = re.compile(r"\.empiar-(\d+)-(\d+)\.jsonl$")
 
 
 def fetch(entry: str, folder: str, images: Optional[int] = 1, image_set: str = "", file_pattern: str = "",
@@ -32,42 +40,91 @@ def fetch(entry: str, folder: str, images: Optional[int] = 1, image_set: str = "
     goes on. The addresses are those of the configuration variables where the environment has them. ``stopped`` ends
     it, from any thread.
 
-    -> what has happened: ``movies`` (by local name: 'path' in the archive, 'bytes'), ``left_out``, ``notes``.
-    Raises ArchiveError, whose text is one sentence for the user.
+    -> what has happened: ``movies`` that are there (by local name: 'path' in the archive, 'bytes'), ``left_out``,
+    ``notes``; ``is_complete(images)`` tells whether all that was asked for has come.
+    A folder holds one image set of one entry, and one call at a time fills it. Raises ArchiveError, whose text is one
+    sentence for the user.
     """
     number = parse_entry_id(entry)
     with _refused(folder, "made"):
         os.makedirs(folder, exist_ok=True)
-    with _refused(folder, "written"):
+    with _refused(folder, "written"), _alone_in(folder, stopped):
         found = _metadata(number, folder, stopped)
         chosen = found.entry.image_set(image_set)
-        request = Request(found.entry, chosen, images, file_pattern, gain, gain_pattern, unpack)
-        places = Places(folder, os.path.join(folder, ".empiar-%s-%d.jsonl" % (number, chosen.number)))
-        facts = record.Facts.read(places.record)
+        request = Request(found.entry, chosen, images, file_pattern, gain, gain_pattern, unpack, registered=False)
+        name = RECORD % (number, chosen.number)
+        facts = record.Facts.read(os.path.join(folder, name))
+        _refuse_other_images(folder, name)
         if facts.movies and not request.same_movies_as(facts.begin or {}):
             msg = "%s holds movies of %s that were chosen in another way (pattern or decompression): choose another " \
                   "folder." % (folder, found.entry.name)
             raise EntryError(msg)
-        if nothing_missing(request, places):
-            return facts
-        archive = _archive(number, transport, stopped)
-        return Download(request, archive, places, Settings(connections=connections), stopped, _read_header,
-                        on_progress).run()
+        foreign = facts.foreign if facts.begin else [there for there in os.listdir(folder) if there[0] != "."]
+        places = Places(folder, os.path.join(folder, name), foreign=frozenset(foreign))
+        if not nothing_missing(request, places):
+            archive = _archive(number, transport, stopped)
+            facts = Download(request, archive, places, Settings(connections=connections), stopped, _read_header,
+                             on_progress).run()
+        facts.movies = {name: movie for name, movie in facts.movies.items() if is_there(places, name, movie)}
+        return facts
 
 
 def list_images(entry: str, image_set: str = "", file_pattern: str = "", transport: str = AUTOMATIC,
                 stopped: threading.Event = NEVER) -> Iterator[RemoteFile]:
-    """The movies of an image set as the archive lists them, without fetching any. Raises ArchiveError."""
+    """The movies of an image set as the archive lists them, without fetching any.
+
+    Raises ArchiveError, at the end also for folders that could not be entered.
+    """
     number = parse_entry_id(entry)
     found = _metadata(number, "", stopped)
     chosen = found.entry.image_set(image_set)
-    archive = _archive(number, transport, stopped)
-    connection = archive.connect(stopped=stopped)
+    transfer = Transfer(_archive(number, transport, stopped), Settings(connections=1), stopped)
+
+    def lister(folder: str, expected: bool) -> Listing:
+        return transfer.ask(lambda connection: connection.list_folder(folder), persistent=expected)
+
+    finder = MovieFinder(found.entry, chosen, lister, file_pattern)
     try:
-        finder = MovieFinder(found.entry, chosen, lambda folder, expected: connection.list_folder(folder), file_pattern)
-        yield from finder.movies()
+        for movie in finder.movies():
+            if stopped.is_set():
+                msg = "stopped"
+                raise StoppedError(msg)
+            yield movie
     finally:
-        connection.close()
+        transfer.pool.close()
+    for lost in finder.lost.items():
+        msg = "The folder %s could not be entered (%s): what is in it is missing." % lost
+        raise UnreachableError(msg)
+
+
+@contextlib.contextmanager
+def _alone_in(folder: str, stopped: threading.Event) -> Iterator[None]:
+    """Wait until no other call fills the folder. Raises StoppedError."""
+    path = os.path.join(folder, ".empiar-lock")
+    with open(path, "w") as stream:
+        told = False
+        while True:
+            try:
+                lock(stream.fileno(), path)
+                break
+            except BlockingIOError:
+                if not told:
+                    logger.warning("Another command is filling %s: waiting until it has ended.", folder)
+                    told = True
+            if stopped.wait(0.2):
+                msg = "stopped"
+                raise StoppedError(msg)
+        yield
+
+
+def _refuse_other_images(folder: str, name: str) -> None:
+    """Names in a folder tell nothing of the entry, so that those of another one would be taken for this one's."""
+    for other in sorted(os.listdir(folder)):
+        found = RECORD_NAME.match(other)
+        if found and other != name and record.Facts.read(os.path.join(folder, other)).names:
+            msg = "%s holds images of EMPIAR-%s already (image set no. %s): choose another folder." % (
+                folder, found.group(1), found.group(2))
+            raise EntryError(msg)
 
 
 @contextlib.contextmanager

@@ -17,6 +17,9 @@ MOVIE, LEFT_OUT, REFERENCE, FILE, NOTE, BYTES, BEGIN, END = (
     "movie", "left out", "reference", "file", "note", "bytes", "begin", "end")
 
 
+# What a line has to tell of it; one that does not was damaged, and is as good as not there.
+NEEDED = {MOVIE: ("name", "path", "bytes"), LEFT_OUT: ("path", "reason"), REFERENCE: ("kind", "name", "path"),
+          FILE: ("name", "path"), NOTE: ("text",), BYTES: ("bytes",), END: ("complete", "exhausted")}
 # The search for a reference: its kind, its key, width and height of the movies' frames.
 ReferenceKey = Tuple[str, Optional[str], Optional[Tuple[int, ...]]]
 # For movies that were to have no reference.
@@ -74,7 +77,7 @@ class RecordReader:
                 self._offset += len(line)
                 with contextlib.suppress(ValueError):
                     event = json.loads(line.decode("utf-8"))
-                    if isinstance(event, dict):
+                    if isinstance(event, dict) and all(name in event for name in NEEDED.get(event.get("what"), ())):
                         yield event
 
 
@@ -91,6 +94,7 @@ class Facts:
         self.begin: Optional[Dict[str, Any]] = None
         self.end: Optional[Dict[str, Any]] = None
         self.history: List[Dict[str, Any]] = []             # 'bytes' events
+        self.foreign: List[str] = []                        # names in the folder that came in another way
 
     @classmethod
     def read(cls, path: str) -> "Facts":
@@ -110,6 +114,7 @@ class Facts:
                 self.references = {}
             # A new start asks anew for what was left out, and says its own notes.
             self.begin, self.end = event, None
+            self.foreign = self.foreign or event.get("foreign", [])
             self.left_out, self.notes = {}, []
         elif what == MOVIE:
             self.movies[event["name"]] = event
@@ -126,6 +131,16 @@ class Facts:
         elif what == END:
             self.end = event
 
+
+    def is_complete(self, wanted: Optional[int]) -> bool:
+        """Whether as many movies as were asked for (None: all) are there, as far as the archive has them, and their
+        gain references."""
+        if not self.movies or not (self.end or {}).get("complete"):
+            return False
+        if self.left_out and (wanted is None or len(self.movies) < wanted):
+            return False
+        gains = [self.reference(GAIN, movie) or NO_REFERENCE for movie in self.movies.values()]
+        return not any(gain.get("failed") or (gain.get("pattern") and not gain["name"]) for gain in gains)
 
     def reference(self, kind: str, movie: Dict[str, Any]) -> Optional[Dict[str, Any]]:
         """What the search for a movie's reference found, None while it goes on.

@@ -2,7 +2,7 @@
 """What is asked for, and where it goes."""
 import os
 from dataclasses import dataclass
-from typing import Any, Dict, Optional
+from typing import Any, Dict, FrozenSet, Optional
 
 from ..archive.entry import Entry, ImageSet
 from ..archive.errors import DiskError
@@ -19,6 +19,7 @@ class Request:
     gain: bool = True
     gain_pattern: str = ""
     unpack: bool = True             # decompress .bz2, .gz, .xz
+    registered: bool = True         # whether Scipion is to read the files, which knows few of the packed ones
 
     def same_movies_as(self, begin: Dict[str, Any]) -> bool:
         """Whether a record's beginning tells of the same movies under the same names; their number may differ."""
@@ -35,6 +36,7 @@ class Places:
     folder: str                     # where the run expects its files, under their local names
     record: str                     # the record's path
     shared: str = ""                # where files stay for other runs too; the run then links to them
+    foreign: FrozenSet[str] = frozenset()   # names in the folder that came in another way, and stay as they are
 
     def stored(self, entry: Entry, path: str, name: str, unpacked: bool) -> str:
         """Where the bytes of a remote file go: in the shared folder it is the archive's own tree below the entry."""
@@ -46,6 +48,13 @@ class Places:
                 ascii(path), entry.name)
             raise DiskError(msg)
         return os.path.join(self.shared, entry.number, *parts)
+
+    def refuse_foreign(self, name: str) -> None:
+        """Raises DiskError where a file of that name would be replaced, or taken for the archive's."""
+        if name.partition(os.sep)[0] in self.foreign and os.path.lexists(os.path.join(self.folder, name)):
+            msg = "%s was in %s before and did not come from the entry: choose another folder, or move it away." % (
+                name, self.folder)
+            raise DiskError(msg)
 
     def link(self, stored: str, name: str) -> None:
         """Make the run's own name for a file that lies in the shared folder."""

@@ -122,7 +122,8 @@ class SetFiles:
         created = created or time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime())
         execute(self.path, *[
             ["INSERT INTO Objects (id, label, comment, creation, c01, c02, c03, c04) "
-             "VALUES (?, '', '', ?, 0, ?, 1.5, ?)", number, created, "Runs/%s/extra/m_%05d.mrc" % (self.run.name, number), "m_%05d.mrc" % number]
+             "VALUES (?, '', '', ?, 0, ?, 1.5, ?)", number, created,
+             "Runs/%s/extra/m_%05d.mrc" % (self.run.name, number), "m_%05d.mrc" % number]
             for number in range(start, start + count)],
             ["UPDATE Properties SET value = (SELECT count(*) FROM Objects) WHERE key = '_size'"])
 

@@ -100,12 +100,104 @@ class TestCommand(ArchiveTestCase):
         self.assertIn("Left out: data/Movies/m_0.mrc", output)
         self.assertEqual(2, self.run_command("10200", "--images", "0")[0])
 
+    def test_a_folder_holds_one_image_set(self):
+        self.write_movies("10201", ["m_%d.mrc" % n for n in range(2)])
+        self.write_movies("10201", ["m_%d.mrc" % n for n in range(2)], folder="data/Other")
+        self.demo.entries["10201"] = entry(image_set(num_images_or_tilt_series=2),
+                                           image_set(name="Other", directory="data/Other"))
+        self.assertEqual(0, self.run_command("10200", "--to", self.out)[0])
+        first = read_bytes(os.path.join(self.out, "m_0.mrc"))
+        code, output, errors = self.run_command("10201", "--to", self.out)
+        self.assertEqual((1, "", 1), (code, output, errors.count("\n")))
+        self.assertIn("holds images of EMPIAR-10200 already (image set no. 1)", errors)
+        self.assertEqual(first, read_bytes(os.path.join(self.out, "m_0.mrc")))
+        # Two at once: one fills the folder, the other waits and is refused then.
+        self.demo.rate = 100000
+        both = os.path.join(self.folder, "both")
+        processes = [self.start("10201", "--image-set", number, "--all", "--to", both) for number in "12"]
+        told = [process.communicate(timeout=60)[1] for process in processes]
+        self.assertEqual([0, 1], sorted(process.returncode for process in processes), told)
+        self.assertIn("Another command is filling", "".join(told))
+
+    def test_files_that_came_in_another_way(self):
+        os.makedirs(self.out)
+        for name, content in (("m_1.mrc", b"precious"), ("notes.txt", b"mine")):
+            with open(os.path.join(self.out, name), "wb") as stream:
+                stream.write(content)
+        for _ in range(2):
+            code, _, errors = self.run_command("10200", "--all", "--to", self.out)
+            self.assertEqual(1, code)
+            self.assertIn("m_1.mrc was in %s before and did not come from the entry" % self.out, errors)
+        self.assertEqual(b"precious", read_bytes(os.path.join(self.out, "m_1.mrc")))
+        os.remove(os.path.join(self.out, "m_1.mrc"))
+        self.assertEqual(0, self.run_command("10200", "--all", "--to", self.out)[0])
+        self.assertEqual(read_bytes(self.sources[1]), read_bytes(os.path.join(self.out, "m_1.mrc")))
+
+    def test_what_is_missing_is_no_success(self):
+        for number, pattern, arguments in ((0, "*m_2*", ["--all"]), (1, "*gain*", ["--all"]),
+                                           (2, "nothing", ["--gain-pattern", "nothing*"])):
+            self.demo.clear_faults()
+            self.demo.add_fault(faults.GONE, pattern)
+            code = self.run_command("10200", "--to", "%s%d" % (self.out, number), *arguments)[0]
+            self.assertEqual(1, code, pattern)
+        self.demo.clear_faults()
+        code, output, errors = self.run_command("10200", "--images", "50", "--to", self.out)
+        self.assertEqual(0, code, errors)
+        self.assertIn("4 movies", output)
+        self.assertIn("no more than these, fewer than the 50", errors)
+
+    def test_a_folder_that_cannot_be_listed(self):
+        self.write_movies("10200", ["a.mrc"], folder="data/Movies/below")
+        self.demo.add_fault(faults.FORBIDDEN, "*below*")
+        code, output, errors = self.run_command("10200", "--list")
+        self.assertEqual((1, 4), (code, len(output.splitlines())))
+        self.assertIn("data/Movies/below could not be entered", errors)
+
+    def test_files_that_were_taken_away_or_cut(self):
+        self.assertEqual(0, self.run_command("10200", "--all", "--to", self.out)[0])
+        os.remove(os.path.join(self.out, "m_0.mrc"))
+        os.truncate(os.path.join(self.out, "m_1.mrc"), 1000)
+        found = json.loads(self.run_command("10200", "--images", "1", "--to", self.out, "--json")[1])
+        self.assertEqual({"m_2.mrc", "m_3.mrc"}, {os.path.basename(movie["file"]) for movie in found["movies"]})
+        self.assertEqual(0, self.run_command("10200", "--all", "--to", self.out)[0])
+        for source in self.sources:
+            self.assertEqual(read_bytes(source), read_bytes(os.path.join(self.out, os.path.basename(source))))
+
+    def test_bookkeeping_that_was_damaged(self):
+        os.makedirs(self.out)
+        for content in ('{"number": "10200"}', '{"number": "10200", "entry": 5}',
+                        '{"number": "10200", "entry": {"status": "REL"}, "settled": true}'):
+            for name in os.listdir(self.out):
+                os.remove(os.path.join(self.out, name))
+            with open(os.path.join(self.out, ".empiar-10200.json"), "w") as stream:
+                stream.write(content)
+            with open(os.path.join(self.out, ".empiar-10200-1.jsonl"), "w") as stream:
+                stream.writelines('{"what": "%s"}\n' % what for what in ("movie", "note", "reference", "end", "bytes"))
+            code, _, errors = self.run_command("10200", "--to", self.out)
+            self.assertEqual(0, code, errors)
+
+    def test_stopped_while_it_lists(self):
+        self.demo.add_fault(faults.BUSY, "*Movies*")
+        process = self.start("10200", "--list")
+        time.sleep(1.5)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=20)
+        self.assertEqual((130, "Stopped; the same command goes on.\n"), (process.returncode, errors))
+
     def test_outputs_that_cannot_be_written(self):
         with open("/dev/full", "w") as full:
             process = self.start("10200", "--to", self.out, stdout=full)
             _, errors = process.communicate(timeout=60)
-        self.assertNotIn("Traceback", errors)
-        self.assertIn("The output cannot be written", errors)
+            self.assertNotIn("Traceback", errors)
+            self.assertIn("The output cannot be written", errors)
+            # Progress that nobody sees is no reason to end.
+            process = self.start("10200", "--all", "--to", self.out, "--json", stderr=full)
+            self.assertEqual(4, len(json.loads(process.communicate(timeout=60)[0])["movies"]))
+            self.assertEqual(0, process.returncode)
+        for closing in (1, 2):
+            process = self.start("10200", "--to", self.out, preexec_fn=lambda closing=closing: os.close(closing))
+            output, errors = process.communicate(timeout=60)
+            self.assertEqual((0, ""), (process.returncode, errors), output)
         code, _, errors = self.run_command("10200", "--to", "/proc/1")
         self.assertEqual((1, 1), (code, len(errors.splitlines())), errors)
 

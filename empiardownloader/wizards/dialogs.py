@@ -34,7 +34,13 @@ class WaitDialog(dialog.Dialog):
         bar.grid(row=1, column=0, padx=20, pady=(0, 10))
         bar.start(20)
         self._thread.start()
-        self.after(POLL_MS, self._poll)
+        # Whoever opens a dialog waits until it can be seen; one that goes before that is an error there.
+        self.bind("<Visibility>", self._begin_to_poll)
+
+    def _begin_to_poll(self, event):
+        if event.widget is self:
+            self.unbind("<Visibility>")
+            self.after(POLL_MS, self._poll)
 
     def _poll(self):
         if self._thread.is_alive():
