@@ -6,13 +6,14 @@ another program measured in the same run, or to a tenth of the same work.
 """
 import sys
 
+from follow import measure_follow
 from many import measure_many
 from pictures import measure_viewer
 from safety import measure_safety
 from transfer import measure_transfer, measure_unpacking
 
 PARTS = {"transfer": measure_transfer, "unpack": measure_unpacking, "many": measure_many, "viewer": measure_viewer,
-         "safety": measure_safety}
+         "safety": measure_safety, "follow": measure_follow}
 
 
 def main():

@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import threading
-from typing import List, Optional
+from typing import List, Optional, TextIO
 
 from ..archive.errors import ArchiveError, RemoteError
 from ..archive.remote import AUTOMATIC, FTP, HTTPS
@@ -42,10 +42,20 @@ def main(arguments: Optional[List[str]] = None) -> int:
         return EXIT_ERROR
     except OSError as error:
         # Whoever read the output has gone, or the disk it goes to is full: nothing more can be said there.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _give_up(sys.stdout)
         if not isinstance(error, BrokenPipeError):
             _say("The output cannot be written (%s)." % (error.strerror or "").lower())
         return EXIT_ERROR
+    finally:
+        # Python would make a failure of its own of what cannot be written at its end.
+        try:
+            sys.stderr.flush()
+        except OSError:
+            _give_up(sys.stderr)
+
+
+def _give_up(stream: TextIO) -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _mend_streams() -> None:

@@ -84,10 +84,15 @@ class RunFiles:
     def add_output(self, name="outputMovies", class_name="SetOfMovies", movies=1, start=1):
         made = SetFiles(self, name, class_name)
         made.append(movies, start)
+        self.name_output(name, class_name, made.relative, movies)
+        return made
+
+    def name_output(self, name, class_name, path, size):
+        """The rows of an output whose set lies in a file below the project's folder."""
         self.outputs.append(name)
         number, *rest = self.project.ids(5)
-        rows = [("_size", "Integer", movies), ("_streamState", "Integer", 1),
-                ("_mapperPath", "CsvList", made.relative + ", "), ("_samplingRate", "Float", 1.5)]
+        rows = [("_size", "Integer", size), ("_streamState", "Integer", 1),
+                ("_mapperPath", "CsvList", path + ", "), ("_samplingRate", "Float", 1.5)]
         execute(self.database, [
             "INSERT INTO Objects (id, parent_id, name, classname) VALUES (?, ?, ?, ?)", number, self.id,
             "%d.%s" % (self.id, name), class_name], *[[
@@ -95,11 +100,12 @@ class RunFiles:
                 "%d.%d.%s" % (self.id, number, field), kind, str(value)] for row, (field, kind, value) in
                 zip(rest, rows)])
         self.put(_outputs=",".join(self.outputs))
-        return made
 
     def delete(self):
         shutil.rmtree(self.path, ignore_errors=True)
         execute(self.project.database, ["DELETE FROM Objects WHERE id = ? OR parent_id = ?", self.id, self.id])
+
+
 class SetFiles:
     """A set in a file of its own."""
 

@@ -93,7 +93,7 @@ def vsftpd(root: str, rate: int = 0, port: int = 0, address: str = "127.0.0.1") 
         conf = os.path.join(folder, "vsftpd.conf")
         with open(conf, "w") as stream:
             stream.write(VSFTPD_CONF.format(port=port, address=address, root=root, rate=rate, empty=empty))
-        with _running([find("vsftpd"), conf], port, address):
+        with running([find("vsftpd"), conf], port, address):
             yield port
 
 
@@ -107,7 +107,7 @@ def nginx(root: str, rate: int = 0, port: int = 0, address: str = "127.0.0.1", c
         with open(conf, "w") as stream:
             stream.write(NGINX_CONF.format(folder=folder, port=port, address=address, root=root, rate=rate,
                                            tls=" ssl" if certificate else "", certificate=lines))
-        with _running([find("nginx"), "-c", conf, "-p", folder], port, address):
+        with running([find("nginx"), "-c", conf, "-p", folder], port, address):
             yield port
 
 
@@ -144,7 +144,7 @@ def proftpd(root: str, more: str = "") -> Iterator[int]:
         conf = os.path.join(folder, "conf")
         with open(conf, "w") as stream:
             stream.write(PROFTPD_CONF.format(port=port, folder=folder, root=root, more=more))
-        with _running([find("proftpd"), "-n", "-q", "-c", conf], port, "127.0.0.1"):
+        with running([find("proftpd"), "-n", "-q", "-c", conf], port, "127.0.0.1"):
             yield port
 
 
@@ -156,13 +156,13 @@ def pure_ftpd(root: str, *options: str) -> Iterator[int]:
     home = pwd.getpwnam("ftp").pw_dir
     os.makedirs(home, exist_ok=True)
     command = 'mount --bind "$0" "$1" && shift && exec "$@"'
-    with _running(["unshare", "-m", "sh", "-c", command, root, home, find("pure-ftpd"), "-S", "127.0.0.1,%d" % port,
+    with running(["unshare", "-m", "sh", "-c", command, root, home, find("pure-ftpd"), "-S", "127.0.0.1,%d" % port,
                    "-e", *options], port, "127.0.0.1"):
         yield port
 
 
 @contextlib.contextmanager
-def _running(command: list, port: int, address: str) -> Iterator[None]:
+def running(command: list, port: int, address: str = "127.0.0.1") -> Iterator[None]:
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         deadline = time.monotonic() + 10

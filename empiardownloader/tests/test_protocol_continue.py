@@ -47,6 +47,14 @@ class InterruptedCase(ProtocolTestCase):
         # The run is a child of this process, and stays in the table of processes until somebody asks for it.
         self.wait_for(lambda: not os.path.exists("/proc/%d" % pid) or self.reaped(pid), 10, "the death of the run")
 
+    def inProject(self, function):
+        before = os.getcwd()
+        os.chdir(self.proj.getPath())
+        try:
+            return function()
+        finally:
+            os.chdir(before)
+
     @staticmethod
     def reaped(pid):
         try:
@@ -137,14 +145,6 @@ class TestStopped(InterruptedCase):
         self.demo.rate = 0
         run = self.finish(self.again(protocol))
         self.check_set(run, 12)
-
-    def inProject(self, function):
-        before = os.getcwd()
-        os.chdir(self.proj.getPath())
-        try:
-            return function()
-        finally:
-            os.chdir(before)
 
     def test_a_failed_registration_ends_the_run_soon(self):
         protocol = self.new(amountOfImages=12, connections=1)
