@@ -174,6 +174,11 @@ class Walk(Iterator):
     def _next_message(self, deadline: Optional[float]) -> Optional[Dict[str, Any]]:
         try:
             return self._child.next(None if deadline is None else max(0.0, deadline - time.monotonic()))
+        except FollowError:
+            if self._ended:
+                return None     # closed by another thread meanwhile
+            self.close()
+            raise
         except BaseException:
             self.close()
             raise

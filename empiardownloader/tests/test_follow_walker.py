@@ -409,6 +409,9 @@ class TestEvents(FollowCase):
         self.assertEqual(1, len(list(walker.walk_events())))
         self.assertLess(time.monotonic() - begun, 5)
         self.assertEqual([], children())
+        walk = walker.walk_events()
+        threading.Timer(0.4, walk.close).start()
+        self.assertEqual(1, len(list(walk)))
 
     def test_a_reader_that_sleeps(self):
         """More than a pipe holds, told late: nothing is lost, and the writer is not held up meanwhile."""

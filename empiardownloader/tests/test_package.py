@@ -49,6 +49,8 @@ class TestPlugin(unittest.TestCase):
         scipion, network = r"pyworkflow|pwem", r"ftplib|requests|urllib|socket"
         windows = r"\.\.(protocols|wizards|viewers|demo)\b|from \.\. import (?!constants)"
         forbidden = {
+            "follow": "|".join((scipion, network, windows, r"^(import|from) (numpy|mrcfile|tifffile)",
+                                r"\.\.(archive|transfer|download|images|live)\b")),
             "images": "|".join((scipion, network, windows, r"\.\.(archive|transfer|download)\b")),
             "archive": "|".join((scipion, windows, r"\.\.(transfer|download|images)\b")),
             "transfer": "|".join((scipion, network, windows, r"\.\.download\b")),
