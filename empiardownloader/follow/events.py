@@ -42,7 +42,8 @@ class Item:
     """A movie, micrograph, particle ... of a set.
 
     ``path``: its file, as in NodeContent, None where items have none (coordinates); ``index``: its place in a stack,
-    counted from 1, 0 for all of the file; ``attributes``: all else that the set has of it, by Scipion's names.
+    counted from 1, 0 for all of the file; ``attributes``: all else that the set has of it, by Scipion's names. A tilt
+    series comes when all its images are there; they are in ``attributes['images']``, each with path, index, _tiltAngle.
     """
     id: int
     path: Optional[str]

@@ -228,6 +228,9 @@ def _data(kind: EventType, found: Optional[Dict[str, Any]], host: str) -> Option
     names = found.pop("names")
     found["data"] = [Item(number, _placed(host, path), index, name, dict(zip(names, values)))
                      for number, path, index, name, values in found["data"]]
+    for item in found["data"]:
+        for image in item.attributes.get("images", ()):
+            image["path"] = _placed(host, image["path"])
     return EventData(**found)
 
 

@@ -133,6 +133,28 @@ class SetFiles:
             for number in range(start, start + count)],
             ["UPDATE Properties SET value = (SELECT count(*) FROM Objects) WHERE key = '_size'"])
 
+    def make_series(self):
+        """Let the items be tilt series, each of which has a table of its own."""
+        execute(self.path, ["UPDATE Classes SET class_name = 'TiltSeries' WHERE label_property = 'self'"],
+                ["UPDATE Classes SET label_property = '_size' WHERE label_property = '_index'"],
+                ["UPDATE Classes SET label_property = '_tsId' WHERE label_property = '_micName'"],
+                ["UPDATE Classes SET label_property = '_objLabel' WHERE label_property = '_filename'"])
+
+    def append_series(self, number, images):
+        execute(self.path, ["INSERT INTO Objects (id, label, creation, c01, c04) VALUES (?, '', 'now', ?, ?)",
+                            number, images, "TS_%d" % number])
+
+    def append_images(self, number, images):
+        prefix = "TS_%d_" % number
+        execute(self.path, [SET_OBJECTS.replace("Objects", prefix + "Objects")],
+                ["CREATE TABLE %sClasses (id INTEGER PRIMARY KEY, label_property TEXT, column_name TEXT, "
+                 "class_name TEXT)" % prefix],
+                *[["INSERT INTO %sClasses (label_property, column_name, class_name) VALUES (?, ?, ?)" % prefix, *row]
+                  for row in (("self", "c00", "TiltImage"), ("_index", "c01", "Integer"),
+                              ("_filename", "c02", "String"), ("_tiltAngle", "c03", "Float"))],
+                *[["INSERT INTO %sObjects (id, label, creation, c01, c02, c03) VALUES (?, '', 'now', ?, ?, ?)" % prefix,
+                   image, image, "Runs/TS_%d.mrcs" % number, 10.0 * image] for image in range(1, images + 1)])
+
     def take(self, *numbers):
         execute(self.path, *[["DELETE FROM Objects WHERE id = ?", number] for number in numbers])
 

@@ -342,6 +342,27 @@ class TestEvents(FollowCase):
         event = next(events)
         self.assertEqual(([30], 7), (self.ids([event]), event.data.first_index))
 
+    def test_tilt_series_come_whole(self):
+        run = self.project.add_run()
+        run.launch()
+        series = run.add_output("outputTiltSeries", "SetOfTiltSeries", movies=0)
+        series.make_series()
+        events = self.walker().walk_events("SetOfTiltSeries", timeout=1)
+        next(events)
+        series.append_series(1, 3)
+        series.append_series(2, 1)
+        series.append_images(2, 1)
+        self.assertEqual([], list(events))
+        events = self.walker().walk_events("SetOfTiltSeries")
+        next(events)
+        series.append_images(1, 3)
+        run.put(status="finished")
+        items = [item for _ in range(2) for item in next(events).data.data]
+        self.assertEqual(["TS_1", "TS_2"], [item.name for item in items])
+        self.assertEqual(os.path.join(self.project.folder, "Runs/TS_1.mrcs"), items[0].path)
+        self.assertEqual([(1, 10.0), (2, 20.0), (3, 30.0)], [
+            (image["index"], image["_tiltAngle"]) for image in items[0].attributes["images"]])
+
     def test_a_deleted_run_ends_quietly(self):
         run, other = self.finished_run(), self.finished_run()
         alone, all_of_it = self.walker(run.name).walk_events(), self.walker().walk_events()

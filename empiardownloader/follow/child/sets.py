@@ -5,13 +5,17 @@ Part of the child process (see __main__.py): standard library only, Python 3.6 o
 """
 import os
 import re
+import time
 
-from databases import UnreadableError, Watched, opened
+from databases import NotYetError, UnreadableError, Watched, opened
 
 CHUNK = 1000        # items read at a time: few enough not to hold a writer up
 COLUMN = re.compile(r"c\d+$")
 PREFIX = re.compile(r"\w*$")
 OPEN, CLOSED = "open", "closed"
+# Items that are sets of images, in tables of their own. A series is there before its images are.
+SERIES = ("TiltSeries", "TiltSeriesM")
+SERIES_SECONDS = 30     # after which a series is told with the images it has
 
 
 class SetFile:
@@ -23,6 +27,8 @@ class SetFile:
         self.problem = ""
         self._properties = {}
         self._columns = []              # (label, column)
+        self._are_series = False
+        self._series_since = {}         # when a series that lacked images was first seen
         self._first = None              # (id, creation) of an item seen: another creation means another set
         self._stamps = None
         self._forget()
@@ -54,24 +60,27 @@ class SetFile:
         objects = self._table("Objects")
         with opened(self.path) as connection:
             properties = dict(connection.execute("SELECT key, value FROM %s" % self._table("Properties")).fetchall())
-            classes = connection.execute("SELECT label_property, column_name FROM %s ORDER BY id" %
-                                         self._table("Classes")).fetchall()
+            classes = _classes(connection, self._table("Classes"))
             known = self._first and connection.execute("SELECT id, creation FROM %s WHERE id = ?" % objects,
                                                        self._first[:1]).fetchall()
             first = connection.execute("SELECT id, creation FROM %s ORDER BY id LIMIT 1" % objects).fetchall()
-        for _, column in classes:
-            if not COLUMN.match(column or ""):
-                msg = "%s has a column of a name that is not known here (%r)." % (self.path, column)
-                raise UnreadableError(msg)
         self.problem = ""
         self._properties = properties
-        self._columns = [(label, column) for label, column in classes if label != "self"]
+        self._columns = self._checked(classes)
+        self._are_series = any(label == "self" and kind in SERIES for label, _, kind in classes)
         another = bool(known) and known[0] != self._first
         if another:
             self._forget()
         if first and (another or self._first is None):
             self._first = first[0]
         return True, another
+
+    def _checked(self, classes):
+        for _, column, _ in classes:
+            if not COLUMN.match(column or ""):
+                msg = "%s has a column of a name that is not known here (%r)." % (self.path, column)
+                raise UnreadableError(msg)
+        return [(label, column) for label, column, _ in classes if label != "self"]
 
     def has_looked(self):
         """What is there now needs no other look."""
@@ -83,12 +92,10 @@ class SetFile:
         No connection is open between two blocks. Raises NotYetError, UnreadableError.
         """
         names = [label for label, _ in self._columns] + ["creation"]
-        query = "SELECT id, label, %s FROM %s" % (
-            ", ".join([column for _, column in self._columns] + ["creation"]), self._table("Objects"))
+        query = _query(self._columns, self._table("Objects"))
         while True:
             rows = self._rows(query + " WHERE id > %d ORDER BY id LIMIT %d" % (self._last, CHUNK))
-            if rows:
-                yield names, [self._item(names, row) for row in rows]
+            yield from self._blocks(names, rows)
             if len(rows) < CHUNK:
                 break
         accounted = self._rows("SELECT count(*), total(id) FROM %s" % self._table("Objects"))[0]
@@ -98,10 +105,45 @@ class SetFile:
             for start in range(0, len(missed), CHUNK):
                 rows = self._rows(query + " WHERE id IN (%s) ORDER BY id" % ", ".join(
                     "%d" % number for number in missed[start:start + CHUNK]))
-                if rows:
-                    yield names, [self._item(names, row) for row in rows]
+                yield from self._blocks(names, rows)
             self._accounted = accounted
         self.has_looked()
+
+    def _blocks(self, names, rows):
+        if rows and not self._are_series:
+            yield names, [self._item(names, row) for row in rows]
+        # A series with its images, once all of them are there; later ones wait, so that the order is kept.
+        for row in rows if self._are_series else ():
+            known = dict(zip(names, row[2:]))
+            images = self._images(known.get("_tsId") or "")
+            if len(images) != known.get("_size"):
+                since = self._series_since.setdefault(row[0], time.monotonic())
+                if time.monotonic() - since < SERIES_SECONDS:
+                    raise NotYetError
+            item = self._item(names, row)
+            if images:
+                item[1] = images[0]["path"]
+            item[4].append(images)
+            yield [*names, "images"], [item]
+
+    def _images(self, name):
+        """The images of a series: [{'path', 'index', and all else that is known of them}]"""
+        if not PREFIX.match(name):
+            return []
+        objects = '"%s_Objects"' % name
+        try:
+            with opened(self.path) as connection:
+                columns = self._checked(_classes(connection, '"%s_Classes"' % name))
+                rows = connection.execute(_query(columns, objects) + " ORDER BY id").fetchall()
+        except NotYetError:
+            return []
+        images = []
+        for row in rows:
+            values = dict(zip([label for label, _ in columns], row[2:]))
+            path = values.get("_filename")
+            images.append(dict(values, path=os.path.join(self.folder, path) if path else None,
+                               index=values.get("_index") or 0))
+        return images
 
     def skip_items(self):
         """Take all items that are there now for seen. Raises NotYetError, UnreadableError."""
@@ -147,6 +189,14 @@ class SetFile:
     def _path(self, name):
         value = self._properties.get(name)
         return None if value in (None, "None", "") else os.path.join(self.folder, value)
+
+
+def _classes(connection, table):
+    return connection.execute("SELECT label_property, column_name, class_name FROM %s ORDER BY id" % table).fetchall()
+
+
+def _query(columns, table):
+    return "SELECT id, label, %s FROM %s" % (", ".join([column for _, column in columns] + ["creation"]), table)
 
 
 def _number(text, kind):
