@@ -2,10 +2,12 @@
 """Real runs, followed while they grow: begun, killed, continued, restarted, stopped, failed, side by side."""
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
 import time
+import unittest
 
 from pwem.objects import SetOfAverages, SetOfCoordinates, SetOfCTF, SetOfMicrographs, SetOfParticles
 from pwem.protocols import ProtAverageFrames, ProtSubSet
@@ -13,9 +15,10 @@ from pyworkflow.protocol import MODE_RESTART
 
 from empiardownloader.follow import EventType, ImageChannel, RemoteNodeWalker
 from empiardownloader.tests.scipion_files import ProjectFiles
-from empiardownloader.tests.test_follow_walker import BARE, children
+from empiardownloader.tests.test_follow_walker import BARE, TOP, children
 from empiardownloader.tests.test_protocol_continue import InterruptedCase
 
+EXAMPLES = os.path.join(TOP, "examples")
 NEW_NODE, NEW_DATA, PREPARED, END = (
     EventType.NEW_NODE, EventType.NEW_DATA, EventType.PREPARED_SCAN, EventType.END_SCAN)
 
@@ -180,6 +183,24 @@ class TestFollowed(FollowedCase):
                 break
         self.assertEqual(["NEW_NODE", "NEW_NODE", "PREPARED_SCAN"], [line["type"] for line in told[:3]])
         self.assertEqual(3, sum(line["data"]["block_size"] for line in told if line["type"] == "NEW_DATA"))
+
+    @unittest.skipUnless(os.path.isdir(EXAMPLES), "only the installed package is here")
+    def test_the_examples(self):
+        protocol = self.new(amountOfImages=3, connections=1)
+        self.launch(protocol, wait=False)
+        name = self.run_name(protocol)
+        printing = subprocess.Popen([sys.executable, "-S", os.path.join(EXAMPLES, "print_events.py"),
+                                     self.proj.getPath()], env=BARE, stdout=subprocess.PIPE, text=True)
+        means = subprocess.run([sys.executable, os.path.join(EXAMPLES, "mean_of_each_movie.py"), self.proj.getPath(),
+                                name], env=dict(os.environ, PYTHONPATH=TOP), stdout=subprocess.PIPE, text=True,
+                               timeout=90, check=False)
+        self.assertEqual(0, means.returncode)
+        self.assertEqual(3, len(means.stdout.splitlines()))
+        self.assertRegex(means.stdout, "^m_00.mrc: 8x96x128, mean")
+        self.assertTrue(next(line for line in printing.stdout if line.startswith(name + " finished")))
+        printing.send_signal(signal.SIGINT)
+        printing.communicate(timeout=20)
+        self.assertEqual(0, printing.returncode)
 
 
 class TestOtherSets(FollowedCase):
