@@ -4,8 +4,10 @@ import argparse
 import json
 import math
 import os
+import select
 import signal
 import sys
+import threading
 from typing import Any, List, Optional
 
 from .events import FollowError
@@ -19,6 +21,7 @@ def main(arguments: Optional[List[str]] = None) -> int:
     try:
         walker = RemoteNodeWalker(options.project, options.db_name, options.interval, options.ssh)
         signal.signal(signal.SIGTERM, signal.default_int_handler)
+        _watch_output(walker)
         with walker:
             for found in _walk(walker, options):
                 print(_line(found.as_dict()), flush=True)
@@ -31,6 +34,17 @@ def main(arguments: Optional[List[str]] = None) -> int:
         # Whoever read this has enough.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
+
+
+def _watch_output(walker: RemoteNodeWalker) -> None:
+    """End with whoever reads the output, also while there is nothing to write."""
+    def watch() -> None:
+        poll = select.poll()
+        poll.register(sys.stdout, 0)        # only what is told unasked: that the other end is closed
+        poll.poll()
+        walker.stop()
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _parse(arguments: Optional[List[str]]) -> argparse.Namespace:

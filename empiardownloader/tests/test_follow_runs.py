@@ -79,8 +79,8 @@ class TestFollowed(FollowedCase):
         follower = self.follow()
         protocol = self.new(amountOfImages=8, connections=2)
         self.launch(protocol, wait=False)
-        end = self.wait_for(lambda: follower.of(END), 60, "the end of the run")[0]
         name = self.run_name(protocol)
+        end = self.wait_for(lambda: follower.of(END, name), 60, "the end of the run")[0]
         self.check_order(follower.events, name)
         rows = self.rows(self.fresh(protocol))
         self.assertEqual([row[2] for row in rows], follower.names(name))
@@ -146,8 +146,8 @@ class TestFollowed(FollowedCase):
         failing = self.new(entryId="49999")
         for protocol in [*protocols, failing]:
             self.launch(protocol, wait=False)
-        self.wait_for(lambda: len(follower.of(END)) >= 3 and not any(
-            self.fresh(protocol).isActive() for protocol in protocols), 90)
+        for protocol in [*protocols, failing]:
+            self.wait_for(lambda protocol=protocol: follower.of(END, self.run_name(protocol)), 90)
         for protocol, count in zip(protocols, (5, 6)):
             self.check_order(follower.events, self.run_name(protocol))
             self.assertEqual(count, len(follower.names(self.run_name(protocol))))
@@ -216,7 +216,8 @@ class TestOtherSets(FollowedCase):
             chosen.setExtended("outputMovies")
         for other in (average, subset):
             self.finish(other)
-        self.wait_for(lambda: len(follower.of(END)) == 3, 20)
+        for run in (protocol, average, subset):
+            self.wait_for(lambda run=run: follower.of(END, self.run_name(run)), 20)
         name = self.run_name(average)
         data, = follower.of(NEW_DATA, name)
         self.assertEqual(("Image", True), (data.node.type, os.path.exists(data.data.data[0].path)))
