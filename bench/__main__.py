@@ -6,6 +6,7 @@ another program measured in the same run, or to a tenth of the same work.
 """
 import sys
 
+from far import measure_far
 from follow import measure_follow
 from many import measure_many
 from pictures import measure_viewer
@@ -13,7 +14,7 @@ from safety import measure_safety
 from transfer import measure_transfer, measure_unpacking
 
 PARTS = {"transfer": measure_transfer, "unpack": measure_unpacking, "many": measure_many, "viewer": measure_viewer,
-         "safety": measure_safety, "follow": measure_follow}
+         "safety": measure_safety, "follow": measure_follow, "far": measure_far}
 
 
 def main():

@@ -3,6 +3,8 @@
 import asyncio
 import contextlib
 import re
+import subprocess
+import sys
 import threading
 from typing import Any, Iterator, List, Optional
 
@@ -46,7 +48,8 @@ class Far:
 
     async def _listen(self, port: int, control: bool) -> int:
         async def accepted(reader: Any, writer: Any) -> None:
-            await self._pass_on(reader, writer, port, control)
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._pass_on(reader, writer, port, control)
 
         server = await asyncio.start_server(accepted, "127.0.0.1", 0, limit=4 * BLOCK_BYTES)
         self._servers.append(server)
@@ -116,3 +119,53 @@ class Far:
         port = await self._listen(256 * int(found.group(2)) + int(found.group(3)), False)
         mine = b"127,0,0,1,%d,%d" % (port // 256, port % 256)
         return data.replace(b",".join(found.groups()), mine)
+
+
+@contextlib.contextmanager
+def forwarder(port: int, round_trip: float, ftp: bool = False, hang: str = "") -> Iterator["Forwarded"]:
+    """A forwarder in a process of its own, so that its work costs nobody else time.
+
+    ``hang``: 'half' lets each connection hang once it has brought 3 MB, the first of eight only; 'first' lets one
+    connection in twenty hang before its first byte.
+    """
+    process = subprocess.Popen([sys.executable, "-m", "empiardownloader.tests.far", str(port), str(round_trip),
+                                str(int(ftp)), hang], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    try:
+        yield Forwarded(process, int(process.stdout.readline()))
+    finally:
+        process.stdin.close()
+        process.wait()
+        process.stdout.close()
+
+
+class Forwarded:
+    """A forwarder at work."""
+
+    def __init__(self, process: "subprocess.Popen[str]", port: int):
+        self._process, self.port = process, port
+
+    def counts(self) -> "tuple[int, int]":
+        """-> connections opened so far, and the most at a time"""
+        self._process.stdin.write("\n")
+        self._process.stdin.flush()
+        opened, most = self._process.stdout.readline().split()
+        return int(opened), int(most)
+
+
+HANGS = {"half": lambda number: 3000000 if number % 8 == 1 else None,
+         "first": lambda number: 0 if number % 20 == 7 else None}
+
+
+def main() -> None:
+    port, round_trip, ftp, hang = sys.argv[1:]
+    far = Far(float(round_trip), HANGS.get(hang))
+    with far.forward(int(port), ftp == "1") as mine:
+        sys.stdout.write("%d\n" % mine)
+        sys.stdout.flush()
+        for _ in sys.stdin:
+            sys.stdout.write("%d %d\n" % (far.opened, far.most))
+            sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
