@@ -89,7 +89,7 @@ class TestRightScience(ProtocolTestCase):
 
     def test_each_session_gets_its_gain(self):
         """A2: and the next protocol gets the right one."""
-        run = self.finish(self.new(entryId="50002", allImages=True))
+        run = self.finish(self.new(entryId="50002", allImages=True, connections=1))
         sets = self.sets(run)
         self.assertEqual({"outputMovies": ["SessionA_a.mrc", "SessionB_b.mrc"], "outputMovies2": ["SessionC_c.mrc"]},
                          {name: self.names(movieSet) for name, movieSet in sets.items()})
@@ -119,7 +119,7 @@ class TestRightScience(ProtocolTestCase):
 
     def test_sessions_one_after_the_other(self):
         """A2, with Continue: the sets are found again, and none is made twice."""
-        run = self.finish(self.new(entryId="50002", amountOfImages=1))
+        run = self.finish(self.new(entryId="50002", amountOfImages=1, connections=1))
         for amount, expected in ((2, [2]), (3, [2, 1]), (3, [2, 1])):
             run = self.finish(self.again(run, amountOfImages=amount))
             self.assertEqual(expected, [movieSet.getSize() for movieSet in self.sets(run).values()])
@@ -189,7 +189,7 @@ class TestRightScience(ProtocolTestCase):
 
     def test_movies_of_other_sizes_and_frames(self):
         """A4: each set with the dose that is right for it."""
-        run = self.finish(self.new(entryId="50004", allImages=True))
+        run = self.finish(self.new(entryId="50004", allImages=True, connections=1))
         found = {name: (self.names(movieSet), movieSet.getDim(), round(movieSet.getAcquisition().getDosePerFrame(), 2))
                  for name, movieSet in self.sets(run).items()}
         self.assertEqual({"outputMovies": (["a_0.mrc", "a_1.mrc"], (24, 16, 3), 13.33),
