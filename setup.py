@@ -44,6 +44,7 @@ setup(
     install_requires=requirements("requirements.txt"),
     extras_require={extra: requirements("requirements-%s.txt" % extra) for extra in ("demo", "test", "view")},
     include_package_data=True,
-    package_data={"empiardownloader": ["protocols.conf", "*.png", "templates/*.json.template", "demo/*.json"]},
+    package_data={"empiardownloader": ["protocols.conf", "*.png", "templates/*.json.template", "demo/*.json",
+                                       "follow/child/*.py"]},
     entry_points={"pyworkflow.plugin": "empiardownloader = empiardownloader"},
 )

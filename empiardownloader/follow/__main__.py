@@ -18,6 +18,8 @@ EXIT_ERROR, EXIT_STOPPED = 1, 130
 
 def main(arguments: Optional[List[str]] = None) -> int:
     options = _parse(arguments)
+    if sys.stdout is None:
+        return EXIT_ERROR
     try:
         walker = RemoteNodeWalker(options.project, options.db_name, options.interval, options.ssh)
         signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -30,9 +32,12 @@ def main(arguments: Optional[List[str]] = None) -> int:
         return EXIT_ERROR
     except KeyboardInterrupt:
         return EXIT_STOPPED
-    except BrokenPipeError:
-        # Whoever read this has enough.
+    except OSError as error:
+        # Whoever read this has enough, or it cannot be written.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):
+            print("The output cannot be written (%s)." % (error.strerror or "").lower(), file=sys.stderr)
+            return EXIT_ERROR
     return 0
 
 
@@ -61,7 +66,10 @@ def _parse(arguments: Optional[List[str]]) -> argparse.Namespace:
     parser.add_argument("--timeout", type=float, metavar="SECONDS", help="end after so long without an event")
     parser.add_argument("--interval", type=float, default=0.5, metavar="SECONDS", help="between two looks (0.5)")
     parser.add_argument("--ssh", default="ssh", metavar="COMMAND", help="how to reach another machine ('ssh -p 2222')")
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    if options.nodes and options.timeout is not None:
+        parser.error("--timeout is for events, not for --nodes")
+    return options
 
 
 def _walk(walker: RemoteNodeWalker, options: argparse.Namespace) -> Any:

@@ -54,7 +54,8 @@ class Item:
 
 @dataclasses.dataclass(frozen=True)
 class EventData:
-    """``first_index``: how many items of the set were told before these; ``data``: the items, ``block_size`` of them.
+    """``first_index``: the place of the first item in the set when it was told, counted from 0 in the order of the ids;
+    the others follow it; ``data``: the items, ``block_size`` of them.
 
     Of END_SCAN and PREPARED_SCAN ``data`` is the status of the run ('finished', 'failed', 'aborted', 'killed', ...).
     """

@@ -7,10 +7,11 @@ import contextlib
 import io
 import json
 import os
+import struct
 from typing import Any, Iterator, List, Optional, Union
 
 from .events import FollowError, Item, NodeContent
-from .process import end, last_words, split_host, start
+from .process import MARK, end, last_words, split_host, start
 from .walker import RemoteNodeWalker
 
 MRC = (".mrc", ".mrcs", ".map", ".st", ".ali", ".rec", ".preali")
@@ -19,7 +20,8 @@ REMOTE_BUFFER = 1 << 20
 
 
 class ImageChannel:
-    """The images of a set, by their place in it, counted from 0 in the order of the set.
+    """The images of a set, by their place in it, counted from 0 in the order of the items' ids: those of an event are
+    at its ``first_index`` and after, as long as no item with a lower id comes or goes.
 
     ``node``: the NodeContent of a set; ``ssh``: as for the walker. Raises FollowError.
     """
@@ -30,25 +32,36 @@ class ImageChannel:
             raise FollowError(msg)
         self.node, self._ssh = node, ssh
         self._items: List[Item] = []
+        self._stamp: Any = None         # of the set's file, when the items were read
 
     def get(self, first: int = 0, last: Optional[int] = None) -> "ImageView":
         """The images from ``first`` up to, but without, ``last``; None: up to the newest, whenever that is asked."""
+        if first < 0 or (last is not None and last < 0):
+            msg = "places in a set are counted from 0"
+            raise IndexError(msg)
         return ImageView(self, first, last)
 
     def read(self, item: Item) -> Any:
         """The image of an item -> array (frames, height, width), or (height, width) of a single one, as stored."""
         return read_image(item.path, item.index, self._ssh)
 
-    def items(self, at_least: Optional[int] = None) -> List[Item]:
-        """The items; looked for anew unless ``at_least`` so many are known."""
-        if at_least is None or len(self._items) < at_least:
-            known = {item.id for item in self._items}
+    def items(self) -> List[Item]:
+        """The items that there are by now, in the order of their ids."""
+        stamp = self._stamp_now()
+        if stamp is None or stamp != self._stamp:
             walker = RemoteNodeWalker(self.node.info["project"], self.node.db_name, ssh=self._ssh)
             with walker.walk_events(include_filter=self.node.type, wait=False) as events:
-                for event in events:
-                    if event.data is not None:
-                        self._items += [item for item in event.data.data if item.id not in known]
+                self._items = [item for event in events if event.data is not None for item in event.data.data]
+            self._stamp = stamp
         return self._items
+
+    def _stamp_now(self) -> Any:
+        """Changes with the set; None where that cannot be seen without asking another machine."""
+        try:
+            found = os.stat(self.node.path or "")
+        except OSError:
+            return None
+        return found.st_mtime_ns, found.st_size, found.st_ino
 
 
 class ImageView:
@@ -60,7 +73,7 @@ class ImageView:
     @property
     def last_index(self) -> int:
         """The place after the last image that is there by now, and belongs to this view."""
-        there = len(self._channel.items(self._last))
+        there = len(self._channel.items())
         return there if self._last is None else min(there, self._last)
 
     def __len__(self) -> int:
@@ -68,7 +81,7 @@ class ImageView:
 
     def get_image(self, place: int) -> Any:
         """The image at a place of the set -> array (frames, height, width), or (height, width) of a single one."""
-        items = self._channel.items(place + 1)
+        items = self._channel.items()
         if not 0 <= self.first_index <= place < len(items) or (self._last is not None and place >= self._last):
             msg = "there is no image %d: from %d to %d" % (place, self.first_index, self.last_index - 1)
             raise IndexError(msg)
@@ -87,6 +100,9 @@ def read_image(path: Optional[str], index: int = 0, ssh: Union[str, List[str]] =
     if not path:
         msg = "This item has no file of its own."
         raise FollowError(msg)
+    if index < 0:
+        msg = "%s: images of a stack are counted from 1, 0 stands for all." % path
+        raise FollowError(msg)
     ending = os.path.splitext(path)[1].lower()
     if ending not in MRC + TIFF:
         msg = "%s: only MRC and TIFF files are read here." % path
@@ -97,8 +113,10 @@ def read_image(path: Optional[str], index: int = 0, ssh: Union[str, List[str]] =
         except ImportError as error:
             msg = "To read %s, install %s: pip install numpy mrcfile tifffile" % (path, error.name)
             raise FollowError(msg) from error
-        except (ValueError, OSError, IndexError, KeyError) as error:
-            msg = "%s cannot be read (%s)." % (path, error)
+        except FollowError:
+            raise
+        except Exception as error:  # whatever a damaged file makes the readers raise
+            msg = "%s cannot be read (%s)." % (path, " ".join(str(error).split()) or type(error).__name__)
             raise FollowError(msg) from error
 
 
@@ -121,6 +139,9 @@ def _read_mrc(stream: Any, index: int) -> Any:
     if header is None:
         msg = "no MRC header"
         raise ValueError(msg)
+    if min(int(header.nx), int(header.ny), int(header.nz)) < 1:
+        msg = "its header tells no size"
+        raise ValueError(msg)
     shape, kind = mrcfile.utils.data_shape_from_header(header), mrcfile.utils.data_dtype_from_header(header)
     start = header.nbytes + int(header.nsymbt)
     if index:
@@ -131,6 +152,9 @@ def _read_mrc(stream: Any, index: int) -> Any:
             raise IndexError(msg)
         shape = shape[1:]
         start += (index - 1) * _size(shape) * kind.itemsize
+    if stream.seek(0, io.SEEK_END) < start + _size(shape) * kind.itemsize:
+        msg = "it is shorter than its header promises"
+        raise ValueError(msg)
     stream.seek(start)
     data = stream.read(_size(shape) * kind.itemsize)
     return numpy.frombuffer(data, kind).reshape(shape)
@@ -146,7 +170,29 @@ def _size(shape: Any) -> int:
 def _read_tiff(stream: Any, index: int) -> Any:
     import tifffile
     with tifffile.TiffFile(stream) as file:
-        return file.pages[index - 1].asarray() if index else file.asarray(key=slice(None))
+        if _names_another_page(stream, file):
+            msg = "it breaks off after %d pages" % len(file.pages)
+            raise ValueError(msg)
+        if len(file.series) != 1:
+            msg = "its pages are not of one size" if file.series else "it has no page"
+            raise ValueError(msg)
+        data = file.asarray()
+    if not index:
+        return data
+    stack = data if data.ndim > 2 else data[None]
+    if index > len(stack):
+        msg = "it has %d images, not %d" % (len(stack), index)
+        raise IndexError(msg)
+    return stack[index - 1]
+
+
+def _names_another_page(stream: Any, file: Any) -> bool:
+    """Whether the last page that could be read says that there is one more: tifffile passes over that."""
+    form, last = file.tiff, file.pages[len(file.pages) - 1].offset
+    stream.seek(last)
+    tags, = struct.unpack(form.tagnoformat, stream.read(form.tagnosize))
+    stream.seek(last + form.tagnosize + tags * form.tagsize)
+    return struct.unpack(form.offsetformat, stream.read(form.offsetsize))[0] != 0
 
 
 class RemoteFile(io.RawIOBase):
@@ -197,11 +243,11 @@ class RemoteFile(io.RawIOBase):
         except OSError as error:
             raise FollowError(self._lost()) from error
         line = self._process.stdout.readline()
-        while line and not line.startswith(b"{"):
+        while line and not line.startswith(MARK):
             line = self._process.stdout.readline()      # what the login prints
         if not line:
             raise FollowError(self._lost())
-        answer = json.loads(line.decode("ascii"))
+        answer = json.loads(line[len(MARK):].decode("ascii"))
         if "error" in answer:
             raise FollowError("%s: %s" % (self._host, answer["error"]))
         return answer

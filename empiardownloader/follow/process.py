@@ -26,20 +26,33 @@ BOOT = 'python3 -I -S -c "import json,sys;exec(json.loads(sys.stdin.buffer.readl
 # Without questions, since there may be nobody to answer; host keys are checked as the user's settings say.
 SSH_OPTIONS = ("-T", "-o", "BatchMode=yes", "-o", "ConnectTimeout=20", "-o", "ServerAliveInterval=15",
                "-o", "ServerAliveCountMax=4", "-o", "ClearAllForwardings=yes")
-REMOTE = re.compile(r"((?:[^@/:\s]+@)?(?:[^@/:\s-][^@/:\s]*)):(.+)$")
+REMOTE = re.compile(r"((?:[^@/:\s]+@)?(?:[^@/:\s\[-][^@/:\s]*|\[[^\]/]+\])):(.+)", re.DOTALL)
+MARK = b"\x1e"             # before each of the child's messages
 MESSAGES_AHEAD = 64         # that wait for whoever iterates
 PARTING_SECONDS = 2.0
 ENDED = None                # in the queue: nothing more comes
 
 
 def split_host(place: str) -> Tuple[str, str]:
-    """'user@host:/folder' -> ('user@host', '/folder'); ('', place) for what is on this machine"""
-    found = None if os.path.exists(place) else REMOTE.match(place)
-    return (found.group(1), found.group(2)) if found else ("", place)
+    """'user@host:/folder' -> ('user@host', '/folder'); ('', place) for what is on this machine. Raises FollowError."""
+    if place.startswith("ssh://"):
+        msg = "Write user@host:/folder in place of %s; a port goes into ssh='ssh -p 2222'." % place
+        raise FollowError(msg)
+    found = None if os.path.exists(place) else REMOTE.fullmatch(place)
+    # Brackets keep the colons of an address apart; ssh itself takes it without.
+    return (re.sub(r"[\[\]]", "", found.group(1)), found.group(2)) if found else ("", place)
 
 
 def command_line(ssh: Union[str, List[str]]) -> List[str]:
-    return shlex.split(ssh) if isinstance(ssh, str) else list(ssh)
+    try:
+        words = shlex.split(ssh) if isinstance(ssh, str) else list(ssh)
+    except ValueError as error:
+        msg = "%r is no command for ssh (%s)." % (ssh, error)
+        raise FollowError(msg) from error
+    if not words:
+        msg = "The command for ssh is empty."
+        raise FollowError(msg)
+    return words
 
 
 def start(host: str, ssh: Union[str, List[str]], request: Dict[str, Any]) -> "Tuple[subprocess.Popen, BinaryIO]":
@@ -128,8 +141,14 @@ class Child:
             return None
         self._room.release()
         if line is ENDED:
-            raise FollowError(self._death())
-        message = json.loads(line.decode("ascii"))
+            if self._closed.is_set():
+                return None
+            try:
+                death = self._death()
+            except ValueError:
+                return None     # closed by another thread this moment
+            raise FollowError(death)
+        message = json.loads(line[len(MARK):].decode("ascii"))
         if "error" in message:
             raise FollowError(message["error"])
         return message
@@ -161,7 +180,7 @@ def _pump(stream: BinaryIO, messages: "queue.SimpleQueue[Optional[bytes]]", room
             line = ENDED
         if line is not ENDED and not line.endswith(b"\n"):
             line = ENDED        # cut in the middle
-        if line is not ENDED and not line.startswith(b"{"):
+        if line is not ENDED and not line.startswith(MARK):
             continue            # a sign of life, or what the login of another machine prints
         while not closed.is_set() and not room.acquire(timeout=0.2):
             continue

@@ -4,6 +4,7 @@
 The iterators and their words are those of the remote node walker of the ESRF's blissdata; what differs is told in the
 README.
 """
+import os
 import re
 import threading
 import time
@@ -14,7 +15,7 @@ from .events import Event, EventData, EventType, FollowError, Item, NodeContent
 from .process import Child, split_host
 
 Filter = Union[None, str, Tuple[str, ...], List[str], Callable[[NodeContent], bool]]
-DB_NAME = re.compile(r"(\d{6}_\w+(:\w+)?)?$")
+DB_NAME = re.compile(r"(\d{6,}_\w+(:\w+)?)?")
 
 
 class RemoteNodeWalker:
@@ -28,14 +29,14 @@ class RemoteNodeWalker:
     """
 
     def __init__(self, project: str, db_name: str = "", interval: float = 0.5, ssh: Union[str, List[str]] = "ssh"):
-        if not DB_NAME.match(db_name):
+        if not isinstance(db_name, str) or not DB_NAME.fullmatch(db_name):
             msg = "%r is no name of a run or an output; such are '000002_EmpiarDownloader' and " \
                   "'000002_EmpiarDownloader:outputMovies'." % db_name
             raise FollowError(msg)
-        if not interval > 0:
+        if not 0 < interval < threading.TIMEOUT_MAX:
             msg = "Between two looks there has to be some time, not %r s." % interval
             raise FollowError(msg)
-        self.project, self.db_name, self.interval = str(project), db_name, interval
+        self.project, self.db_name, self.interval = os.fspath(project), db_name, float(interval)
         self._host, self._folder = split_host(self.project)
         self._ssh = ssh
         self._walks: "weakref.WeakSet[Walk]" = weakref.WeakSet()
@@ -73,6 +74,10 @@ class RemoteNodeWalker:
             started_event.set()
         return walk
 
+    def __reduce__(self) -> Any:
+        # Walks in progress belong to the program that began them.
+        return RemoteNodeWalker, (self.project, self.db_name, self.interval, self._ssh)
+
     def stop(self) -> None:
         """End the walks in progress, from any thread."""
         for walk in list(self._walks):
@@ -87,12 +92,16 @@ class RemoteNodeWalker:
 
     def _start(self, make: "type[Walk]", include: Filter, exclude: Filter, wait: bool, nodes: bool = False,
                timeout: Optional[float] = None, new_only: bool = False) -> "Walk":
+        include, exclude = _checked(include), _checked(exclude)
+        if timeout is not None and not timeout >= 0:
+            msg = "A timeout is a number of seconds, not %r." % timeout
+            raise FollowError(msg)
         request = {
             "project": self._folder, "db_name": self.db_name, "items": not nodes, "new_only": new_only,
             # A callable stays here, and has to see all that comes.
             "include": None if callable(exclude) else _types(include), "exclude": _types(exclude) or [],
             "wait": wait, "interval": self.interval}
-        walk = make(self._host, Child(self._host, self._ssh, request), include, exclude, nodes, timeout)
+        walk = make(self._host, self.db_name, Child(self._host, self._ssh, request), include, exclude, nodes, timeout)
         self._walks.add(walk)
         if new_only:
             walk.wait_for_start()
@@ -102,28 +111,42 @@ class RemoteNodeWalker:
 class Walk(Iterator):
     """An iteration in progress; its end, by ``close``, ``stop`` or when nobody has it any more, ends the child."""
 
-    def __init__(self, host: str, child: Child, include: Filter, exclude: Filter, nodes: bool,
+    def __init__(self, host: str, root: str, child: Child, include: Filter, exclude: Filter, nodes: bool,
                  timeout: Optional[float]):
-        self._host, self._child, self._nodes, self._timeout = host, child, nodes, timeout
+        self._host, self._root, self._child, self._nodes = host, root, child, nodes
+        self._timeout = None if timeout is None else min(timeout, threading.TIMEOUT_MAX)
+        self._owner = os.getpid()
+        self._turn = threading.Lock()               # for threads that share a walk
         self._include, self._exclude = _predicate(include), _predicate(exclude) if callable(exclude) else None
         self._excluded: Dict[str, bool] = {}        # by db_name, of nodes seen
         self._stopped = threading.Event()
-        self._ended = False
+        self._ended = self._begun = False
         self._waiting: List[Any] = []               # read already, not given yet
 
     def __iter__(self) -> "Walk":
         return self
 
     def __next__(self) -> Any:
-        deadline = None if self._timeout is None else time.monotonic() + self._timeout
+        if os.getpid() != self._owner:
+            msg = "This walk belongs to the process that began it: begin another one here."
+            raise FollowError(msg)
+        with self._turn:
+            return self._next()
+
+    def _next(self) -> Any:
+        deadline = None
         while not self._ended and not self._stopped.is_set():
             if self._waiting:
                 return self._waiting.pop(0)
+            if self._begun and self._timeout is not None and deadline is None:
+                # Not while the child begins, or the way to another machine is made.
+                deadline = time.monotonic() + self._timeout
             message = self._next_message(deadline)
-            if message is None or "end" in message:
-                if message is None and not self._stopped.is_set() and (
-                        deadline is None or time.monotonic() < deadline):
-                    continue
+            if message is None:
+                if deadline is not None and time.monotonic() >= deadline:
+                    break
+                continue
+            if "end" in message:
                 break
             given = self._given(message)
             if given is not None:
@@ -160,20 +183,25 @@ class Walk(Iterator):
 
     def keep_newest(self, include_last: bool) -> None:
         """Of the nodes that are there only the newest one is given, or none."""
-        newest = None
+        newest: Optional[NodeContent] = None
         while not self._stopped.is_set():
             message = self._next_message(None)
             if message is None:
                 continue
             if "started" in message:
                 break
-            newest = self._given(message) or newest
+            node = self._given(message)
+            # Scipion counts its objects; a run that could not be seen at first comes late.
+            if node is not None and (newest is None or node.info.get("id", 0) >= newest.info.get("id", 0)):
+                newest = node
         if include_last and newest is not None:
             self._waiting.append(newest)
 
     def _next_message(self, deadline: Optional[float]) -> Optional[Dict[str, Any]]:
         try:
-            return self._child.next(None if deadline is None else max(0.0, deadline - time.monotonic()))
+            message = self._child.next(None if deadline is None else max(0.0, deadline - time.monotonic()))
+            self._begun = self._begun or message is not None
+            return message
         except FollowError:
             if self._ended:
                 return None     # closed by another thread meanwhile
@@ -193,6 +221,10 @@ class Walk(Iterator):
                 return None
             if not self._include(node):
                 return None
+        except StopIteration as error:
+            self.close()
+            msg = "a filter raised StopIteration"
+            raise RuntimeError(msg) from error
         except BaseException:
             self.close()
             raise
@@ -210,7 +242,9 @@ class Walk(Iterator):
             above.append(node.db_name.partition(":")[0])
         if is_data:
             above.append(node.db_name)
-        return any(self._excluded.get(name, False) for name in above)
+        # What lies above the walk's own beginning is not walked, and excludes nothing.
+        return any(self._excluded.get(name, False) for name in above
+                   if name == self._root or not self._root or name.startswith(self._root + ":"))
 
     def _node(self, found: Dict[str, Any]) -> NodeContent:
         info = found["info"]
@@ -236,6 +270,20 @@ def _data(kind: EventType, found: Optional[Dict[str, Any]], host: str) -> Option
 
 def _placed(host: str, path: Optional[str]) -> Optional[str]:
     return "%s:%s" % (host, path) if host and path else path
+
+
+def _checked(chosen: Filter) -> Filter:
+    """A filter that can be used more than once. Raises FollowError."""
+    if chosen is None or callable(chosen) or isinstance(chosen, str):
+        return chosen
+    try:
+        chosen = tuple(chosen)
+    except TypeError:
+        chosen = (chosen,)
+    if not all(isinstance(name, str) for name in chosen):
+        msg = "A filter is a type such as 'run', several of them, or a function of the node, not %r." % (chosen,)
+        raise FollowError(msg)
+    return chosen
 
 
 def _types(chosen: Filter) -> Optional[List[str]]:

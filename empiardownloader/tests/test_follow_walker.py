@@ -5,6 +5,7 @@ import gc
 import json
 import os
 import pickle
+import random
 import shutil
 import signal
 import sqlite3
@@ -326,6 +327,116 @@ class TestEvents(FollowCase):
         run.put(status="finished")
         self.assertIs(END, next(events).type)
 
+    def test_restarted_with_other_ids(self):
+        """A subset's ids are those of its source: the first one seen need not be in the new set."""
+        for old, new in (((1, 2, 9), (2, 9, 30)), ((1, 2, 3, 4), (1, 2)), ((3, 4), (3,)), ((5,), (1, 2))):
+            with self.subTest(old=old, new=new):
+                run = self.project.add_run()
+                run.launch()
+                movie_set = run.add_output(movies=0)
+                for number in old:
+                    movie_set.append(1, number)
+                run.put(status="finished")
+                with self.walker(run.name).walk_events() as events:
+                    while next(events).type is not END:
+                        pass
+                    run.put(status="running")
+                    os.remove(movie_set.path)
+                    movie_set = type(movie_set)(run, "outputMovies", "SetOfMovies")
+                    for number in new:
+                        movie_set.append(1, number, "2037-01-01 00:00:00")
+                    run.put(status="finished", initTime="later")
+                    seen = []
+                    while not seen or seen[-1].type is not END:
+                        seen.append(next(events))
+                self.assertEqual(list(new), self.ids(seen))
+                self.assertIn((NEW_NODE, run.name + ":outputMovies"), self.told(seen))
+                self.assertEqual(0, next(event.data.first_index for event in seen if event.type is NEW_DATA))
+
+    def test_random_schedules(self):
+        """Items come, in any order, and go; whatever is there in the end was told, once for each time it came."""
+        for seed in range(6):
+            with self.subTest(seed=seed):
+                dice = random.Random(seed)
+                run = self.project.add_run()
+                run.launch()
+                movie_set = run.add_output(movies=0)
+                told, came, there, moment = [], [], set(), 0
+                with self.walker(run.name, interval=0.01).walk_events() as events:
+                    reader = threading.Thread(target=lambda events=events, told=told: told.extend(
+                        number for event in events for number in self.ids([event])))
+                    reader.start()
+                    for _ in range(60):
+                        number, moment = dice.randrange(1, 80), moment + 1
+                        if number in there:
+                            movie_set.take(number)
+                            there.discard(number)
+                        elif number not in came:
+                            # An item that is gone before anybody looks is nobody's.
+                            movie_set.append(1, number, "2037-01-01 00:%02d:%02d" % divmod(moment, 60))
+                            there.add(number)
+                            came.append(number)
+                        time.sleep(dice.choice((0, 0, 0.02)))
+                    time.sleep(0.5)
+                    events.stop()
+                    reader.join(10)
+                self.assertEqual(len(told), len(set(told)))
+                self.assertLessEqual(there, set(told))
+                self.assertLessEqual(set(told), set(came))
+
+    def test_the_runs_database_is_being_copied(self):
+        """The engine copies it in place at each launch: half of it is no damaged database."""
+        run = self.finished_run()
+        events = self.walker(run.name).walk_events()
+        while next(events).type is not END:
+            pass
+        with open(run.database, "rb") as stream:
+            content = stream.read()
+        with open(run.database, "r+b") as stream:
+            stream.truncate(len(content) // 2)
+            time.sleep(0.5)
+            stream.seek(0)
+            stream.write(content)
+        run.put(status="failed", initTime="later", _error="again")
+        self.assertEqual([PREPARED, END], [next(events).type for _ in range(2)])
+
+    def test_an_empty_database_of_one_run(self):
+        self.finished_run()
+        empty = self.project.add_run()
+        os.makedirs(os.path.dirname(empty.database))
+        with open(empty.database, "w"):
+            pass
+        begun = time.monotonic()
+        events = list(self.walker().walk_events(wait=False))
+        self.assertEqual((1, [1, 2, 3]), (sum(event.type is END for event in events), self.ids(events)))
+        self.assertLess(time.monotonic() - begun, 5)
+        new = self.walker().walk_on_new_events()
+        execute(self.project.database, ["UPDATE Objects SET value = 'failed' WHERE id = ?", empty.numbers["status"]])
+        self.assertEqual((END, empty.name), self.told([next(new)])[0])
+
+    def test_a_set_that_is_locked_at_the_end(self):
+        run = self.project.add_run()
+        run.launch()
+        movie_set = run.add_output(movies=2)
+        database = sqlite3.connect(movie_set.path, isolation_level=None)
+        self.addCleanup(database.close)
+        database.execute("BEGIN EXCLUSIVE")
+        run.put(status="finished")
+        events = self.walker().walk_events(timeout=7)
+        self.assertEqual([NEW_NODE, NEW_NODE], [event.type for event in events])
+        events = self.walker(run.name).walk_events()
+        next(events)
+        database.execute("COMMIT")
+        self.assertEqual([NEW_NODE, PREPARED, NEW_DATA, END], [next(events).type for _ in range(4)])
+
+    def test_the_newest_of_runs_that_come_late(self):
+        runs = [self.finished_run() for _ in range(3)]
+        database = sqlite3.connect(runs[1].database, isolation_level=None, check_same_thread=False)
+        self.addCleanup(database.close)
+        database.execute("BEGIN EXCLUSIVE")
+        threading.Timer(1.0, database.execute, ["COMMIT"]).start()
+        self.assertEqual([runs[2].name], [node.name for node in self.walker().walk_from_last("run", wait=False)])
+
     def test_gaps_late_ids_and_sets_that_shrink(self):
         run = self.project.add_run()
         run.launch()
@@ -340,7 +451,8 @@ class TestEvents(FollowCase):
         self.assertEqual([7], self.ids([next(events)]))
         movie_set.append(1, 30)
         event = next(events)
-        self.assertEqual(([30], 7), (self.ids([event]), event.data.first_index))
+        # Its place among 2, 5, 7 and 11.
+        self.assertEqual(([30], 4), (self.ids([event]), event.data.first_index))
 
     def test_tilt_series_come_whole(self):
         run = self.project.add_run()
@@ -423,6 +535,44 @@ class TestEvents(FollowCase):
         # A stop is for the walks in progress.
         self.assertEqual(5, len(self.ids(one.walk_events(wait=False))))
 
+    def test_threads_that_share_a_walk(self):
+        for end in (None, "stop", "close"):
+            walk = self.walker().walk_events(wait=end is not None)
+            found = []
+            threads = [threading.Thread(target=lambda walk=walk, found=found: found.extend(walk)) for _ in range(5)]
+            for thread in threads:
+                thread.start()
+            if end:
+                time.sleep(0.4)
+                getattr(walk, end)()
+            for thread in threads:
+                thread.join(10)
+                self.assertFalse(thread.is_alive(), end)
+            self.assertEqual(1, len(found))
+
+    def test_a_walk_in_a_forked_process(self):
+        events = self.walker().walk_events()
+        next(events)
+        reading, writing = os.pipe()
+        child = os.fork()
+        if child == 0:
+            try:
+                next(events)
+            except FollowError as error:
+                os.write(writing, str(error).encode())
+            os._exit(0)
+        os.waitpid(child, 0)
+        os.close(writing)
+        with open(reading) as stream:
+            self.assertIn("belongs to the process that began it", stream.read())
+        self.project.add_run()
+        self.assertIs(NEW_NODE, next(events).type)
+
+    def test_walkers_are_plain_data_too(self):
+        run = self.finished_run()
+        walker = pickle.loads(pickle.dumps(self.walker(run.name)))
+        self.assertEqual([1, 2, 3], self.ids(walker.walk_events(wait=False)))
+
     def test_stop_from_another_thread(self):
         walker = self.walker()
         threading.Timer(0.4, walker.stop).start()
@@ -479,6 +629,15 @@ class TestOddFiles(FollowCase):
         for interval in (0, -1, float("nan")):
             with self.assertRaisesRegex(FollowError, "Between two looks"):
                 RemoteNodeWalker(self.project.folder, interval=interval)
+        for chosen in ((lambda node: True, "run"), (b"run",), 5):
+            with self.assertRaisesRegex(FollowError, "A filter is a type"):
+                self.walker().walk(chosen)
+        for timeout in (-1, float("nan")):
+            with self.assertRaisesRegex(FollowError, "A timeout is"):
+                self.walker().walk_events(timeout=timeout)
+        self.finished_run()
+        self.assertEqual(6, len(list(self.walker().walk_events(timeout=0.3))))
+        self.assertEqual(1, len(list(self.walker().walk(iter(["run"]), wait=False))))
 
     def test_garbage(self):
         run = self.finished_run()

@@ -120,7 +120,8 @@ class TestPacking(unittest.TestCase):
                 points, = [name for name in names if name.endswith("entry_points.txt")]
                 entry_points = archive.read(points).decode()
         for name in ("protocols.conf", "empiardownloader_logo.png", "templates/empiar_movies.json.template",
-                     "templates/empiar_to_micrographs.json.template", "demo/workflow.json", "tests/test_protocol.py"):
+                     "templates/empiar_to_micrographs.json.template", "demo/workflow.json", "tests/test_protocol.py",
+                     "follow/child/__main__.py", "follow/child/sets.py"):
             self.assertIn("empiardownloader/" + name, names)
         self.assertIn("empiardownloader = empiardownloader", entry_points)
         self.assertEqual({"empiardownloader"}, {name.split("/")[0] for name in names if ".dist-info" not in name})

@@ -3,7 +3,8 @@
 another machine, where nothing but Python 3.6 or newer is needed.
 
 On its standard input: a line of JSON that says what to follow; after that the input is its life line, and anything
-there, or its end, is the end. On its standard output: a line of JSON for each message, empty lines as signs of life.
+there, or its end, is the end. On its standard output: a marked line of JSON for each message, empty lines as signs of
+life.
 """
 import contextlib
 import json
@@ -13,7 +14,7 @@ import sys
 import time
 
 from databases import UnreadableError
-from files import serve
+from files import MARK, serve
 from teller import Teller
 
 SIGN_OF_LIFE_SECONDS = 30
@@ -34,7 +35,8 @@ class Line:
         os.set_blocking(1, False)
 
     def send(self, message):
-        data = memoryview(json.dumps(message, separators=(",", ":")).encode("ascii") + b"\n" if message else b"\n")
+        data = memoryview(MARK + json.dumps(message, separators=(",", ":")).encode("ascii") + b"\n" if message
+                          else b"\n")
         while data:
             self._look(None, [1])
             try:

@@ -19,8 +19,16 @@ SAME_TICK_SECONDS = 1.0
 OPEN_AGAIN_SECONDS = 10.0
 
 
+# A database that cannot be read at all may be in the midst of being copied, as the engine does at each launch.
+DAMAGED_SECONDS = 3.0
+
+
 class NotYetError(Exception):
-    """Nothing is there yet, or a writer keeps it for itself: another look will tell."""
+    """Nothing is there yet, or not whole: another look will tell."""
+
+
+class BusyError(NotYetError):
+    """A writer keeps it for itself, for however long."""
 
 
 class UnreadableError(Exception):
@@ -38,11 +46,20 @@ def opened(path):
             hot = _is_hot(connection)
             if not hot:
                 yield connection
+                _damaged_since.pop(path, None)
         if hot:
             with _copied(path) as copy, contextlib.closing(sqlite3.connect(copy)) as connection:
                 yield connection
     except sqlite3.Error as error:
         raise _translated(path, error) from error
+
+
+def is_empty(path):
+    """Whether there is no file, or nothing in it."""
+    try:
+        return os.stat(path).st_size == 0
+    except OSError:
+        return True
 
 
 def _is_hot(connection):
@@ -75,7 +92,9 @@ def _copied(path):
 
 def _translated(path, error):
     text = str(error)
-    if "locked" in text or "no such table" in text:
+    if "locked" in text:
+        return BusyError()
+    if "no such table" in text:
         return NotYetError()
     if "unable to open" in text:
         if not os.path.exists(path):
@@ -85,20 +104,16 @@ def _translated(path, error):
                               "folder." % path)
         return UnreadableError("%s cannot be opened: check its permissions." % path)
     if "not a database" in text or "malformed" in text or "file is encrypted" in text:
-        # A writer that has only just made the file.
-        if _size(path) == 0:
-            return NotYetError()
+        since = _damaged_since.setdefault(path, time.monotonic())
+        if time.monotonic() - since < DAMAGED_SECONDS:
+            return BusyError()
         return UnreadableError("%s is no SQLite database, or a damaged one." % path)
     if "no such column" in text or "no column" in text:
         return UnreadableError("%s was written by a version of Scipion that is not known here (%s)." % (path, text))
     return UnreadableError("%s cannot be read (%s)." % (path, text))
 
 
-def _size(path):
-    try:
-        return os.stat(path).st_size
-    except OSError:
-        return 0
+_damaged_since = {}
 
 
 def stamp_of(path):

@@ -7,10 +7,15 @@ import json
 import os
 import sys
 
+# Before each message: what a login prints has none (the record separator of JSON text sequences).
+MARK = b"\x1e"
+
 
 def serve():
     """Answer lines of JSON {"path", "start", "length"} with a line {"size": of the file, "length": of what follows} or
     {"error": a sentence}, and the bytes; until the input ends."""
+    # Ends the line of whatever a login printed before.
+    sys.stdout.buffer.write(b"\n")
     for line in sys.stdin.buffer:
         request = json.loads(line.decode("ascii"))
         try:
@@ -22,5 +27,5 @@ def serve():
         except OSError as error:
             data = b""
             answer = {"error": "%s cannot be read (%s)." % (request["path"], (error.strerror or "").lower())}
-        sys.stdout.buffer.write(json.dumps(answer).encode("ascii") + b"\n" + data)
+        sys.stdout.buffer.write(MARK + json.dumps(answer).encode("ascii") + b"\n" + data)
         sys.stdout.buffer.flush()

@@ -10,7 +10,7 @@ import json
 import os
 import time
 
-from databases import NotYetError, UnreadableError, Watched, opened, stamp_of
+from databases import NotYetError, UnreadableError, Watched, is_empty, opened, stamp_of
 from sets import SetFile
 
 STARTED = ("launched", "running")
@@ -19,6 +19,8 @@ KILLED = "killed"           # our own: the process of a run that says it is runn
 # A dead process is believed when nothing has come from it for so long; one that was only just launched has not told its
 # own number yet.
 QUIET_SECONDS = {"running": 3.0, "launched": 30.0}
+# A project without its database is one no more.
+GONE_SECONDS = 5.0
 # Whether a process of another machine lives cannot be seen from here.
 NETWORK_FILE_SYSTEMS = ("nfs", "cifs", "smb", "lustre", "gpfs", "beegfs", "ceph", "gluster", "afs", "fuse", "9p",
                         "pvfs", "orangefs", "ocfs2", "gfs2", "panfs", "virtiofs")
@@ -87,11 +89,11 @@ class Project:
         self.name = os.path.basename(self.folder)
         self._database = Watched(os.path.join(self.folder, "project.sqlite"))
         self.runs = {}              # by name, in the order in which they were made
+        self._gone_since = None
         if not os.path.isdir(self.folder):
             raise UnreadableError("There is no folder %s here." % self.folder)
         if not os.path.exists(self._database.path):
             raise UnreadableError("%s is no Scipion project: it has no project.sqlite." % self.folder)
-        self.local = is_local(self.folder)
         self._refresh_first()
 
     def _refresh_first(self):
@@ -109,7 +111,12 @@ class Project:
         if stamps is None:
             return True
         if stamps[0] is None:
+            # It may be on its way to another name, and back.
+            self._gone_since = self._gone_since or time.monotonic()
+            if time.monotonic() - self._gone_since < GONE_SECONDS:
+                return False
             raise UnreadableError("The project %s is not there any more." % self.folder)
+        self._gone_since = None
         try:
             objects = read_objects(self._database.path)
         except NotYetError:
@@ -147,6 +154,7 @@ class Run:
         self.status = "new"
         self.problem = ""
         self._quiet = (None, 0.0)       # the last signs of life, and since when there were none
+        self.is_undecided = False       # its process is gone, but only just
 
     def listed_as(self, attribute):
         """How the project's own database has it."""
@@ -160,13 +168,13 @@ class Run:
     def refresh(self):
         """Look how it is -> False where that cannot be seen just now."""
         stamps = self._database.stamps()
-        if self._row is None or stamps is not None:
+        if self._row is None or stamps is not None or is_empty(self._database.path):
             row = self._listed
             self.problem = ""
             try:
                 row = read_objects(self._database.path).get(self.id, row)
             except NotYetError:
-                if os.path.exists(self._database.path):
+                if not is_empty(self._database.path):
                     return False
             except UnreadableError as error:
                 self.problem = str(error)
@@ -184,31 +192,37 @@ class Run:
             is_set = "_mapperPath" in attribute.children
             if not is_set and (name not in named or attribute.class_name in SIMPLE):
                 continue
-            output = self._once_seen.get(name)
-            if output is None or output.type != attribute.class_name:
-                output = self._once_seen[name] = Output(self, attribute)
+            output = self._once_seen.get((name, attribute.class_name))
+            if output is None:
+                output = self._once_seen[(name, attribute.class_name)] = Output(self, attribute, is_set)
             output.listed_as(attribute)
             self.outputs[name] = output
 
     def _state(self):
         status = self._row.get("status") or "new"
-        if status not in STARTED or not self._process_is_gone():
+        self.is_undecided = False
+        if status not in STARTED:
+            return status
+        signs = [stamp for stamp in map(stamp_of, self._signs_of_life) if stamp is not None]
+        latest = max((stamp[0] / 1e9 for stamp in signs), default=0.0)
+        if not self._process_is_gone(latest):
             self._quiet = (None, 0.0)
             return status
-        signs = [stamp_of(path) for path in self._signs_of_life]
         if signs != self._quiet[0]:
             self._quiet = (signs, time.monotonic())
-        if time.monotonic() - self._quiet[1] < QUIET_SECONDS[status]:
+        # By its files' time, where that is long ago; by our own, where the clocks differ.
+        if max(time.monotonic() - self._quiet[1], time.time() - latest) < QUIET_SECONDS[status]:
+            self.is_undecided = True
             return status
         # Whoever opens the project next finds the run dead too, and writes that into the project's database.
         listed = self._listed.get("status")
         return listed if listed in ENDED else KILLED
 
-    def _process_is_gone(self):
+    def _process_is_gone(self, latest):
         pid = self._row.get("_pid")
-        if not pid or not self.project.local or self._row.get("_useQueue") or self._row.get("_jobId"):
+        if not pid or self._row.get("_useQueue") or self._row.get("_jobId") or not is_local(self.path):
             return False
-        return not is_run(pid)
+        return not is_run(pid, latest)
 
     def info(self):
         row = self._row
@@ -259,8 +273,9 @@ class Run:
 class Output:
     """What a run brought forth: a set, in a file of its own, or a single object."""
 
-    def __init__(self, run, attribute):
-        self.run, self.name, self.type = run, attribute.name, attribute.class_name
+    def __init__(self, run, attribute, is_set):
+        self.run, self.name, self.type, self.is_set = run, attribute.name, attribute.class_name, is_set
+        self.key = (self.name, self.type)
         self.db_name = "%s:%s" % (run.name, self.name)
         self.set = None
         self.listed_as(attribute)
@@ -278,8 +293,8 @@ class Output:
 
     @property
     def path(self):
-        if self.set is not None:
-            return self.set.path
+        if self.is_set:
+            return self.set.path if self.set is not None else None
         name = self._row.get("_filename")
         return os.path.join(self.run.project.folder, name) if name else None
 
@@ -292,7 +307,7 @@ class Output:
                               list(values.values())]
 
     def info(self):
-        info = {"project": self.run.project.folder, "run": self.run.name, "class": self.type}
+        info = {"project": self.run.project.folder, "run": self.run.name, "class": self.type, "id": self._row.id}
         if self.set is not None:
             info.update(self.set.info())
         return info
@@ -306,15 +321,30 @@ def _flatten(attribute, prefix, values):
             values[prefix + name] = plain(child.class_name, child.value)
 
 
-def is_run(pid):
-    """Whether this process lives and is one that executes a Scipion run; process ids are used again."""
+def is_run(pid, latest):
+    """Whether this process lives and is the run's; process ids are used again.
+
+    ``latest``: when (seconds, as files have it) the run gave a sign of life; a process that began later is another one.
+    """
     try:
         with open("/proc/%d/cmdline" % pid, "rb") as stream:
             command = stream.read()
     except OSError:
         return _exists(pid)
     # A process that has ended and was not asked for yet has no command line any more.
-    return b"pw_protocol_run" in command
+    return b"pw_protocol_run" in command or (bool(command) and _began(pid) < latest)
+
+
+def _began(pid):
+    """When a process began, as files have the time."""
+    try:
+        with open("/proc/%d/stat" % pid) as stream:
+            ticks = int(stream.read().rpartition(")")[2].split()[19])
+        with open("/proc/uptime") as stream:
+            up = float(stream.read().split()[0])
+    except (OSError, ValueError, IndexError):
+        return 0.0
+    return time.time() - up + ticks / os.sysconf("SC_CLK_TCK")
 
 
 def _exists(pid):
@@ -329,6 +359,7 @@ def _exists(pid):
 
 def is_local(folder):
     """Whether a folder lies on a file system of this machine, as far as that can be seen."""
+    folder = os.path.realpath(folder)
     found, kind = "", ""
     try:
         with open("/proc/self/mounts", encoding="utf-8", errors="surrogateescape") as stream:

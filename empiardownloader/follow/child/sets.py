@@ -7,7 +7,7 @@ import os
 import re
 import time
 
-from databases import NotYetError, UnreadableError, Watched, opened
+from databases import NotYetError, UnreadableError, Watched, is_empty, opened, stamp_of
 
 CHUNK = 1000        # items read at a time: few enough not to hold a writer up
 COLUMN = re.compile(r"c\d+$")
@@ -29,22 +29,19 @@ class SetFile:
         self._columns = []              # (label, column)
         self._are_series = False
         self._series_since = {}         # when a series that lacked images was first seen
-        self._first = None              # (id, creation) of an item seen: another creation means another set
-        self._stamps = None
+        self._stamps = self._file = None
         self._forget()
 
     def _forget(self):
-        self._seen = set()              # ids
-        self._last = -1                 # the highest of them
-        self._accounted = (0, 0.0)      # how many items are accounted for, and the sum of their ids
+        self._seen = {}                 # id -> creation
+        self._last = -1                 # the highest id seen
+        # Of the items up to there that are accounted for: how many, sums of ids and of their squares, latest creation.
+        self._accounted = (0, 0, 0, None)
+        self._missed = []               # (place in the set, id) of those below the last one that are to be told
 
-    @property
-    def count(self):
-        """How many items were seen."""
-        return len(self._seen)
-
-    def is_there(self):
-        return os.path.exists(self.path)
+    def is_empty(self):
+        """Whether there is no file, or nothing in it."""
+        return is_empty(self.path)
 
     def refresh(self):
         """Look at what the set says of itself -> (whether there may be new items, whether it is another set now).
@@ -57,23 +54,43 @@ class SetFile:
         if not PREFIX.match(self.prefix):
             msg = "%s has tables of a name that is not known here (%r)." % (self.path, self.prefix)
             raise UnreadableError(msg)
-        objects = self._table("Objects")
+        file = self._stamps[0] and self._stamps[0][2]
+        replaced = self._file is not None and file != self._file
         with opened(self.path) as connection:
             properties = dict(connection.execute("SELECT key, value FROM %s" % self._table("Properties")).fetchall())
             classes = _classes(connection, self._table("Classes"))
-            known = self._first and connection.execute("SELECT id, creation FROM %s WHERE id = ?" % objects,
-                                                       self._first[:1]).fetchall()
-            first = connection.execute("SELECT id, creation FROM %s ORDER BY id LIMIT 1" % objects).fetchall()
+            another = self._is_another(connection, replaced)
         self.problem = ""
+        self._file = file
         self._properties = properties
         self._columns = self._checked(classes)
         self._are_series = any(label == "self" and kind in SERIES for label, _, kind in classes)
-        another = bool(known) and known[0] != self._first
         if another:
             self._forget()
-        if first and (another or self._first is None):
-            self._first = first[0]
         return True, another
+
+    def _is_another(self, connection, replaced):
+        """Whether this is another set than the one whose items were seen, as after a Restart; if it is not, which of
+        the items below the last one seen are new."""
+        if not self._seen:
+            return replaced
+        objects = self._table("Objects")
+        found = connection.execute("SELECT count(*), total(id), total(id * id), max(creation) FROM %s WHERE id <= %d"
+                                   % (objects, self._last)).fetchall()[0]
+        if not replaced and found == self._accounted:
+            return False
+        rows = connection.execute("SELECT id, creation FROM %s ORDER BY id" % objects).fetchall()
+        present = dict(rows)
+        equal = sum(present.get(number) == creation for number, creation in self._seen.items())
+        # A file in place of the other is the same set only where it has all of it; else one item is enough.
+        if equal < len(self._seen) if replaced else rows and not equal:
+            return True
+        self._missed = [(place, number) for place, (number, creation) in enumerate(rows) if number <= self._last
+                        and (number not in self._seen or self._seen[number] != creation)]
+        below = [row for row in rows if row[0] <= self._last]
+        self._accounted = (len(below), sum(row[0] for row in below), sum(row[0] ** 2 for row in below),
+                           max((row[1] for row in below if row[1] is not None), default=None))
+        return False
 
     def _checked(self, classes):
         for _, column, _ in classes:
@@ -87,26 +104,33 @@ class SetFile:
         self._watched.has_read(self._stamps)
 
     def new_items(self):
-        """The items that were not seen yet, in blocks -> (names of attributes, [(id, path, index, name, values)]).
+        """The items that were not seen yet, in blocks -> (place of the first one in the set, names of attributes,
+        [(id, path, index, name, values)]). The items of a block follow one another in the set.
 
         No connection is open between two blocks. Raises NotYetError, UnreadableError.
         """
         names = [label for label, _ in self._columns] + ["creation"]
         query = _query(self._columns, self._table("Objects"))
+        while self._missed:
+            first, place = self._missed[0][0], 0
+            numbers = []
+            while place < min(len(self._missed), CHUNK) and self._missed[place][0] == first + place:
+                numbers.append(self._missed[place][1])
+                place += 1
+            rows = self._rows(query + " WHERE id IN (%s) ORDER BY id" % ", ".join("%d" % number for number in numbers))
+            del self._missed[:place]
+            try:
+                for told, (row_names, items) in enumerate(self._blocks(names, rows)):
+                    yield first + told, row_names, items
+            except NotYetError:
+                self._accounted = (-1, 0, 0, None)      # to be found missing again
+                raise
         while True:
             rows = self._rows(query + " WHERE id > %d ORDER BY id LIMIT %d" % (self._last, CHUNK))
-            yield from self._blocks(names, rows)
+            for row_names, items in self._blocks(names, rows):
+                yield self._accounted[0] - len(items), row_names, items
             if len(rows) < CHUNK:
                 break
-        accounted = self._rows("SELECT count(*), total(id) FROM %s" % self._table("Objects"))[0]
-        if accounted != self._accounted:
-            # A protocol may finish the items of its input out of order, and items can be taken away.
-            missed = sorted({row[0] for row in self._rows("SELECT id FROM %s" % self._table("Objects"))} - self._seen)
-            for start in range(0, len(missed), CHUNK):
-                rows = self._rows(query + " WHERE id IN (%s) ORDER BY id" % ", ".join(
-                    "%d" % number for number in missed[start:start + CHUNK]))
-                yield from self._blocks(names, rows)
-            self._accounted = accounted
         self.has_looked()
 
     def _blocks(self, names, rows):
@@ -147,20 +171,29 @@ class SetFile:
 
     def skip_items(self):
         """Take all items that are there now for seen. Raises NotYetError, UnreadableError."""
-        self._seen = {row[0] for row in self._rows("SELECT id FROM %s" % self._table("Objects"))}
-        self._last = max(self._seen) if self._seen else -1
-        self._accounted = (len(self._seen), float(sum(self._seen)))
+        for number, creation in self._rows("SELECT id, creation FROM %s ORDER BY id" % self._table("Objects")):
+            self._see(number, creation)
         self.has_looked()
 
     def _rows(self, query):
         with opened(self.path) as connection:
-            return connection.execute(query).fetchall()
+            rows = connection.execute(query).fetchall()
+        stamp = stamp_of(self.path)
+        if stamp is None or stamp[2] != self._file:
+            raise NotYetError       # another file by now
+        return rows
+
+    def _see(self, number, creation):
+        self._seen[number] = creation
+        if number > self._last:
+            self._last = number
+            count, total, squares, latest = self._accounted
+            self._accounted = (count + 1, total + number, squares + number * number,
+                               creation if latest is None or (creation is not None and creation > latest) else latest)
 
     def _item(self, names, row):
         number, label = row[:2]
-        self._seen.add(number)
-        self._last = max(self._last, number)
-        self._accounted = (self._accounted[0] + 1, self._accounted[1] + number)
+        self._see(number, row[-1])
         values = [cell.hex() if isinstance(cell, bytes) else cell for cell in row[2:]]
         known = dict(zip(names, values))
         path = known.get("_filename")

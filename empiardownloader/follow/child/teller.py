@@ -8,15 +8,15 @@ is read before its items, and END_SCAN is told only after them: what was there w
 """
 import time
 
-from databases import NotYetError, UnreadableError
+from databases import BusyError, NotYetError, UnreadableError
 from project import ENDED, KILLED, STARTED, Project
 
 NEW_NODE, NEW_DATA, END_SCAN, PREPARED_SCAN = "NEW_NODE", "NEW_DATA", "END_SCAN", "PREPARED_SCAN"
 PROJECT, RUN = "project", "run"
 
 
-# A set that cannot be read for so long is told to be so.
-PATIENCE_SECONDS = 30
+# The end of a run waits for so long for an output that is named but has no file, or an empty one.
+HIDDEN_SECONDS = 5
 
 
 class Told:
@@ -25,7 +25,7 @@ class Told:
     def __init__(self):
         self.prepared = self.ended = False
         self.launch = None
-        self.outputs = {}           # by name: Seen
+        self.outputs = {}           # by name and class: Seen
 
 
 class Seen:
@@ -85,15 +85,15 @@ class Teller:
             outputs = [output for output in run.outputs.values() if self._output_name in ("", output.name)]
         for output in outputs:
             complete = (yield from self._look_at_output(output, told)) and complete
-        visible = any(told.outputs[output.name].visible for output in outputs) if outputs else bool(run.outputs)
+        visible = any(told.outputs[output.key].visible for output in outputs) if outputs else bool(run.outputs)
         if visible and not told.prepared:
             told.prepared = True
             if not self._output_name:
                 yield from self._event(PREPARED_SCAN, self._run_node(run), {"data": run.status})
         for output in outputs:
             if output.type not in self._exclude:
-                complete = (yield from self._data_of(output, told.outputs[output.name])) and complete
-        if not complete:
+                complete = (yield from self._data_of(output, told.outputs[output.key])) and complete
+        if not complete or run.is_undecided:
             self.pending = True
         elif not told.ended and (run.status in ENDED or run.status == KILLED):
             told.ended, told.launch = True, run.launch
@@ -104,23 +104,24 @@ class Teller:
 
     def _look_at_output(self, output, told):
         """Tell of an output that can be seen -> whether nothing is hidden."""
-        seen = told.outputs.setdefault(output.name, Seen())
+        seen = told.outputs.setdefault(output.key, Seen())
         another = False
-        if output.set is None:
+        if not output.is_set:
             seen.visible, seen.fresh = True, not seen.told
         else:
             try:
+                if output.set is None:
+                    raise NotYetError
                 seen.fresh, another = output.set.refresh()
                 seen.visible, seen.hidden_since = True, None
+            except BusyError:
+                seen.fresh = seen.visible = False
+                return False
             except NotYetError:
                 seen.fresh = seen.visible = False
                 # The file of an output that the run's database names may not be there yet, or not any more.
-                if not output.set.is_there():
-                    return True
                 seen.hidden_since = seen.hidden_since or time.monotonic()
-                if time.monotonic() - seen.hidden_since < PATIENCE_SECONDS:
-                    return False
-                self._has_problem(output, "%s holds no set, or is being written without pause." % output.set.path)
+                return time.monotonic() - seen.hidden_since > HIDDEN_SECONDS
             except UnreadableError as error:
                 seen.visible, seen.fresh = True, False
                 self._has_problem(output, str(error))
@@ -139,7 +140,7 @@ class Teller:
         """Tell of the items that are new -> whether all could be seen."""
         if not seen.fresh:
             return True
-        if output.set is None:
+        if not output.is_set:
             if self._wants_items(output):
                 names, item = output.single_item()
                 yield from self._items_of(output, 0, names, [item])
@@ -150,10 +151,8 @@ class Teller:
             elif self._silent:
                 output.set.skip_items()
             else:
-                first = output.set.count
-                for names, items in output.set.new_items():
+                for first, names, items in output.set.new_items():
                     yield from self._items_of(output, first, names, items)
-                    first = output.set.count
         except NotYetError:
             return False
         except UnreadableError as error:
