@@ -8,12 +8,15 @@ import tempfile
 import time
 import unittest
 
+from empiardownloader.tests import servers
 from empiardownloader.tests.base import ProtocolTestCase, environment
 
 PROGRAMS = ("slurmctld", "slurmd", "sbatch", "scancel", "squeue", "munged")
 SLURM_CONF = """\
 ClusterName=empiartest
 SlurmctldHost={host}(127.0.0.1)
+SlurmctldPort={ports[0]}
+SlurmdPort={ports[1]}
 AuthType=auth/munge
 SlurmUser=root
 SlurmdUser=root
@@ -79,7 +82,8 @@ class TestSlurm(ProtocolTestCase):
             os.mkdir(os.path.join(cls.slurm, name))
         conf = os.path.join(cls.slurm, "slurm.conf")
         with open(conf, "w") as stream:
-            stream.write(SLURM_CONF.format(host=socket.gethostname().partition(".")[0], folder=cls.slurm))
+            stream.write(SLURM_CONF.format(host=socket.gethostname().partition(".")[0], folder=cls.slurm,
+                                           ports=[servers.free_port() for _ in range(2)]))
         hosts = os.path.join(cls.slurm, "hosts.conf")
         with open(hosts, "w") as stream:
             stream.write(HOSTS_CONF)
