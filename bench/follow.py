@@ -10,8 +10,8 @@ import threading
 import time
 
 from empiardownloader.follow import EventType, RemoteNodeWalker
+from empiardownloader.tests.follow_case import children
 from empiardownloader.tests.scipion_files import ProjectFiles
-from empiardownloader.tests.test_follow_walker import children
 
 WRITER = """
 import sqlite3, sys, time

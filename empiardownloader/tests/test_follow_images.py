@@ -9,7 +9,7 @@ import tifffile
 
 from empiardownloader.follow import EventType, FollowError, ImageChannel
 from empiardownloader.follow.images import read_image
-from empiardownloader.tests.test_follow_walker import FollowCase
+from empiardownloader.tests.follow_case import FollowCase
 
 
 class TestImages(FollowCase):

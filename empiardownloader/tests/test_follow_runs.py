@@ -13,14 +13,12 @@ from pwem.objects import SetOfAverages, SetOfCoordinates, SetOfCTF, SetOfMicrogr
 from pwem.protocols import ProtAverageFrames, ProtSubSet
 from pyworkflow.protocol import MODE_RESTART
 
-from empiardownloader.follow import EventType, ImageChannel, RemoteNodeWalker
+from empiardownloader.follow import ImageChannel, RemoteNodeWalker
+from empiardownloader.tests.follow_case import BARE, END, NEW_DATA, NEW_NODE, PREPARED, TOP, children
 from empiardownloader.tests.scipion_files import ProjectFiles
-from empiardownloader.tests.test_follow_walker import BARE, TOP, children
 from empiardownloader.tests.test_protocol_continue import InterruptedCase
 
 EXAMPLES = os.path.join(TOP, "examples")
-NEW_NODE, NEW_DATA, PREPARED, END = (
-    EventType.NEW_NODE, EventType.NEW_DATA, EventType.PREPARED_SCAN, EventType.END_SCAN)
 
 
 class Follower:

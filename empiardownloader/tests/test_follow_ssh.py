@@ -16,7 +16,7 @@ import numpy as np
 from empiardownloader.demo import movies
 from empiardownloader.follow import EventType, FollowError, ImageChannel, RemoteNodeWalker
 from empiardownloader.tests import servers
-from empiardownloader.tests.test_follow_walker import BARE, FollowCase, alive
+from empiardownloader.tests.follow_case import BARE, FollowCase, alive
 
 SSHD_CONF = """\
 Port {port}

@@ -1,0 +1,228 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What happens to a run while it is followed: restarted, killed, locked, deleted; items in any order; nothing twice."""
+import os
+import random
+import shutil
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+
+from empiardownloader.tests.follow_case import END, NEW_DATA, NEW_NODE, PREPARED, FollowCase
+from empiardownloader.tests.scipion_files import execute
+
+
+class TestChanges(FollowCase):
+
+    def test_continued_after_its_end(self):
+        run = self.finished_run()
+        events = self.walker(run.name).walk_events()
+        self.assertEqual([NEW_NODE, NEW_NODE, PREPARED, NEW_DATA, END], [next(events).type for _ in range(5)])
+        run.launch()
+        execute(run.database, ["DELETE FROM Objects WHERE classname = 'SetOfMovies' OR name LIKE '%.%.%'"])
+        time.sleep(0.3)     # the copy of the project's database knows of no output
+        run.add_output("again")
+        movie_set = os.path.join(run.path, "outputMovies.sqlite")
+        execute(movie_set, ["INSERT INTO Objects (id, creation, c02) VALUES (9, 'now', 'm_9.mrc')"])
+        seen = [next(events) for _ in range(3)]
+        self.assertEqual({(NEW_NODE, run.name + ":again"), (PREPARED, run.name), (NEW_DATA, run.name + ":again")},
+                         set(self.told(seen)))
+
+    def test_restarted(self):
+        run = self.finished_run(movies=4)
+        events = self.walker(run.name).walk_events()
+        for _ in range(5):
+            next(events)
+        shutil.rmtree(run.path)
+        run.launch()
+        time.sleep(0.2)
+        run.outputs.clear()
+        movie_set = run.add_output(movies=0)
+        movie_set.append(2, created="2037-01-01 00:00:00")
+        seen = [next(events) for _ in range(3)]
+        self.assertEqual({NEW_NODE, PREPARED, NEW_DATA}, {event.type for event in seen})
+        self.assertEqual([1, 2], self.ids(seen))
+        self.assertEqual([0], [event.data.first_index for event in seen if event.type is NEW_DATA])
+        run.put(status="finished")
+        self.assertIs(END, next(events).type)
+
+    def test_restarted_with_other_ids(self):
+        """A subset's ids are those of its source: the first one seen need not be in the new set."""
+        for old, new in (((1, 2, 9), (2, 9, 30)), ((1, 2, 3, 4), (1, 2)), ((3, 4), (3,)), ((5,), (1, 2))):
+            with self.subTest(old=old, new=new):
+                run = self.project.add_run()
+                run.launch()
+                movie_set = run.add_output(movies=0)
+                for number in old:
+                    movie_set.append(1, number)
+                run.put(status="finished")
+                with self.walker(run.name).walk_events() as events:
+                    while next(events).type is not END:
+                        pass
+                    run.put(status="running")
+                    os.remove(movie_set.path)
+                    movie_set = type(movie_set)(run, "outputMovies", "SetOfMovies")
+                    for number in new:
+                        movie_set.append(1, number, "2037-01-01 00:00:00")
+                    run.put(status="finished", initTime="later")
+                    seen = []
+                    while not seen or seen[-1].type is not END:
+                        seen.append(next(events))
+                self.assertEqual(list(new), self.ids(seen))
+                self.assertIn((NEW_NODE, run.name + ":outputMovies"), self.told(seen))
+                self.assertEqual(0, next(event.data.first_index for event in seen if event.type is NEW_DATA))
+
+    def test_random_schedules(self):
+        """Items come, in any order, and go; whatever is there in the end was told, once for each time it came."""
+        for seed in range(6):
+            with self.subTest(seed=seed):
+                dice = random.Random(seed)
+                run = self.project.add_run()
+                run.launch()
+                movie_set = run.add_output(movies=0)
+                told, came, there, moment = [], [], set(), 0
+                with self.walker(run.name, interval=0.01).walk_events() as events:
+                    reader = threading.Thread(target=lambda events=events, told=told: told.extend(
+                        number for event in events for number in self.ids([event])))
+                    reader.start()
+                    for _ in range(60):
+                        number, moment = dice.randrange(1, 80), moment + 1
+                        if number in there:
+                            movie_set.take(number)
+                            there.discard(number)
+                        elif number not in came:
+                            # An item that is gone before anybody looks is nobody's.
+                            movie_set.append(1, number, "2037-01-01 00:%02d:%02d" % divmod(moment, 60))
+                            there.add(number)
+                            came.append(number)
+                        time.sleep(dice.choice((0, 0, 0.02)))
+                    time.sleep(0.5)
+                    events.stop()
+                    reader.join(10)
+                self.assertEqual(len(told), len(set(told)))
+                self.assertLessEqual(there, set(told))
+                self.assertLessEqual(set(told), set(came))
+
+    def test_the_runs_database_is_being_copied(self):
+        """The engine copies it in place at each launch: half of it is no damaged database."""
+        run = self.finished_run()
+        events = self.walker(run.name).walk_events()
+        while next(events).type is not END:
+            pass
+        with open(run.database, "rb") as stream:
+            content = stream.read()
+        with open(run.database, "r+b") as stream:
+            stream.truncate(len(content) // 2)
+            time.sleep(0.5)
+            stream.seek(0)
+            stream.write(content)
+        run.put(status="failed", initTime="later", _error="again")
+        self.assertEqual([PREPARED, END], [next(events).type for _ in range(2)])
+
+    def test_an_empty_database_of_one_run(self):
+        self.finished_run()
+        empty = self.project.add_run()
+        os.makedirs(os.path.dirname(empty.database))
+        with open(empty.database, "w"):
+            pass
+        begun = time.monotonic()
+        events = list(self.walker().walk_events(wait=False))
+        self.assertEqual((1, [1, 2, 3]), (sum(event.type is END for event in events), self.ids(events)))
+        self.assertLess(time.monotonic() - begun, 5)
+        new = self.walker().walk_on_new_events()
+        execute(self.project.database, ["UPDATE Objects SET value = 'failed' WHERE id = ?", empty.numbers["status"]])
+        self.assertEqual((END, empty.name), self.told([next(new)])[0])
+
+    def test_a_set_that_is_locked_at_the_end(self):
+        run = self.project.add_run()
+        run.launch()
+        movie_set = run.add_output(movies=2)
+        database = sqlite3.connect(movie_set.path, isolation_level=None)
+        self.addCleanup(database.close)
+        database.execute("BEGIN EXCLUSIVE")
+        run.put(status="finished")
+        events = self.walker().walk_events(timeout=7)
+        self.assertEqual([NEW_NODE, NEW_NODE], [event.type for event in events])
+        events = self.walker(run.name).walk_events()
+        next(events)
+        database.execute("COMMIT")
+        self.assertEqual([NEW_NODE, PREPARED, NEW_DATA, END], [next(events).type for _ in range(4)])
+
+    def test_the_newest_of_runs_that_come_late(self):
+        runs = [self.finished_run() for _ in range(3)]
+        database = sqlite3.connect(runs[1].database, isolation_level=None, check_same_thread=False)
+        self.addCleanup(database.close)
+        database.execute("BEGIN EXCLUSIVE")
+        threading.Timer(1.0, database.execute, ["COMMIT"]).start()
+        self.assertEqual([runs[2].name], [node.name for node in self.walker().walk_from_last("run", wait=False)])
+
+    def test_gaps_late_ids_and_sets_that_shrink(self):
+        run = self.project.add_run()
+        run.launch()
+        movie_set = run.add_output(movies=0)
+        events = self.walker().walk_events("SetOfMovies")
+        next(events)
+        for start, count in ((10, 2), (5, 1), (20, 1), (1, 2)):
+            movie_set.append(count, start)
+            self.assertEqual(list(range(start, start + count)), self.ids([next(events)]))
+        movie_set.take(10, 20, 1)
+        movie_set.append(1, 7)
+        self.assertEqual([7], self.ids([next(events)]))
+        movie_set.append(1, 30)
+        event = next(events)
+        # Its place among 2, 5, 7 and 11.
+        self.assertEqual(([30], 4), (self.ids([event]), event.data.first_index))
+
+    def test_tilt_series_come_whole(self):
+        run = self.project.add_run()
+        run.launch()
+        series = run.add_output("outputTiltSeries", "SetOfTiltSeries", movies=0)
+        series.make_series()
+        events = self.walker().walk_events("SetOfTiltSeries", timeout=1)
+        next(events)
+        series.append_series(1, 3)
+        series.append_series(2, 1)
+        series.append_images(2, 1)
+        self.assertEqual([], list(events))
+        events = self.walker().walk_events("SetOfTiltSeries")
+        next(events)
+        series.append_images(1, 3)
+        run.put(status="finished")
+        items = [item for _ in range(2) for item in next(events).data.data]
+        self.assertEqual(["TS_1", "TS_2"], [item.name for item in items])
+        self.assertEqual(os.path.join(self.project.folder, "Runs/TS_1.mrcs"), items[0].path)
+        self.assertEqual([(1, 10.0), (2, 20.0), (3, 30.0)], [
+            (image["index"], image["_tiltAngle"]) for image in items[0].attributes["images"]])
+
+    def test_a_deleted_run_ends_quietly(self):
+        run, other = self.finished_run(), self.finished_run()
+        alone, all_of_it = self.walker(run.name).walk_events(), self.walker().walk_events()
+        self.assertEqual([5, 11], [len([next(events) for _ in range(count)])
+                                   for events, count in ((alone, 5), (all_of_it, 11))])
+        run.delete()
+        self.assertEqual([], list(alone))
+        new = self.project.add_run()
+        self.assertEqual([(NEW_NODE, new.name)], self.told([next(all_of_it)]))
+        self.assertTrue(os.path.exists(other.path))
+
+    def test_a_killed_run(self):
+        sleeper = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(99)", "pw_protocol_run"])
+        self.addCleanup(sleeper.wait)
+        self.addCleanup(sleeper.kill)
+        run = self.project.add_run()
+        run.launch(pid=sleeper.pid)
+        movie_set = run.add_output(movies=2)
+        events = self.walker(run.name).walk_events()
+        self.assertEqual([NEW_NODE, NEW_NODE, PREPARED, NEW_DATA], [next(events).type for _ in range(4)])
+        sleeper.kill()
+        sleeper.wait()
+        end = next(events)
+        self.assertEqual((END, "killed", "killed"), (end.type, end.data.data, end.node.info["status"]))
+        self.assertIn("Continue goes on", end.data.description)
+        run.launch()
+        movie_set.append(1, 3)
+        run.put(status="finished")
+        seen = [next(events) for _ in range(3)]
+        self.assertEqual([PREPARED, NEW_DATA, END], [event.type for event in seen])
+        self.assertEqual([3], self.ids(seen))
