@@ -20,6 +20,7 @@ def main(arguments: Optional[List[str]] = None) -> int:
     options = _parse(arguments)
     if sys.stdout is None:
         return EXIT_ERROR
+    sys.stderr = sys.stderr or open(os.devnull, "w")     # noqa: SIM115, until the end
     try:
         walker = RemoteNodeWalker(options.project, options.db_name, options.interval, options.ssh)
         signal.signal(signal.SIGTERM, signal.default_int_handler)

@@ -50,18 +50,27 @@ class ImageChannel:
         stamp = self._stamp_now()
         if stamp is None or stamp != self._stamp:
             walker = RemoteNodeWalker(self.node.info["project"], self.node.db_name, ssh=self._ssh)
+            found: List[Item] = []
             with walker.walk_events(include_filter=self.node.type, wait=False) as events:
-                self._items = [item for event in events if event.data is not None for item in event.data.data]
-            self._stamp = stamp
+                for event in events:
+                    if event.data is None:
+                        found = []      # the set, or another one in its place
+                    else:
+                        found[event.data.first_index:event.data.first_index] = event.data.data
+            self._items, self._stamp = found, stamp
         return self._items
 
     def _stamp_now(self) -> Any:
         """Changes with the set; None where that cannot be seen without asking another machine."""
-        try:
-            found = os.stat(self.node.path or "")
-        except OSError:
-            return None
-        return found.st_mtime_ns, found.st_size, found.st_ino
+        stamps = []
+        for name in ("", "-wal"):
+            try:
+                found = os.stat((self.node.path or "") + name)
+            except OSError:
+                stamps.append(None)
+            else:
+                stamps.append((found.st_mtime_ns, found.st_size, found.st_ino))
+        return stamps if stamps[0] else None
 
 
 class ImageView:

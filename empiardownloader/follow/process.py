@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The child process that does the reading, here or on another machine, and its end."""
+import contextlib
 import json
 import os
 import queue
@@ -156,6 +157,11 @@ class Child:
     def wake(self) -> None:
         """Let a ``next`` that waits in another thread return."""
         self._messages.put(b"")
+
+    def ask_to_end(self) -> None:
+        """Without waiting for it, so that a signal handler may."""
+        with contextlib.suppress(OSError, ValueError):
+            os.write(self._process.stdin.fileno(), b"end\n")
 
     def close(self) -> None:
         self._finish()

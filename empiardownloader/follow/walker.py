@@ -157,6 +157,7 @@ class Walk(Iterator):
     def stop(self) -> None:
         """End the iteration, from any thread."""
         self._stopped.set()
+        self._child.ask_to_end()
         self._child.wake()
 
     def close(self) -> None:
@@ -191,8 +192,8 @@ class Walk(Iterator):
             if "started" in message:
                 break
             node = self._given(message)
-            # Scipion counts its objects; a run that could not be seen at first comes late.
-            if node is not None and (newest is None or node.info.get("id", 0) >= newest.info.get("id", 0)):
+            # One that could not be seen at first comes late.
+            if node is not None and (newest is None or _age(node) >= _age(newest)):
                 newest = node
         if include_last and newest is not None:
             self._waiting.append(newest)
@@ -270,6 +271,11 @@ def _data(kind: EventType, found: Optional[Dict[str, Any]], host: str) -> Option
 
 def _placed(host: str, path: Optional[str]) -> Optional[str]:
     return "%s:%s" % (host, path) if host and path else path
+
+
+def _age(node: NodeContent) -> Tuple[str, str, int]:
+    """Grows with the time when a node was made: to the second, then by the runs' and the objects' numbers."""
+    return node.info.get("created") or "", node.db_name[:node.db_name.find("_")].zfill(9), node.info.get("id", 0)
 
 
 def _checked(chosen: Filter) -> Filter:

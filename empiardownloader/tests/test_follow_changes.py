@@ -73,6 +73,75 @@ class TestChanges(FollowCase):
                 self.assertIn((NEW_NODE, run.name + ":outputMovies"), self.told(seen))
                 self.assertEqual(0, next(event.data.first_index for event in seen if event.type is NEW_DATA))
 
+    def test_the_gap_of_a_restart(self):
+        """The run's folder is away for a moment, and the project's database tells of the launch before."""
+        run = self.finished_run()
+        execute(self.project.database, ["UPDATE Objects SET value = 'finished' WHERE id = ?", run.numbers["status"]])
+        events = self.walker(run.name).walk_events()
+        while next(events).type is not END:
+            pass
+        run.put(status="running", initTime="later")
+        time.sleep(0.3)
+        shutil.rmtree(run.path)
+        time.sleep(0.5)
+        run.launch()
+        run.outputs.clear()
+        run.add_output(movies=0).append(1, 7, None)
+        run.put(status="finished", initTime="later still")
+        seen = []
+        while not seen or seen[-1].type is not END:
+            seen.append(next(events))
+        self.assertEqual([7], self.ids(seen))
+        self.assertEqual(1, sum(event.type is END for event in seen))
+
+    def test_sets_without_creation_times(self):
+        run = self.project.add_run()
+        run.launch()
+        movie_set = run.add_output(movies=3)
+        execute(movie_set.path, ["UPDATE Objects SET creation = NULL"])
+        events = self.walker(run.name).walk_events("SetOfMovies")
+        self.assertEqual([1, 2, 3], self.ids([next(events), next(events)]))
+        # Kept, so that the new file cannot have its inode: nothing else would tell the two apart.
+        os.rename(movie_set.path, movie_set.path + ".old")
+        movie_set = type(movie_set)(run, "outputMovies", "SetOfMovies")
+        movie_set.append(2)
+        execute(movie_set.path, ["UPDATE Objects SET creation = NULL"])
+        self.assertEqual([NEW_NODE, NEW_DATA], [next(events).type for _ in range(2)])
+
+    def test_the_process_of_another_run(self):
+        run, another = self.project.add_run(), self.project.add_run()
+        run.launch(pid=self.process_of(another).pid)
+        run.add_output()
+        events = list(self.walker(run.name).walk_events(wait=False))
+        self.assertEqual("killed", events[-1].data.data)
+        mine = self.project.add_run()
+        mine.launch(pid=self.process_of(mine).pid)
+        mine.add_output()
+        self.assertIs(NEW_DATA, list(self.walker(mine.name).walk_events(wait=False))[-1].type)
+
+    def process_of(self, run):
+        process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(99)", "pw_protocol_run.py",
+                                    "Runs/%s/logs/run.db" % run.name])
+        self.addCleanup(process.wait)
+        self.addCleanup(process.kill)
+        return process
+
+    def test_only_what_is_new_while_something_is_locked(self):
+        locked, run = self.finished_run(), self.project.add_run()
+        run.launch()
+        movie_set = run.add_output(movies=0)
+        movie_set.append(2, start=5)
+        database = sqlite3.connect(os.path.join(locked.path, "outputMovies.sqlite"), isolation_level=None,
+                                   check_same_thread=False)
+        self.addCleanup(database.close)
+        database.execute("BEGIN EXCLUSIVE")
+        threading.Timer(0.6, movie_set.append, [1, 1]).start()
+        threading.Timer(1.5, database.execute, ["COMMIT"]).start()
+        events = self.walker().walk_on_new_events()
+        movie_set.append(1, 9)
+        event = next(events)
+        self.assertEqual(([9], 3), (self.ids([event]), event.data.first_index))
+
     def test_random_schedules(self):
         """Items come, in any order, and go; whatever is there in the end was told, once for each time it came."""
         for seed in range(6):
@@ -207,10 +276,8 @@ class TestChanges(FollowCase):
         self.assertTrue(os.path.exists(other.path))
 
     def test_a_killed_run(self):
-        sleeper = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(99)", "pw_protocol_run"])
-        self.addCleanup(sleeper.wait)
-        self.addCleanup(sleeper.kill)
         run = self.project.add_run()
+        sleeper = self.process_of(run)
         run.launch(pid=sleeper.pid)
         movie_set = run.add_output(movies=2)
         events = self.walker(run.name).walk_events()

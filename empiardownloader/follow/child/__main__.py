@@ -72,7 +72,7 @@ class Line:
 def follow(request, line):
     teller = Teller(request)
     started = False
-    begun = time.monotonic()
+    free = time.monotonic()
     while True:
         for message in teller.look():
             line.send(message)
@@ -81,8 +81,10 @@ def follow(request, line):
             line.send({"started": True})
         if teller.gone or (not request["wait"] and not teller.pending):
             break
-        if teller.pending and not (started and request["wait"]) and time.monotonic() - begun > PATIENCE_SECONDS:
-            msg = "%s could not be read for %d s: it is being written without pause." % (
+        if not teller.busy:
+            free = time.monotonic()
+        elif not (started and request["wait"]) and time.monotonic() - free > PATIENCE_SECONDS:
+            msg = "Something in %s was locked for %d s: it is being written without pause." % (
                 request["project"], PATIENCE_SECONDS)
             raise UnreadableError(msg)
         line.rest(request["interval"])

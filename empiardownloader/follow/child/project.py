@@ -35,7 +35,7 @@ class Attribute:
     """A row of Scipion's table of objects, with those that belong to it."""
 
     def __init__(self, row):
-        self.id, self.parent, name, self.class_name, self.value, self.label, self.comment = row
+        self.id, self.parent, name, self.class_name, self.value, self.label, self.comment, self.created = row
         self.name = (name or "").rpartition(".")[2]
         self.children = {}
 
@@ -70,7 +70,7 @@ def plain(class_name, value):
 def read_objects(path):
     """{id: Attribute} of a database like project.sqlite or run.db, those without parents among them."""
     with opened(path) as connection:
-        rows = connection.execute("SELECT id, parent_id, name, classname, value, label, comment FROM Objects "
+        rows = connection.execute("SELECT id, parent_id, name, classname, value, label, comment, creation FROM Objects "
                                   "ORDER BY id").fetchall()
     found = {row[0]: Attribute(row) for row in rows}
     for attribute in found.values():
@@ -149,6 +149,7 @@ class Run:
         self._signs_of_life = [os.path.join(self.path, *names) for names in (
             ("logs", "run.db"), ("logs", "run.stdout"), ("extra", "progress.json"))]
         self._listed = self._row = None
+        self._was_there, self._away_since = False, None     # of the run's own database
         self.outputs = {}
         self._once_seen = {}            # outputs; at a launch run.db is an older copy for a moment, and lacks them
         self.status = "new"
@@ -174,16 +175,25 @@ class Run:
             try:
                 row = read_objects(self._database.path).get(self.id, row)
             except NotYetError:
-                if not is_empty(self._database.path):
+                if not is_empty(self._database.path) or self._is_being_made_anew():
                     return False
             except UnreadableError as error:
                 self.problem = str(error)
+            else:
+                self._away_since, self._was_there = None, True
             if stamps is not None:
                 self._database.has_read(stamps)
             self._row = row
             self._find_outputs()
         self.status = self._state()
         return True
+
+    def _is_being_made_anew(self):
+        """Whether the run's database was there a moment ago: a Restart takes all away, and the project's own database
+        still tells of the launch before."""
+        now = time.monotonic()
+        self._away_since = self._away_since or now
+        return self._was_there and now - self._away_since < GONE_SECONDS
 
     def _find_outputs(self):
         named = self._row.get("_outputs") or []
@@ -222,7 +232,7 @@ class Run:
         pid = self._row.get("_pid")
         if not pid or self._row.get("_useQueue") or self._row.get("_jobId") or not is_local(self.path):
             return False
-        return not is_run(pid, latest)
+        return not is_run(pid, self.name, latest)
 
     def info(self):
         row = self._row
@@ -241,7 +251,8 @@ class Run:
             error = "The process of the run is gone (it was killed, or the machine went down); Continue goes on."
         info = {
             "project": self.project.folder, "id": self.id, "class": self._listed.class_name,
-            "label": self._listed.label, "comment": self._listed.comment, "status": self.status, "error": error,
+            "created": self._listed.created, "label": self._listed.label, "comment": self._listed.comment,
+            "status": self.status, "error": error,
             "pid": row.get("_pid"), "host": row.get("hostName"), "started": row.get("initTime"),
             "ended": row.get("endTime"), "steps": row.get("_numberOfSteps"), "steps_done": row.get("_stepsDone"),
             "form": form, "outputs": list(self.outputs)}
@@ -307,7 +318,8 @@ class Output:
                               list(values.values())]
 
     def info(self):
-        info = {"project": self.run.project.folder, "run": self.run.name, "class": self.type, "id": self._row.id}
+        info = {"project": self.run.project.folder, "run": self.run.name, "class": self.type,
+                "id": self._row.id, "created": self._row.created}
         if self.set is not None:
             info.update(self.set.info())
         return info
@@ -321,8 +333,8 @@ def _flatten(attribute, prefix, values):
             values[prefix + name] = plain(child.class_name, child.value)
 
 
-def is_run(pid, latest):
-    """Whether this process lives and is the run's; process ids are used again.
+def is_run(pid, name, latest):
+    """Whether this process lives and is the run's of that name; process ids are used again.
 
     ``latest``: when (seconds, as files have it) the run gave a sign of life; a process that began later is another one.
     """
@@ -332,7 +344,9 @@ def is_run(pid, latest):
     except OSError:
         return _exists(pid)
     # A process that has ended and was not asked for yet has no command line any more.
-    return b"pw_protocol_run" in command or (bool(command) and _began(pid) < latest)
+    if b"pw_protocol_run" in command:
+        return name.encode("utf-8", "surrogateescape") in command
+    return bool(command) and _began(pid) < latest
 
 
 def _began(pid):

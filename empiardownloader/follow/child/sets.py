@@ -16,6 +16,12 @@ OPEN, CLOSED = "open", "closed"
 # Items that are sets of images, in tables of their own. A series is there before its images are.
 SERIES = ("TiltSeries", "TiltSeriesM")
 SERIES_SECONDS = 30     # after which a series is told with the images it has
+# A sum that other ids hardly share, and that a double holds exactly for millions of them.
+MODULUS = 997
+
+
+def mixed(number):
+    return (number % MODULUS) ** 2
 
 
 class SetFile:
@@ -35,7 +41,7 @@ class SetFile:
     def _forget(self):
         self._seen = {}                 # id -> creation
         self._last = -1                 # the highest id seen
-        # Of the items up to there that are accounted for: how many, sums of ids and of their squares, latest creation.
+        # Of the items up to there that are accounted for: how many, two sums over their ids, latest creation.
         self._accounted = (0, 0, 0, None)
         self._missed = []               # (place in the set, id) of those below the last one that are to be told
 
@@ -75,20 +81,21 @@ class SetFile:
         if not self._seen:
             return replaced
         objects = self._table("Objects")
-        found = connection.execute("SELECT count(*), total(id), total(id * id), max(creation) FROM %s WHERE id <= %d"
-                                   % (objects, self._last)).fetchall()[0]
+        found = connection.execute(
+            "SELECT count(*), total(id), total((id %% {0}) * (id %% {0})), max(creation) FROM %s WHERE id <= %d".format(
+                MODULUS) % (objects, self._last)).fetchall()[0]
         if not replaced and found == self._accounted:
             return False
         rows = connection.execute("SELECT id, creation FROM %s ORDER BY id" % objects).fetchall()
         present = dict(rows)
-        equal = sum(present.get(number) == creation for number, creation in self._seen.items())
+        equal = sum(number in present and present[number] == creation for number, creation in self._seen.items())
         # A file in place of the other is the same set only where it has all of it; else one item is enough.
         if equal < len(self._seen) if replaced else rows and not equal:
             return True
         self._missed = [(place, number) for place, (number, creation) in enumerate(rows) if number <= self._last
                         and (number not in self._seen or self._seen[number] != creation)]
         below = [row for row in rows if row[0] <= self._last]
-        self._accounted = (len(below), sum(row[0] for row in below), sum(row[0] ** 2 for row in below),
+        self._accounted = (len(below), sum(row[0] for row in below), sum(mixed(row[0]) for row in below),
                            max((row[1] for row in below if row[1] is not None), default=None))
         return False
 
@@ -173,6 +180,7 @@ class SetFile:
         """Take all items that are there now for seen. Raises NotYetError, UnreadableError."""
         for number, creation in self._rows("SELECT id, creation FROM %s ORDER BY id" % self._table("Objects")):
             self._see(number, creation)
+        self._missed = []
         self.has_looked()
 
     def _rows(self, query):
@@ -188,7 +196,7 @@ class SetFile:
         if number > self._last:
             self._last = number
             count, total, squares, latest = self._accounted
-            self._accounted = (count + 1, total + number, squares + number * number,
+            self._accounted = (count + 1, total + number, squares + mixed(number),
                                creation if latest is None or (creation is not None and creation > latest) else latest)
 
     def _item(self, names, row):

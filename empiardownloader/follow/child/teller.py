@@ -48,12 +48,13 @@ class Teller:
         self._first = True
         self._project_told = False
         self._told = {}                         # by name of the run
-        self.pending = True                     # something could not be seen at the last look
+        self.pending = True                     # something that is to be told could not be seen at the last look,
+        self.busy = False                       # because somebody keeps it locked
         self.gone = False                       # the run that is followed was deleted
 
     def look(self):
         """The messages since the last look. Raises UnreadableError where nothing can be followed any more."""
-        self.pending = not self._project.refresh()
+        self.pending = self.busy = not self._project.refresh()
         if not self._project_told and not self._run_name:
             self._project_told = True
             yield from self._node(self._project_node())
@@ -68,7 +69,7 @@ class Teller:
 
     def _look_at(self, run):
         if not run.refresh():
-            self.pending = True
+            self.pending = self.busy = True
             return
         if run.problem and self._run_name:
             raise UnreadableError(run.problem)
@@ -93,7 +94,7 @@ class Teller:
         for output in outputs:
             if output.type not in self._exclude:
                 complete = (yield from self._data_of(output, told.outputs[output.key])) and complete
-        if not complete or run.is_undecided:
+        if not complete or (run.is_undecided and self._tells_of(RUN)):
             self.pending = True
         elif not told.ended and (run.status in ENDED or run.status == KILLED):
             told.ended, told.launch = True, run.launch
@@ -116,6 +117,7 @@ class Teller:
                 seen.visible, seen.hidden_since = True, None
             except BusyError:
                 seen.fresh = seen.visible = False
+                self.busy = True
                 return False
             except NotYetError:
                 seen.fresh = seen.visible = False
@@ -160,7 +162,10 @@ class Teller:
         return True
 
     def _wants_items(self, output):
-        return self._items and (self._include is None or output.type in self._include)
+        return self._items and self._tells_of(output.type)
+
+    def _tells_of(self, kind):
+        return self._include is None or kind in self._include
 
     def _items_of(self, output, first, names, items):
         node = self._output_node(output)
@@ -169,11 +174,11 @@ class Teller:
             "description": {name: node["info"].get(name) for name in ("dimensions", "stream_state", "size")}})
 
     def _node(self, node):
-        if self._include is None or node["type"] in self._include:
+        if self._tells_of(node["type"]):
             yield {"event": NEW_NODE, "node": node, "old": self._first}
 
     def _event(self, kind, node, data):
-        if self._items and not self._silent and (self._include is None or node["type"] in self._include):
+        if self._items and not self._silent and self._tells_of(node["type"]):
             yield {"event": kind, "node": node, "data": data}
 
     def _project_node(self):
