@@ -7,7 +7,7 @@ import os
 import re
 import time
 
-from databases import NotYetError, UnreadableError, Watched, is_empty, opened, stamp_of
+from databases import NotYetError, UnreadableError, Watched, opened, stamp_of
 
 CHUNK = 1000        # items read at a time: few enough not to hold a writer up
 COLUMN = re.compile(r"c\d+$")
@@ -44,10 +44,6 @@ class SetFile:
         # Of the items up to there that are accounted for: how many, two sums over their ids, latest creation.
         self._accounted = (0, 0, 0, None)
         self._missed = []               # (place in the set, id) of those below the last one that are to be told
-
-    def is_empty(self):
-        """Whether there is no file, or nothing in it."""
-        return is_empty(self.path)
 
     def refresh(self):
         """Look at what the set says of itself -> (whether there may be new items, whether it is another set now).
