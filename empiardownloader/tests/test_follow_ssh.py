@@ -131,18 +131,28 @@ class TestOverSsh(FollowCase):
         self.wait_for(lambda: not alive(child), 10, "the end of the child")
 
     def booted(self):
-        """The readers that came over ssh."""
+        """The readers that came through this test's server."""
+        with open(self.place("pid")) as stream:
+            server = int(stream.read())
         found = []
         for name in os.listdir("/proc"):
             if name.isdigit():
                 try:
                     with open("/proc/%s/cmdline" % name, "rb") as stream:
                         words = stream.read().split(b"\0")
+                    if words[0].endswith(b"python3") and b"exec(json.loads" in b"".join(words) \
+                            and server in self.ancestors(int(name)):
+                        found.append(int(name))
                 except OSError:
                     continue
-                if words[0].endswith(b"python3") and b"exec(json.loads" in b"".join(words):
-                    found.append(int(name))
         return found
+
+    @staticmethod
+    def ancestors(pid):
+        while pid > 1:
+            with open("/proc/%d/stat" % pid) as stream:
+                pid = int(stream.read().rpartition(")")[2].split()[1])
+            yield pid
 
     def test_a_login_that_talks(self):
         self.finished_run()
