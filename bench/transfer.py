@@ -72,7 +72,7 @@ class Servers:
         self._https.__exit__(*error)
 
 
-def ours(url, names, out, size=None):
+def ours(url, names, out):
     """-> (seconds, [seconds of each file], order of names)"""
     archive = (FtpArchive if url.startswith("ftp") else HttpArchive)(url, "1")
     jobs = [Job("data/" + name, os.path.join(out, name)) for name in names]

@@ -48,12 +48,12 @@ class RemoteNodeWalker:
         A filter is a type, several of them, or a callable that gets a NodeContent; it decides what is given, while
         what is below is walked all the same, but below what ``exclude_children`` matches.
         """
-        return self._start(Walk, include_filter, exclude_children, wait, nodes=True)
+        return self._start(include_filter, exclude_children, wait, nodes=True)
 
     def walk_from_last(self, include_filter: Filter = None, wait: bool = True,
                        include_last: bool = True) -> "Walk[NodeContent]":
         """The newest node, unless not ``include_last``, and with ``wait`` those that come after it."""
-        walk = self._start(Walk, include_filter, None, wait, nodes=True)
+        walk = self._start(include_filter, None, wait, nodes=True)
         walk.keep_newest(include_last)
         return walk
 
@@ -63,13 +63,13 @@ class RemoteNodeWalker:
 
         ``timeout``: seconds without an event after which the iteration ends.
         """
-        return self._start(Walk, include_filter, exclude_children, wait, timeout=timeout)
+        return self._start(include_filter, exclude_children, wait, timeout=timeout)
 
     def walk_on_new_events(self, include_filter: Filter = None, exclude_children: Filter = None, wait: bool = True,
                            timeout: Optional[float] = None,
                            started_event: Optional[threading.Event] = None) -> "Walk[Event]":
         """What happens from now on. What comes after this returns, or after ``started_event`` is set, is seen."""
-        walk = self._start(Walk, include_filter, exclude_children, wait, timeout=timeout, new_only=True)
+        walk = self._start(include_filter, exclude_children, wait, timeout=timeout, new_only=True)
         if started_event is not None:
             started_event.set()
         return walk
@@ -90,7 +90,7 @@ class RemoteNodeWalker:
         for walk in list(self._walks):
             walk.close()
 
-    def _start(self, make: "type[Walk]", include: Filter, exclude: Filter, wait: bool, nodes: bool = False,
+    def _start(self, include: Filter, exclude: Filter, wait: bool, nodes: bool = False,
                timeout: Optional[float] = None, new_only: bool = False) -> "Walk":
         include, exclude = _checked(include), _checked(exclude)
         if timeout is not None and not timeout >= 0:
@@ -101,7 +101,7 @@ class RemoteNodeWalker:
             # A callable stays here, and has to see all that comes.
             "include": None if callable(exclude) else _types(include), "exclude": _types(exclude) or [],
             "wait": wait, "interval": self.interval}
-        walk = make(self._host, self.db_name, Child(self._host, self._ssh, request), include, exclude, nodes, timeout)
+        walk = Walk(self._host, self.db_name, Child(self._host, self._ssh, request), include, exclude, nodes, timeout)
         self._walks.add(walk)
         if new_only:
             walk.wait_for_start()
@@ -172,31 +172,26 @@ class Walk(Iterator):
 
     def wait_for_start(self) -> None:
         """Read on until the child has seen all that is there."""
-        while not self._stopped.is_set():
+        self._waiting += [given for given, old in self._until_started() if not old]
+
+    def keep_newest(self, include_last: bool) -> None:
+        """Of the nodes that are there only the newest one is given, or none."""
+        # One that could not be seen at first comes late.
+        found = sorted((node for node, _ in self._until_started()), key=_age)
+        if include_last:
+            self._waiting += found[-1:]
+
+    def _until_started(self) -> Iterator[Tuple[Any, bool]]:
+        """What comes until the child has seen all that is there, and whether it was there before."""
+        while not self._ended and not self._stopped.is_set():
             message = self._next_message(None)
             if message is None:
                 continue
             if "started" in message:
                 return
             given = self._given(message)
-            if given is not None and not message.get("old"):
-                self._waiting.append(given)
-
-    def keep_newest(self, include_last: bool) -> None:
-        """Of the nodes that are there only the newest one is given, or none."""
-        newest: Optional[NodeContent] = None
-        while not self._stopped.is_set():
-            message = self._next_message(None)
-            if message is None:
-                continue
-            if "started" in message:
-                break
-            node = self._given(message)
-            # One that could not be seen at first comes late.
-            if node is not None and (newest is None or _age(node) >= _age(newest)):
-                newest = node
-        if include_last and newest is not None:
-            self._waiting.append(newest)
+            if given is not None:
+                yield given, message.get("old", False)
 
     def _next_message(self, deadline: Optional[float]) -> Optional[Dict[str, Any]]:
         try:
