@@ -199,8 +199,8 @@ class Walk(Iterator):
             self._begun = self._begun or message is not None
             return message
         except FollowError:
-            if self._ended:
-                return None     # closed by another thread meanwhile
+            if self._ended or self._stopped.is_set():
+                return None     # by another thread meanwhile, and the child was the first to hear of it
             self.close()
             raise
         except BaseException:
