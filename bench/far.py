@@ -6,6 +6,8 @@ import tempfile
 
 from transfer import CONNECTIONS, MB, Servers, fast_folder, fill, ours, peers, run_peer
 
+from empiardownloader.demo import faults
+from empiardownloader.demo.archive import DemoArchive
 from empiardownloader.tests import servers
 from empiardownloader.tests.far import forwarder
 
@@ -28,13 +30,14 @@ def measure_far():
         with Servers(root, folder, servers.RATE) as here:
             for transport, url in here.urls.items():
                 hanging(url, transport, names)
+        stalling(root, names)
 
 
 def measure(here, url, transport, names, size, round_trip):
     limit = len(names) * size / (CONNECTIONS * servers.RATE)
     with forwarder(port_of(url), round_trip, transport == "FTP") as far, fast_folder() as out:
         there = url.replace(":%d/" % port_of(url), ":%d/" % far.port)
-        seconds, times, order = ours(there, names, out)
+        seconds, times, order = ours(there, names, out, size)
         opened, most = far.counts()
         assert all(os.path.getsize(os.path.join(out, name)) == size for name in names)
         print("%d x %d MB over %s at %.0f ms: %.2f s, %.2f x the limit of %.1f s; first file %.2f s (limit %.1f s), "
@@ -58,8 +61,22 @@ def hanging(url, transport, names):
     for hang, words in (("", "no connection hangs"), ("half", "one in eight hangs after 3 MB"),
                         ("first", "one in twenty hangs before its first byte")):
         with forwarder(port_of(url), 0.02, transport == "FTP", hang) as far, fast_folder() as out:
-            seconds = ours(url.replace(":%d/" % port_of(url), ":%d/" % far.port), names, out)[0]
+            seconds = ours(url.replace(":%d/" % port_of(url), ":%d/" % far.port), names, out, 6000000)[0]
             print("%s over %s: %.1f s" % (words, transport, seconds), flush=True)
+
+
+def stalling(root, names):
+    """The servers of the small EMPIAR, for they can let a file hang once."""
+    for transport, variable in (("FTP", "EMPIAR_FTP_URL"), ("HTTP", "EMPIAR_HTTPS_URL")):
+        for hangs in (False, True):
+            with DemoArchive(os.path.join(root, "empiar", "world_availability"), rate=servers.RATE) as demo, \
+                    fast_folder() as out:
+                for name in names if hangs else ():
+                    demo.add_fault(faults.STALL, "*" + name, after=500000, times=1)
+                seconds = ours(demo.variables[variable], names, out, 6000000)[0]
+                assert all(os.path.getsize(os.path.join(out, name)) == 6000000 for name in names)
+                print("each of %d files hangs once in the middle of a range: %s, over %s: %.1f s" % (
+                    len(names), hangs, transport, seconds), flush=True)
 
 
 def port_of(url):

@@ -11,6 +11,7 @@ import tempfile
 import threading
 import time
 
+from empiardownloader.archive.remote import HTTPS
 from empiardownloader.archive.remote.ftp import FtpArchive
 from empiardownloader.archive.remote.https import HttpArchive
 from empiardownloader.demo import movies
@@ -72,10 +73,12 @@ class Servers:
         self._https.__exit__(*error)
 
 
-def ours(url, names, out):
-    """-> (seconds, [seconds of each file], order of names)"""
+def ours(url, names, out, size=None):
+    """-> (seconds, [seconds of each file], order of names); ``size``: bytes of each as a listing tells them"""
     archive = (FtpArchive if url.startswith("ftp") else HttpArchive)(url, "1")
-    jobs = [Job("data/" + name, os.path.join(out, name)) for name in names]
+    if size and archive.transport == HTTPS:
+        size = int(float("%.2g" % size))    # pages round
+    jobs = [Job("data/" + name, os.path.join(out, name), size=size) for name in names]
     times, order = [], []
     began = time.monotonic()
 
@@ -132,7 +135,7 @@ def limited(root, folder):
         with Servers(root, folder, servers.RATE) as here:
             for transport, url in here.urls.items():
                 with fast_folder() as out:
-                    seconds, times, order = ours(url, names, out)
+                    seconds, times, order = ours(url, names, out, size)
                     print("%d x %d MB over %s, 1.5 MB/s a connection: %.2f s, %.2f x the byte limit of %.2f s" % (
                         count, size / MB, transport, seconds, seconds / limit, limit))
                     if count == 1:

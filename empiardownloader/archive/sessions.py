@@ -41,6 +41,12 @@ class _TrackingAdapter(HTTPAdapter):
 
         def tracked(pool_class: type) -> type:
             class Tracked(pool_class.ConnectionCls):
+                def _new_conn(self) -> socket.socket:
+                    # Known before it is encrypted, which may take for ever, too.
+                    sock = super()._new_conn()
+                    sockets[:] = [sock]
+                    return sock
+
                 def connect(self) -> None:
                     super().connect()
                     sockets[:] = [self.sock]

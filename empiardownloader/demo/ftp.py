@@ -38,8 +38,10 @@ def start_ftp(archive: Play, stack: contextlib.ExitStack) -> int:
     stop = threading.Event()
 
     def serve() -> None:
+        due = None
         while not stop.is_set():
-            loop.loop(timeout=0.1, blocking=False)
+            # What paces a session waits for its turn.
+            due = loop.loop(timeout=0.1 if due is None else min(due, 0.1), blocking=False)
         server.close_all()
 
     thread = threading.Thread(target=serve, daemon=True)

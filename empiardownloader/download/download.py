@@ -2,7 +2,6 @@
 """An image set onto the disk: its first movies and their references, found, fetched, and written into the record."""
 import contextlib
 import functools
-import hashlib
 import logging
 import os
 import threading
@@ -18,6 +17,7 @@ from ..images.header import BadImageError, Header, read_header
 from ..transfer.jobs import PENDING, Job, Outcome, Pending, Settings
 from ..transfer.transfer import Transfer
 from . import record
+from .looks import Looks
 from .progress import Progress, Rate, format_bytes
 from .references import Search, Size
 from .request import Places, Request
@@ -30,7 +30,6 @@ logger = logging.getLogger(__name__)
 REGISTERED_COMPRESSED = (".bz2",)
 PROGRESS_SECONDS = 1        # between two reports of progress
 HISTORY_SECONDS = 10        # between two points of the download's history
-HASH_BYTES = 1 << 20
 
 
 class Download:
@@ -43,7 +42,7 @@ class Download:
         self._archive = archive
         self._places = places
         self._cancelled = cancelled
-        self._read_header = header_reader
+        self._looks = Looks(request, header_reader)
         self._on_progress = on_progress
         self._transfer = Transfer(archive, settings, cancelled)
         self._finder = MovieFinder(request.entry, request.image_set, self._list, request.file_pattern,
@@ -64,8 +63,7 @@ class Download:
         self._searches: Dict[Tuple[str, str], Search] = {}      # (kind, key) -> search
         self._open: Dict[record.ReferenceKey, Search] = {}      # those without a verdict for a size of movies
         self._fetched: Dict[str, Outcome] = {}                  # candidates, by remote path
-        self._digests: Dict[str, str] = {}                      # of candidates, by local path
-        self._end_of_list = self._space_checked = self._unpacked_checked = False
+        self._end_of_list = self._space_checked = self._size_seen = self._unpacked_checked = False
         self._refused_told = 0
         self._done_bytes = 0
         self._reported = self._history_point = 0.0
@@ -168,6 +166,7 @@ class Download:
                 # A stop is no end of the list.
                 self._end_of_list = not self._cancelled.is_set()
                 return None
+            self._looks.listed(batch.movies)
             keys = self._begin_searches(batch)
             self._ask_for_references(keys)
             self._listed.extend((movie, keys) for movie in batch.movies)
@@ -236,35 +235,14 @@ class Download:
         if target in self._pending:
             return None
         self._pending[target] = (kind, file, name)
-        check = self._check_movie if kind == record.MOVIE else functools.partial(self._check_reference, target)
-        return Job(file.path, target, compression, check, urgent)
-
-    # -------------------------- looks at whole files; called by the transfer's threads -----------------------
-
-    def _check_header(self, path: str) -> Optional[Header]:
-        """What a whole file must stand; a compressed one that stays so shows its header to nobody."""
-        if split_compression(path)[1]:
-            return None
-        return self._read_header(path)
-
-    def _check_movie(self, path: str) -> Optional[Header]:
-        header = self._check_header(path)
-        expected = self._request.image_set.frames or 0
-        if header is not None and header.frames == 1 and expected != 1 and not self._request.file_pattern:
-            # An integrated image beside its movie, a reference: where a pattern is given, the user has chosen.
-            msg = "it has a single frame%s, so it looks like a reference or an average and not like a movie" % (
-                " where the entry says %d" % expected if expected else "")
-            raise BadImageError(msg)
-        return header
-
-    def _check_reference(self, target: str, path: str) -> Optional[Header]:
-        header = self._check_header(path)
-        digest = hashlib.sha1()
-        with open(path, "rb") as stream:
-            for block in iter(lambda: stream.read(HASH_BYTES), b""):
-                digest.update(block)
-        self._digests[target] = digest.hexdigest()
-        return header
+        if kind != record.MOVIE:
+            return Job(file.path, target, compression, functools.partial(self._looks.reference, target), urgent,
+                       file.size)
+        if compression:
+            return Job(file.path, target, compression, self._looks.movie, size=file.size)
+        return Job(file.path, target, check=self._looks.movie, size=file.size,
+                   look=functools.partial(self._looks.begin, file.path),
+                   doubtful=functools.partial(self._looks.is_doubtful, file.path))
 
     # -------------------------- what became of it -----------------------
 
@@ -332,7 +310,7 @@ class Download:
             self._note(record.REFERENCE, kind=kind, key=key, size=size, name=name, path=file.path if file else "",
                        others=[candidate.path for candidate in search.candidates if candidate != file],
                        failed=verdict.failed, pattern=self._request.gain_pattern,
-                       digest=self._digests.get(self._fetched[file.path].job.target, "") if file else "")
+                       digest=self._looks.digests.get(self._fetched[file.path].job.target, "") if file else "")
             if file:
                 logger.info("The %s reference of the movies that lie nearest to %s is %s.", kind, key, file.path)
 
@@ -389,7 +367,7 @@ class Download:
 
     def _size_on_disk(self, name: str) -> Size:
         with contextlib.suppress(BadImageError, OSError):
-            return _size_of(self._check_header(os.path.join(self._places.folder, name))) or self._promised_size()
+            return _size_of(self._looks.header(os.path.join(self._places.folder, name))) or self._promised_size()
         return self._promised_size()
 
     # -------------------------- listing, space, progress -----------------------
@@ -418,7 +396,20 @@ class Download:
     def _wanted(self) -> Optional[int]:
         return self._request.amount or self._request.image_set.num_images
 
+    def _take_begun(self) -> None:
+        """A movie's size tells which reference fits, and how much is to come, long before the movie is whole."""
+        while self._looks.begun:
+            path, header, size = self._looks.begun.popleft()
+            if header is not None and path in self._keys:
+                self._open_searches(self._keys[path], _size_of(header))
+                self._settle_references()
+            if not self._size_seen:
+                self._size_seen = True
+                if not any(file.size for file in self._finder.known):
+                    self._check_space(size)
+
     def _tick(self, now: bool = False) -> None:
+        self._take_begun()
         moment = time.monotonic()
         if not now and moment - self._reported < PROGRESS_SECONDS:
             return

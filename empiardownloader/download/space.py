@@ -45,13 +45,13 @@ def bytes_needed(known: List[RemoteFile], wanted: Optional[int], there: "set[str
     ``known``: the movies listed so far; ``wanted``: how many are asked for, None for all; ``there``: paths of those
     that need no room any more; ``measured``: what a movie took on the disk.
     """
-    known = [file for file in known if file.size]
+    known = [file for file in known if file.size or measured]
     if not known or wanted is None:
         return None
     sizes = [measured or expected_bytes(file, image_set, unpack) for file in known]
     missing = sum(size for file, size in list(zip(known, sizes))[:wanted] if file.path not in there)
     more = int(max(wanted - len(known), 0) * sum(sizes) / len(sizes))
-    packed = max((file.size for file in known if unpack and split_compression(file.path)[1]), default=0)
+    packed = max((file.size or 0 for file in known if unpack and split_compression(file.path)[1]), default=0)
     return int(missing) + more + (PACKED_AT_A_TIME * packed if missing or more else 0)
 
 

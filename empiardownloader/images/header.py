@@ -56,6 +56,19 @@ def read_header(path: str) -> Header:
             raise BadImageError(msg) from error
 
 
+def peek_header(start: bytes, size: int) -> Optional[Header]:
+    """The header of an MRC file of ``size`` bytes that begins like this; None for other formats, whose headers may lie
+    anywhere, and where too little of it is there.
+
+    Raises BadImageError when the file is shorter than its header says.
+    """
+    try:
+        mrc_layout(start)
+    except BadImageError:
+        return None
+    return _read_mrc(start, size)
+
+
 @dataclass(frozen=True)
 class MrcLayout:
     """What the first 1024 bytes of an MRC file say; sizes in pixels."""

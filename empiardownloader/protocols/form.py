@@ -91,7 +91,8 @@ def addTransferSection(form):
     form.addParam("transport", params.EnumParam, choices=["Automatic", "FTP", "HTTPS"],
                   default=constants.TRANSPORT_AUTOMATIC, display=params.EnumParam.DISPLAY_HLIST,
                   label="Transport",
-                  help="*Automatic*: FTP, or HTTPS where FTP is blocked.")
+                  help="*Automatic*: FTP, or HTTPS where that is clearly quicker from here or FTP is blocked; the log "
+                       "says which and why.")
     form.addParam("connections", params.IntParam, default=4,
                   label="Connections",
                   help="How many connections to the archive at a time, 1 to %d. Each gives about 1.5 MB/s; all of "

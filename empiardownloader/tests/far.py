@@ -6,7 +6,7 @@ import re
 import subprocess
 import sys
 import threading
-from typing import Any, Iterator, List, Optional
+from typing import Any, Callable, Iterator, List, Optional
 
 PASSIVE = re.compile(rb"227 [^(]*\((\d+,\d+,\d+,\d+),(\d+),(\d+)\)")
 BLOCK_BYTES = 64 << 10
@@ -38,13 +38,15 @@ class Far:
             asyncio.run_coroutine_threadsafe(self._close(), self._loop).result(10)
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join()
+            self._loop.close()
 
     async def _close(self) -> None:
         for server in self._servers:
             server.close()
-        for task in asyncio.all_tasks():
-            if task is not asyncio.current_task():
-                task.cancel()
+        tasks = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _listen(self, port: int, control: bool) -> int:
         async def accepted(reader: Any, writer: Any) -> None:
@@ -66,13 +68,21 @@ class Far:
             writer.transport.abort()
             self._open -= 1
             return
-        there = asyncio.ensure_future(self._pump(reader, server_writer, False, None))
-        back = asyncio.ensure_future(self._pump(server_reader, writer, control, hang_after))
-        await asyncio.wait([there, back])
+        there = asyncio.ensure_future(self._pump(reader, server_writer, False, None, self._hung_up))
+        back = asyncio.ensure_future(self._pump(server_reader, writer, control, hang_after, lambda: None))
+        try:
+            await asyncio.wait([there, back])
+        finally:
+            for pump in (there, back):
+                pump.cancel()
+
+    def _hung_up(self) -> None:
+        # To whoever hung up the connection is no more, though the server has not heard of it yet.
         self._open -= 1
 
-    async def _pump(self, reader: Any, writer: Any, control: bool, hang_after: Optional[int]) -> None:
-        """Each block, and the end, half a round trip later."""
+    async def _pump(self, reader: Any, writer: Any, control: bool, hang_after: Optional[int],
+                    ended: Callable[[], None]) -> None:
+        """Each block, and the end, half a round trip later; ``ended`` is called when the reader's side hangs up."""
         queue: "asyncio.Queue[Any]" = asyncio.Queue(512)
         sender = asyncio.ensure_future(self._send_later(queue, writer))
         passed = 0
@@ -89,6 +99,7 @@ class Far:
                 await queue.put((self._loop.time() + self._half, data))
         except OSError:
             pass
+        ended()
         await queue.put((self._loop.time() + self._half, None))
         await sender
 

@@ -28,7 +28,7 @@ class TestRightScience(ProtocolTestCase):
         def gain(path, seed):
             movies.write_gain(os.path.join(cls.root, path), seed, 24, 16)
 
-        for number in ("50001", "50002", "50003", "50004", "50005", "50006", "50007", "50008", "50009"):
+        for number in ("50001", "50002", "50003", "50004", "50005", "50006", "50007", "50008", "50009", "50010"):
             cls.demo.entries[number] = entry(image_set(num_images_or_tilt_series=3, **SIZE))
         put("50001", ["m_0.mrc", "m_1.mrc", "m_2.mrc"])
         gain("50001/data/Movies/K2ref.mrc", 1)
@@ -60,6 +60,8 @@ class TestRightScience(ProtocolTestCase):
         cls.demo.entries["50009"] = entry(image_set(num_images_or_tilt_series=4, **SIZE))
         put("50009", ["m_0.mrc", "m_1.mrc", "m_2.mrc", "m_3.mrc"])
         gain("50009/data/Movies/gain.mrc", 1)
+        put("50010", ["hole_%d_fractions.mrc" % number for number in range(3)])
+        put("50010", ["hole_%d.mrc" % number for number in range(3)], frames=1)
 
     def sets(self, run):
         """{name: set} as another process finds them."""
@@ -217,6 +219,16 @@ class TestRightScience(ProtocolTestCase):
         run = self.finish(self.again(run))
         self.assertEqual(3, run.outputMovies.getSize())
         self.assertNotIn("could not be entered", self.summary(run))
+
+    def test_an_epu_session(self):
+        """Each movie beside its average: one line for all of those."""
+        for transport in (1, 2):
+            run = self.finish(self.new(entryId="50010", allImages=True, transport=transport))
+            self.assertEqual(["hole_%d_fractions.mrc" % number for number in range(3)],
+                             self.names(self.sets(run)["outputMovies"]))
+            lines = [line for line in run.summary() if "Left out" in line]
+            self.assertEqual(1, len(lines), lines)
+            self.assertIn("3 files (it has a single frame", lines[0])
 
     def test_one_file_on_which_the_server_errs(self):
         """B1, S3: it is left out, and comes with Continue once the server has it."""

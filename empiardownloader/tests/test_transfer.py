@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The transfer over real connections, with everything that goes wrong on them."""
+import contextlib
 import logging
 import os
 import random
 import signal
 import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -19,6 +19,7 @@ from empiardownloader.demo import faults
 from empiardownloader.images.header import BadImageError
 from empiardownloader.tests import servers
 from empiardownloader.tests.base import ArchiveTestCase, environment, read_bytes
+from empiardownloader.tests.far import forwarder
 from empiardownloader.tests.transfer_case import QUICK, SIZE, FtpCase, HttpCase, TransferCase
 from empiardownloader.transfer.jobs import Job, Settings
 from empiardownloader.transfer.transfer import Transfer
@@ -225,27 +226,6 @@ class TransferRows(TransferCase):
         self.assertTrue(stopped)
         self.assertLess(time.monotonic() - stopped[0], 1)
 
-    def child(self, names, *more):
-        """A process of its own that fetches into ``self.out``."""
-        script = ("import sys, threading\n"
-                  "from empiardownloader.archive.remote.ftp import FtpArchive\n"
-                  "from empiardownloader.archive.remote.https import HttpArchive\n"
-                  "from empiardownloader.transfer.jobs import Job, Settings\n"
-                  "from empiardownloader.transfer.transfer import Transfer\n"
-                  "kind, url, out = sys.argv[1:4]\n"
-                  "jobs = [Job('data/' + name, out + '/' + name) for name in sys.argv[4:]]\n"
-                  "transfer = Transfer(globals()[kind](url, '1', 5), Settings(connections=4, first_wait=0.05),\n"
-                  "                    threading.Event())\n"
-                  "errors = []\n"
-                  "transfer.run(lambda: jobs.pop(0) if jobs else None, lambda o: errors.append(o.error))\n"
-                  "print(transfer.received, *filter(None, errors))\n"
-                  "sys.exit(any(errors))\n")
-        if more:
-            script = more[0] + script
-        return subprocess.Popen(
-            [sys.executable, "-c", script, self.archive_class.__name__, self.demo.variables[self.variable], self.out,
-             *names], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
     def test_killed_at_twenty_random_moments(self):
         names = self.fill(6, 8 << 20)
         self.demo.rate = 1 << 20
@@ -283,15 +263,6 @@ class TransferRows(TransferCase):
         twice = (sent - whole - journaled) / total
         logging.getLogger(__name__).info("%d kills, %.1f %% of the bytes sent twice", kills, 100 * twice)
         self.assertLess(twice, 0.1)
-
-    def bytes_in_journals(self):
-        total = 0
-        for name in os.listdir(self.out):
-            if name.endswith(".journal"):
-                with open(os.path.join(self.out, name)) as stream:
-                    spans = [line.split() for line in stream.read().splitlines()[1:] if line.strip()]
-                total += sum(int(length) for _, length in spans)
-        return total
 
     def test_two_processes_in_one_folder(self):
         names = self.fill(6, 4 << 20)
@@ -420,12 +391,56 @@ class TestChoice(ArchiveTestCase):
         demo = self.serve()
         with self.assertLogs("empiardownloader.archive.remote.choice", "WARNING") as log:
             self.assertEqual("HTTPS", self.choose(demo, EMPIAR_FTP_URL="ftp://localhost:1/x"))
-            for mode, words in (("reset", "connection reset"), ("silent", "no answer in time")):
+            for mode, words in (("reset", "connection reset"), ("silent", "no answer within")):
                 demo.ftp_mode = mode
                 began = time.monotonic()
                 self.assertEqual("HTTPS", self.choose(demo), mode)
                 self.assertLess(time.monotonic() - began, 10)
                 self.assertIn(words, log.output[-1])
+
+    def test_the_quicker_one(self):
+        """FTP takes a round trip or two more for each range: from afar that tells."""
+        with open(os.path.join(self.root, "1", "1.xml"), "wb") as stream:
+            stream.write(bytes(20000))
+        demo = self.serve()
+        for seconds, chosen in ((0.2, "HTTPS"), (0.0, "FTP")):
+            with forwarder(demo.ftp_port, seconds, ftp=True) as ftp, forwarder(demo.http_port, seconds) as http, \
+                    self.assertLogs("empiardownloader.archive.remote.choice", "INFO") as log:
+                urls = {name: url.replace(str(demo.ftp_port), str(ftp.port)).replace(
+                    str(demo.http_port), str(http.port)) for name, url in demo.variables.items()}
+                self.assertEqual(chosen, self.choose(demo, **urls))
+                self.assertIn("come over %s: a first range took" % chosen, log.output[-1])
+                self.assertEqual("FTP", self.choose(demo, "FTP", **urls))
+                self.assertEqual("HTTPS", self.choose(demo, "HTTPS", **urls))
+
+    def test_what_lists_works(self):
+        """Whatever comes of the measurement."""
+        with open(os.path.join(self.root, "1", "1.xml"), "wb") as stream:
+            stream.write(bytes(1000000))
+        for kind in (faults.ERROR, faults.BUSY, faults.GONE, faults.FORBIDDEN, faults.DROP, faults.SHORT, faults.STALL):
+            demo = self.serve()
+            demo.add_fault(kind, "*1.xml")
+            for transport in ("FTP", "HTTPS"):
+                self.assertEqual(transport, self.choose(demo, transport), kind)
+            with self.assertNoWarnings():
+                self.assertEqual("FTP", self.choose(demo), kind)
+        demo = self.serve(rate=10000)
+        with self.assertNoWarnings():
+            self.assertEqual("FTP", self.choose(demo))
+
+    @contextlib.contextmanager
+    def assertNoWarnings(self):
+        with self.assertLogs("empiardownloader.archive.remote.choice", "INFO") as log:
+            yield
+        self.assertEqual([], [line for line in log.output if line.startswith("WARNING")])
+
+    def test_one_that_dawdles_is_not_waited_for(self):
+        demo = self.serve()
+        with forwarder(demo.http_port, 3.0) as far:
+            began = time.monotonic()
+            self.assertEqual("FTP", self.choose(demo, EMPIAR_HTTPS_URL=demo.variables["EMPIAR_HTTPS_URL"].replace(
+                str(demo.http_port), str(far.port))))
+            self.assertLess(time.monotonic() - began, 8)
 
     def test_no_fallback_where_the_user_chose(self):
         demo = self.serve()

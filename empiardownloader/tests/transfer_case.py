@@ -2,6 +2,8 @@
 """What the tests of the transfer share: files at a source, and their way here."""
 import os
 import random
+import subprocess
+import sys
 import threading
 
 from empiardownloader.archive.remote.ftp import FtpArchive
@@ -24,9 +26,10 @@ class TransferCase(ArchiveTestCase):
         os.makedirs(self.data)
         self.out = os.path.join(self.folder, "out")
         self.demo = self.serve()
+        self.url = self.demo.variables[self.variable]
 
     def archive(self, timeout=2.0):
-        return self.archive_class(self.demo.variables[self.variable], "1", timeout)
+        return self.archive_class(self.url, "1", timeout)
 
     def fill(self, count=4, size=SIZE):
         names = ["m_%d.mrc" % number for number in range(count)]
@@ -57,6 +60,37 @@ class TransferCase(ArchiveTestCase):
                           if t.name.startswith("transfer")]
             self.assertEqual([], names_left)
         return outcomes
+
+    def child(self, names, *more):
+        """A process of its own that fetches into ``self.out``."""
+        script = ("import sys, threading\n"
+                  "from empiardownloader.archive.remote.ftp import FtpArchive\n"
+                  "from empiardownloader.archive.remote.https import HttpArchive\n"
+                  "from empiardownloader.transfer.jobs import Job, Settings\n"
+                  "from empiardownloader.transfer.transfer import Transfer\n"
+                  "kind, url, out = sys.argv[1:4]\n"
+                  "jobs = [Job('data/' + name, out + '/' + name) for name in sys.argv[4:]]\n"
+                  "transfer = Transfer(globals()[kind](url, '1', 5), Settings(connections=4, first_wait=0.05),\n"
+                  "                    threading.Event())\n"
+                  "errors = []\n"
+                  "transfer.run(lambda: jobs.pop(0) if jobs else None, lambda o: errors.append(o.error))\n"
+                  "print(transfer.received, *filter(None, errors))\n"
+                  "sys.exit(any(errors))\n")
+        if more:
+            script = more[0] + script
+        return subprocess.Popen(
+            [sys.executable, "-c", script, self.archive_class.__name__, self.url, self.out,
+             *names], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    def bytes_in_journals(self):
+        """How many bytes the journals of the parts tell of."""
+        total = 0
+        for name in os.listdir(self.out):
+            if name.endswith(".journal"):
+                with open(os.path.join(self.out, name)) as stream:
+                    spans = [line.split() for line in stream.read().splitlines()[1:] if line.strip()]
+                total += sum(int(length) for _, length in spans)
+        return total
 
     def check_whole(self, outcomes, names):
         for name in names:

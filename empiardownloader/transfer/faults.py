@@ -49,7 +49,11 @@ class Faults:
         wait = min(self._settings.first_wait * 2 ** min(failures - 1, 16), self._settings.longest_wait)
         return wait * random.uniform(0.5, 1.5)
 
-    def count(self, file: FileOnItsWay, now: float) -> None:
+    def count(self, file: FileOnItsWay, asked: float, now: float) -> None:
+        """A request failed that was made at ``asked``."""
+        if asked < file.last_fault:
+            return      # made when the fault before was not known yet: the same once more
+        file.last_fault = now
         file.faults += 1
         if file.faults == 1:
             file.first_fault = now
@@ -68,6 +72,8 @@ class Faults:
     @staticmethod
     def changed(file: FileOnItsWay, error: ChangedFileError) -> None:
         """The file is not the version that its first bytes are of: it is fetched anew, but not for ever."""
+        if file.restart:
+            return      # said already, by another request
         file.changes += 1
         file.restart = True
         if file.changes > MOST_CHANGES and not file.single:

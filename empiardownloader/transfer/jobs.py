@@ -2,7 +2,7 @@
 """What a transfer is asked for, and what it tells of it."""
 import os
 from dataclasses import dataclass
-from typing import Any, Callable, Union
+from typing import Any, Callable, Optional, Union
 
 from ..images.header import BadImageError
 
@@ -25,6 +25,11 @@ class Job:
     compression: str = ""       # '.bz2', '.gz' or '.xz' where the target is to be the decompressed file
     check: Callable[[str], Any] = lambda path: None     # gives what it learns of the whole file, or BadImageError
     urgent: bool = False        # before all others
+    size: Optional[int] = None  # bytes as listed, which need not be exact
+    # Called with the first kilobyte, or less, and the file's size as soon as they are there; BadImageError says that
+    # the rest is not wanted.
+    look: Callable[[bytes, int], Any] = lambda start, size: None
+    doubtful: Callable[[], bool] = lambda: False        # whether ``look`` is to speak before more is asked for
 
     def is_whole(self, size: int) -> bool:
         """Whether the target is there already, as large as at the source (``size`` bytes), and stands the check."""

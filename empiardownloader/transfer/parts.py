@@ -125,6 +125,11 @@ class Part:
         except OSError as error:
             raise disk_error(error, target) from error
 
+    @property
+    def is_fresh(self) -> bool:
+        """Whether no earlier run left anything of it."""
+        return not os.path.lexists(self.path + JOURNAL)
+
     def begin(self, remote_path: str, state: FileState) -> List[Span]:
         """Get ready for the file in the version ``state``; the spans that are still to be fetched."""
         header = {"path": remote_path, "size": state.size, "version": state.version, "modified": state.modified,

@@ -4,22 +4,39 @@
 Nothing here knows sockets, threads or the time: whoever calls holds a lock and says what time it is.
 
 Each file is fetched in ranges. A free connection takes the first range nobody works on, of the earliest file that
-has one; at the end of a run, or where a slow connection holds up an early file, it takes over half of another's
-range. So the line is always full and the files become whole in the order they were asked for.
+has one; where a slow connection holds up an early file it takes over half of its range. So the line is always full and
+the files become whole in the order they were asked for. Near the archive all connections share each file. From afar a
+range costs a round trip or two, so that only the first file is shared, and later ones come in ranges that are long
+against asking for them. The last ranges of a run are cut so that all connections end at about the same time.
+
+Where the listing told a file's size, its ranges are asked for at once, before the server has confirmed it.
 """
+import sys
 from typing import Any, List, Optional, Tuple, Union
 
 # A range is the file's share for each connection, but not so short that asking for it costs more than it brings:
 # an interrupted FTP transfer throws away what is in the sockets' buffers, which on a fast line are megabytes.
 MIN_RANGE_BYTES, MIN_RANGE_SECONDS = 1 << 20, 1.0
+# From afar asking for a range costs a round trip or more, which is measured: past the first file a range lasts so many
+# times what that takes.
+RANGE_TO_ASKING, REST_TO_ASKING = 60, 1.5
+# What a connection brings is not known before the first range has come; EMPIAR gives so much (bytes a second).
+USUAL_PACE = 1.5e6
 # The same for half of another's range; by then the line would otherwise be idle, so less is enough.
 MIN_TAKEOVER_BYTES, MIN_TAKEOVER_SECONDS = 512 << 10, 0.3
-SLOW_SECONDS = 6
+SLOW_SECONDS, SLOW_TO_ASKING = 6, 20
+# After so long a piece has shown how fast it comes.
+SHOWN_SECONDS = 0.5
 # Asking for a file's size takes a round trip or two.
 PREPARE_SECONDS = 2
-# A connection that brings nothing for so long while others do is dropped; one that would go on for so long while
-# the others need a fraction of it, as well. Not more than so often for one file: then it is the file that is slow.
-HUNG_SECONDS, ALIVE_SECONDS = 8.0, 2.0
+# A connection that brings nothing for so long while others do, or have nothing left to do, is dropped. From afar its
+# first byte is granted so many times what it took others, on a slow line the next bytes are.
+HUNG_SECONDS, ALIVE_SECONDS = 2.5, 2.0
+HUNG_TO_ASKING, HUNG_TO_GAP = 10, 5
+# Before anything is known of the archive: what it takes to be sure that it works at all.
+UNKNOWN_SECONDS = 8.0
+# One that would go on for so long while the others need a fraction of it, as well. Not more than so often for one file:
+# then it is the file that is slow.
 CRAWLING_SECONDS, CRAWLING_SHARE = 10.0, 0.25
 MOST_DROPS = 3
 # Files in trouble that others may overtake; whole files, beyond one a connection, that wait to be unpacked.
@@ -35,6 +52,9 @@ class Piece:
     def __init__(self, file: "FileOnItsWay", start: int, end: int, now: float):
         self.file, self.start, self.position, self.end = file, start, start, end
         self.began = self.last_byte = now
+        self.flowing = 0.0              # when the first bytes had come, which are those up to ``flowed``
+        self.flowed = start
+        self.to_the_end = False         # asked for before the file's size was sure: all that there is from its start
         self.dropped = False            # its connection was cut from here, which is not the file's fault
         self.connection: Any = None     # what to abort then
 
@@ -42,8 +62,14 @@ class Piece:
     def remaining(self) -> int:
         return self.end - self.position
 
-    def seconds_left(self, now: float) -> float:
-        return self.remaining * (now - self.began) / max(self.position - self.start, 1)
+    def seconds_left(self, now: float, pace: float, patience: float) -> float:
+        """``pace``: bytes a second expected of it as long as it has not shown its own; ``patience``: seconds within
+        which it begins."""
+        if not self.flowing and now - self.began > patience:
+            return float("inf")
+        if not self.flowing or now - self.flowing < SHOWN_SECONDS:
+            return self.remaining / pace
+        return self.remaining * (now - self.flowing) / max(self.position - self.flowed, 1)
 
 
 class FileOnItsWay:
@@ -54,13 +80,14 @@ class FileOnItsWay:
         self.phase = NEW
         self.busy = False               # a worker prepares or ends it
         self.busy_since = 0.0
+        self.question: Any = None       # what to abort where a question about it is not answered
         self.part: Any = None
         self.size: Optional[int] = None
         self.state: Any = None
         self.gaps: List[Tuple[int, int]] = []
         self.pieces: List[Piece] = []
         self.faults = 0                 # in a row, without a byte gained
-        self.first_fault = 0.0
+        self.first_fault = self.last_fault = 0.0
         self.not_before = 0.0
         self.changes = 0                # how often it was another version than before
         self.furthest = 0               # bytes, of a file that can only be fetched in one go
@@ -69,7 +96,8 @@ class FileOnItsWay:
         self.held = False               # another process fetches it
         self.restart = False            # to be fetched from its first byte
         self.refused = ""               # why it is left out
-        self.share = MIN_RANGE_BYTES
+        self.missing = 0                # bytes that were not there when it was opened
+        self.presumed = self.listed = False
 
     @property
     def bytes_there(self) -> int:
@@ -86,15 +114,43 @@ class FileOnItsWay:
     def in_trouble(self) -> bool:
         return self.faults > 0 or self.held
 
-    def prepared(self, size: int, gaps: List[Tuple[int, int]], whole: bool, connections: int, pace: float) -> None:
-        """Its size is known, and what of it is missing; ``whole``: it can only be fetched in one go.
+    def presume(self, size: int, listed: bool) -> None:
+        """Nothing of it is there; it is believed to have ``size`` bytes, which is what can be asked for by now.
 
-        ``pace``: bytes a second of one connection, lately.
+        ``listed``: that is about all of it; otherwise what the server says it has more is fetched afterwards.
         """
+        self.size = self.missing = size
+        self.gaps = [(0, size)]
+        self.presumed, self.listed = True, listed
+        self.phase = OPEN
+
+    def confirm(self, size: int) -> None:
+        """The server has told the size of a file that was presumed; none of its bytes has been read so far."""
+        believed, self.size, self.presumed = self.size, size, False
+        # Whoever asked for the last range of a listed file gets all that there is.
+        end = size if self.listed else min(believed, size)
+
+        def cut(stop: int) -> int:
+            return end if stop == believed else min(stop, size)
+
+        self.gaps = [(start, cut(stop)) for start, stop in self.gaps if start < size]
+        for piece in self.pieces:
+            piece.end = max(piece.start, cut(piece.end))
+        if end < size:
+            self.gaps.append((end, size))
+
+    def comes_whole(self, piece: Piece) -> None:
+        """The server sends all of the file to whoever asked for its first bytes."""
+        self.gaps = []
+        for other in self.pieces:
+            other.end = other.position
+        piece.end = self.size
+
+    def prepared(self, size: int, gaps: List[Tuple[int, int]], whole: bool) -> None:
+        """Its size is known, and what of it is missing; ``whole``: it can only be fetched in one go."""
         self.size = size
         self.gaps = [(0, size)] if whole and gaps else gaps
-        missing = sum(end - start for start, end in gaps)
-        self.share = max(-(-missing // connections), MIN_RANGE_BYTES, int(pace * MIN_RANGE_SECONDS))
+        self.missing, self.presumed = sum(end - start for start, end in gaps), False
         self.phase = OPEN if gaps else COMPLETE
         if not whole:
             self.faults = 0
@@ -103,6 +159,8 @@ class FileOnItsWay:
         """So many bytes more have come; where that is progress, earlier faults are forgiven."""
         piece.position += count
         piece.last_byte = now
+        if not piece.flowing:
+            piece.flowing, piece.flowed = now, piece.position
         # Fetched from its first byte each time, a file makes progress only where it gets further than before.
         if in_ranges or piece.position > self.furthest:
             self.furthest = piece.position
@@ -121,6 +179,7 @@ class FileOnItsWay:
 
     def begin_again(self) -> None:
         self.phase, self.restart, self.gaps, self.state, self.size = NEW, False, [], None, None
+        self.presumed = False
 
 
 class Plan:
@@ -131,19 +190,49 @@ class Plan:
         self.ranges = True              # whether the server sends parts of files
         self.exhausted = False          # whether no further file is known at the moment
         self.pace = 0.0                 # bytes a second of one connection, lately
+        self.asking = 0.0               # seconds from a question to its first byte, lately
+        self.gap = 0.0                  # seconds from some bytes of a connection to the next, lately
+        self.any_whole = False          # whether a file has become whole
 
     def wants_more(self, connections: int) -> bool:
         """Whether to make another file known: a few more than are worked on, so that their sizes are asked for in good
         time; but not where many fail, or wait to be unpacked."""
-        waiting = sum(file.phase == NEW and not file.in_trouble for file in self.files)
+        waiting = sum((file.phase == NEW or (file.presumed and not file.pieces)) and not file.in_trouble
+                      for file in self.files)
         return (waiting <= connections and sum(file.in_trouble for file in self.files) <= MOST_IN_TROUBLE
                 and sum(file.phase == ENDING for file in self.files) <= connections + MOST_ENDING)
 
-    def claim(self, now: float) -> Union[Piece, FileOnItsWay, None]:
-        """The next piece to fetch, or file to prepare or to end; it counts as taken."""
+    def share_of(self, file: FileOnItsWay, connections: int) -> int:
+        """The bytes of a range of a file, for one of so many connections."""
+        share = max(-(-file.missing // connections), MIN_RANGE_BYTES, int(self.pace * MIN_RANGE_SECONDS))
+        if not self._is_everybodys(file):
+            share = max(share, int((self.pace or USUAL_PACE) * self.asking * RANGE_TO_ASKING))
+        return share
+
+    def answered(self, seconds: float, first: bool) -> None:
+        """So long it took from a question to its first byte; ``first``: the connection had to be made for it, too."""
+        if first:
+            # Three round trips: the connection, its encryption, the answer.
+            self.asking = self.asking or seconds / 3
+        else:
+            self.asking = 0.7 * self.asking + 0.3 * seconds if self.asking else seconds
+
+    def arrived(self, piece: Piece, count: int, now: float) -> None:
+        """So many bytes of a piece have come."""
+        if piece.flowing:
+            self.gap = 0.9 * self.gap + 0.1 * (now - piece.last_byte)
+        piece.file.moved(piece, count, now, self.ranges and not piece.file.single)
+
+    @property
+    def patience(self) -> float:
+        """Seconds within which an answer begins."""
+        return max(HUNG_SECONDS, HUNG_TO_ASKING * self.asking) if self.asking else UNKNOWN_SECONDS
+
+    def claim(self, now: float, connections: int) -> Union[Piece, FileOnItsWay, None]:
+        """The next piece to fetch, or file to prepare or to end, for one of so many connections; it counts as taken."""
         hold = False
         for file in self.files:
-            if file.busy and file.phase == NEW and now - file.busy_since < PREPARE_SECONDS:
+            if self._will_open(file, now):
                 # Its ranges will be there in a moment: better wait than turn to a later file.
                 hold = True
             if file.busy or file.ending or file.not_before > now:
@@ -152,7 +241,7 @@ class Plan:
                 file.busy, file.busy_since = True, now
                 return file
             if file.phase == OPEN and not hold:
-                piece = self._next_piece(file, now)
+                piece = self._next_piece(file, now, connections)
                 if piece is not None:
                     return piece
         if not hold and self.exhausted and self.ranges:
@@ -160,41 +249,84 @@ class Plan:
                                     for piece in file.pieces], now)
         return None
 
-    def hung(self, now: float) -> List[Piece]:
-        """Pieces whose connections are better dropped: they hang, or crawl, while others are alive."""
+    def hung(self, now: float, connections: int) -> List[Piece]:
+        """Pieces whose connections are better dropped: they hang, or crawl, while others are alive or idle."""
         pieces = [piece for file in self.files for piece in file.pieces if not piece.dropped]
+        idle = len(pieces) + sum(file.busy for file in self.files) < connections
         found = []
         for piece in pieces:
             if piece.file.drops >= MOST_DROPS or piece.file.single:
                 continue
-            alive = any(now - other.last_byte < ALIVE_SECONDS for other in pieces if other is not piece)
-            hangs = alive and now - piece.last_byte > HUNG_SECONDS
-            left = piece.seconds_left(now)
-            crawls = (self.pace > 0 and piece.position > piece.start and left > CRAWLING_SECONDS
-                      and now - piece.began > CRAWLING_SECONDS / 2
+            alive = idle or any(now - other.last_byte < max(ALIVE_SECONDS, self.gap)
+                                for other in pieces if other is not piece)
+            patience = max(HUNG_SECONDS, HUNG_TO_GAP * self.gap) if piece.flowing else self.patience
+            hangs = alive and now - piece.last_byte > patience
+            left = self._seconds_left(piece, now)
+            crawls = (self.pace > 0 and piece.flowing and left > CRAWLING_SECONDS
+                      and now - piece.flowing > CRAWLING_SECONDS / 2
                       and piece.remaining / self.pace < CRAWLING_SHARE * left)
             if hangs or crawls:
                 found.append(piece)
         return found
 
-    def _next_piece(self, file: FileOnItsWay, now: float) -> Optional[Piece]:
+    def unanswered(self, now: float) -> List[FileOnItsWay]:
+        """Files about which a question has been out for too long."""
+        return [file for file in self.files if file.busy and file.question is not None and file.drops < MOST_DROPS
+                and now - file.busy_since > self.patience]
+
+    def _is_everybodys(self, file: FileOnItsWay) -> bool:
+        """Whether it, or what it waits for, is the first that the user gets."""
+        return not self.any_whole and (
+            file.job.urgent or file is next(other for other in self.files if not other.job.urgent))
+
+    def _will_open(self, file: FileOnItsWay, now: float) -> bool:
+        if file.phase == NEW:
+            return file.busy and now - file.busy_since < PREPARE_SECONDS
+        return (file.presumed and not file.listed and self.ranges and self._is_everybodys(file)
+                and any(now - piece.began < PREPARE_SECONDS for piece in file.pieces))
+
+    def _next_piece(self, file: FileOnItsWay, now: float, connections: int) -> Optional[Piece]:
         in_ranges = self.ranges and not file.single
+        share = min(self.share_of(file, connections), self._fair_share(connections))
         if file.gaps and (in_ranges or not file.pieces):
             start, end = file.gaps.pop(0)
-            middle = min(end, start + file.share) if in_ranges else end
-            # A rest too small for a request of its own goes along.
-            if end - middle < MIN_TAKEOVER_BYTES:
+            middle = min(end, start + share) if in_ranges else end
+            if end - middle < self._least_rest():
                 middle = end
             if middle < end:
                 file.gaps.insert(0, (middle, end))
             return self._begin(file, start, middle, now)
         if in_ranges:
-            return self._take_over([piece for piece in file.pieces if piece.seconds_left(now) > SLOW_SECONDS], now)
+            # Where a range is long, to be at it for long is no slowness.
+            slow = max(SLOW_SECONDS, SLOW_TO_ASKING * self.asking,
+                       0 if self._is_everybodys(file) or not self.pace
+                       else 2 * self.share_of(file, connections) / self.pace)
+            return self._take_over([piece for piece in file.pieces if self._seconds_left(piece, now) > slow], now)
         return None
 
+    def _seconds_left(self, piece: Piece, now: float) -> float:
+        return piece.seconds_left(now, self.pace or USUAL_PACE, self.patience)
+
+    def _fair_share(self, connections: int) -> int:
+        """What each connection has left to bring where the run's end is in sight, so that all end together."""
+        total = 0
+        for file in self.files:
+            if file.ending or file.phase in (COMPLETE, ENDING):
+                continue
+            size = file.job.size if file.phase == NEW else file.size - file.bytes_there
+            if size is None:
+                return sys.maxsize
+            total += size
+        return max(total // connections, self._least_rest()) if self.exhausted else sys.maxsize
+
+    def _least_rest(self) -> int:
+        """A rest of a file that has fewer bytes is not worth a request of its own, but goes along."""
+        return max(MIN_TAKEOVER_BYTES, int(self.pace * self.asking * REST_TO_ASKING))
+
     def _take_over(self, pieces: List[Piece], now: float) -> Optional[Piece]:
+        """Half of the largest, where that is worth a request, and that a connection is hung up on."""
         largest = max(pieces, key=lambda piece: piece.remaining, default=None)
-        least = max(MIN_TAKEOVER_BYTES, self.pace * MIN_TAKEOVER_SECONDS)
+        least = max(MIN_TAKEOVER_BYTES, int(self.pace * (MIN_TAKEOVER_SECONDS + 2 * self.asking)))
         if largest is None or largest.remaining < 2 * least:
             return None
         middle, end = largest.position + largest.remaining // 2, largest.end
@@ -203,5 +335,6 @@ class Plan:
 
     def _begin(self, file: FileOnItsWay, start: int, end: int, now: float) -> Piece:
         piece = Piece(file, start, end, now)
+        piece.to_the_end = file.presumed and file.listed and end == file.size
         file.pieces.append(piece)
         return piece

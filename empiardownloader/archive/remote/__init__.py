@@ -6,6 +6,7 @@ Paths are relative to the entry's folder, parts joined by '/'.
 """
 import contextlib
 import threading
+import time
 from dataclasses import dataclass
 from typing import Optional, Tuple
 from urllib.parse import urlsplit
@@ -22,6 +23,8 @@ CONNECT_TIMEOUT = 6
 CONNECT_SECONDS = 20
 # Seconds without a byte after which a connection counts as dead.
 STALL_TIMEOUT = 30
+# Servers end connections that are idle for long; so long one is good for another use.
+SPARE_SECONDS = 10
 # Bytes asked from a socket at once: enough to keep system calls rare at full speed.
 READ_BYTES = 1 << 20
 # The text of a folder's listing: 600,000 names; the largest folders of the archive hold about 30,000.
@@ -51,19 +54,33 @@ class FileState:
 
 class Stream:
     """The bytes of a file from some offset on, as they come."""
+    whole = False       # whether all of the file comes, whatever was asked for
 
     def read(self, size: int) -> memoryview:
         """Up to ``size`` bytes; empty when the server says that there are no more. Raises TransientError."""
         raise NotImplementedError
 
 
+class NoBytes(Stream):
+    """Of a range that begins where the file has ended."""
+
+    def read(self, size: int) -> memoryview:
+        return memoryview(b"")
+
+
 class Connection:
     """One connection to the server that holds an entry."""
     # False once the connection cannot carry another request.
     usable = True
+    # Whether the next request also makes the connection.
+    is_new = False
 
     def begin(self) -> None:
         """Connect and log in. Raises TransientError, BusyError, UnreachableError."""
+
+    def wait_for(self, seconds: float) -> None:
+        """From now on, how long to wait for a byte."""
+        raise NotImplementedError
 
     def list_folder(self, path: str) -> Listing:
         """Raises NotFoundError, BrokenFileError, TransientError."""
@@ -73,12 +90,13 @@ class Connection:
         """Raises NotFoundError, BrokenFileError, TransientError."""
         raise NotImplementedError
 
-    def open(self, path: str, start: int, end: int,
-             state: Optional[FileState]) -> "contextlib.AbstractContextManager[Stream]":
-        """The bytes [start, end) of the file in the version ``state``; None stands for whatever version there is.
+    def open(self, path: str, start: int,
+             end: Optional[int]) -> "contextlib.AbstractContextManager[Tuple[FileState, Stream]]":
+        """The file's state, and its bytes [start, end), or up to the file's end where it has fewer or ``end`` is None.
 
-        Raises NoRangesError where the server only sends whole files, ChangedFileError when the file is
-        not the version any more, BrokenFileError for bytes that are not those asked for.
+        Where ``stream.whole`` all of the file comes in place of its first bytes. Raises NoRangesError where the server
+        only sends whole files and other bytes than the first were asked for, BrokenFileError for bytes that are not
+        those asked for, and what ``state`` raises.
         """
         raise NotImplementedError
 
@@ -99,6 +117,9 @@ class Archive:
         self.url = urlsplit("%s/%s" % (base_url.rstrip("/"), entry))
         self.entry = entry
         self.timeout = timeout
+        self.lessons = 0        # how often it was learned that something is to be asked in another way
+        self._spare: Optional[Tuple[Connection, float]] = None
+        self._lock = threading.Lock()
         if not self.url.hostname:
             msg = 'The archive\'s address "%s" is no URL: check the configuration variables EMPIAR_FTP_URL and ' \
                   'EMPIAR_HTTPS_URL.' % without_password(base_url)
@@ -111,6 +132,14 @@ class Archive:
 
     def connect(self, timeout: Optional[float] = None, stopped: threading.Event = NEVER) -> Connection:
         """Raises TransientError, BusyError, StoppedError, UnreachableError."""
+        with self._lock:
+            spare, self._spare = self._spare, None
+        if spare is not None:
+            connection, since = spare
+            if time.monotonic() - since < SPARE_SECONDS:
+                connection.wait_for(timeout or self.timeout)
+                return connection
+            connection.close()
         connection = self._new_connection(timeout or self.timeout)
         try:
             within(CONNECT_SECONDS, stopped, connection.begin, connection.abort)
@@ -118,6 +147,17 @@ class Archive:
             connection.close()
             raise
         return connection
+
+    def keep(self, connection: Connection) -> None:
+        """A connection that works, for whoever asks for one soon."""
+        self._spare = (connection, time.monotonic())
+
+    def close(self) -> None:
+        """Close a connection that was kept and not asked for."""
+        with self._lock:
+            spare, self._spare = self._spare, None
+        if spare is not None:
+            spare[0].close()
 
     def _new_connection(self, timeout: float) -> Connection:
         raise NotImplementedError

@@ -1,10 +1,15 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The archive over FTP."""
 import contextlib
+import errno
 import ftplib
+import os
 import re
+import selectors
 import socket
-from typing import Callable, Iterator, List, Optional, Tuple
+import threading
+import time
+from typing import Callable, Iterator, List, Optional, Sequence, Set, Tuple
 from urllib.parse import unquote
 
 from ..errors import (
@@ -16,14 +21,34 @@ from ..errors import (
     UnreachableError,
     reason,
 )
-from ..sessions import shut
-from . import CONNECT_TIMEOUT, FTP, LISTING_BYTES, READ_BYTES, Archive, Connection, FileState, Listing, Stream
+from ..sessions import NEVER, shut
+from . import (
+    CONNECT_TIMEOUT,
+    FTP,
+    LISTING_BYTES,
+    READ_BYTES,
+    STALL_TIMEOUT,
+    Archive,
+    Connection,
+    FileState,
+    Listing,
+    NoBytes,
+    Stream,
+)
 from .listings import parse_list_line, parse_mlsd_line
 
 # What an FTP server may take to say that an interrupted transfer is over; after that a new connection is quicker.
 ABORT_TIMEOUT = 3
 # An answer of several lines, a greeting say, is not longer than this.
 ANSWER_CHARACTERS = 1 << 18
+# Groups of commands that are sent together where the server takes that. One that loses the connection over them may
+# have lost it for another reason, but not so often.
+LOGIN, QUESTIONS, TRANSFER, RANGE = "login", "questions", "transfer", "range"
+LESSONS = 2
+NO_REST = "502"
+CONNECT_SLICE = 0.1     # seconds
+# Of a range as short as this little more is sent than asked for.
+SHORT_RANGE_BYTES = 64 << 10
 TOO_MANY = re.compile(r"too many|maximum|max.*(clients|connections)|connection limit", re.IGNORECASE)
 CUT_LISTING = re.compile(r"truncated", re.IGNORECASE)      # pure-ftpd, at the end of a listing past its limit
 
@@ -31,8 +56,31 @@ CUT_LISTING = re.compile(r"truncated", re.IGNORECASE)      # pure-ftpd, at the e
 class FtpArchive(Archive):
     transport = FTP
 
+    def __init__(self, base_url: str, entry: str, timeout: float = STALL_TIMEOUT):
+        super().__init__(base_url, entry, timeout)
+        # What one connection finds out for all: which groups of commands may be sent together, or that they have to be
+        # sent one by one; whether there are listings for machines.
+        self.proven: Set[str] = set()
+        self.patient = False
+        self.has_mlsd: Optional[bool] = None
+
     def _new_connection(self, timeout: float) -> "FtpConnection":
         return FtpConnection(self, timeout)
+
+    def connect(self, timeout: Optional[float] = None, stopped: threading.Event = NEVER) -> Connection:
+        while True:
+            lessons = self.lessons
+            try:
+                return super().connect(timeout, stopped)
+            except TransientError:
+                if self.lessons == lessons:
+                    raise
+
+    def doubt(self, at_once: bool) -> None:
+        """A group of commands that never worked so far has failed, which may have another reason unless ``at_once``."""
+        if not self.patient:
+            self.lessons += 1
+            self.patient = at_once or self.lessons >= LESSONS
 
 
 class _RawNamesFtp(ftplib.FTP):
@@ -46,11 +94,15 @@ class _RawNamesFtp(ftplib.FTP):
         return self.welcome
 
     def putline(self, line: str) -> None:
-        # A second line would be a second command.
-        if any(character in line for character in "\r\n\0"):
+        self.putlines([line])
+
+    def putlines(self, lines: Sequence[str]) -> None:
+        """Several commands in one packet."""
+        # A second line in one of them would be a command of its own.
+        if any(character in line for line in lines for character in "\r\n\0"):
             msg = "a line break in an FTP command"
             raise ValueError(msg)
-        self.sock.sendall((line + "\r\n").encode("utf-8", "surrogateescape"))
+        self.sock.sendall("".join(line + "\r\n" for line in lines).encode("utf-8", "surrogateescape"))
 
     def getmultiline(self) -> str:
         """ftplib's own would read an endless answer for ever."""
@@ -82,7 +134,6 @@ class FtpConnection(Connection):
         self._root = unquote(archive.url.path) or "/"
         self._ftp = _RawNamesFtp()
         self._data: Optional[socket.socket] = None
-        self._has_mlsd: Optional[bool] = None
         self._aborted = False
 
     def begin(self) -> None:
@@ -93,26 +144,71 @@ class FtpConnection(Connection):
                 # Given up while the name was still being looked up.
                 self._ftp.close()
                 return
-            self._ftp.sock.settimeout(self._timeout)
-            self._ftp.timeout = self._timeout
+            self.wait_for(self._timeout)
             self._login(unquote(url.username or "anonymous"), unquote(url.password or ""))
-            self._ftp.voidcmd("TYPE I")
+
+    def wait_for(self, seconds: float) -> None:
+        self._timeout = self._ftp.timeout = seconds
+        self._ftp.sock.settimeout(seconds)
 
     def _login(self, user: str, password: str) -> None:
         # ftplib's login() sends an address of its own making for anonymous; EMPIAR asks for an empty password.
-        answer = self._ftp.sendcmd("USER " + user)
-        if answer.startswith("3"):
-            self._ftp.sendcmd("PASS " + password)
+        commands = ["USER " + user, "PASS " + password, "TYPE I"]
+        if self._archive.patient:
+            if self._ftp.sendcmd(commands[0]).startswith("3"):
+                self._ftp.sendcmd(commands[1])
+            self._ftp.voidcmd(commands[2])
+            return
+        with self._together(LOGIN, commands):
+            asked = self._hear()
+            # Where no password is wanted, one that comes all the same is refused.
+            self._hear(needed=asked.startswith("3"))
+            self._hear()
+
+    # -------------------------- commands sent together -----------------------
+
+    @contextlib.contextmanager
+    def _together(self, group: str, commands: Sequence[str]) -> Iterator[None]:
+        """Send commands in one go, which saves a round trip each; their answers are heard in the block, one by one.
+
+        A server that does not take that ends the connection, or never answers; from then on it is asked one by one.
+        """
+        proven = group in self._archive.proven
+        try:
+            self._ftp.sock.settimeout(self._timeout if proven else min(self._timeout, CONNECT_TIMEOUT))
+            self._ftp.putlines(commands)
+            yield
+        except (EOFError, OSError) as error:
+            self.usable = False
+            if not proven and not self._aborted:
+                self._archive.doubt(isinstance(error, socket.timeout))
+            raise
+        else:
+            self._archive.proven.add(group)
+        finally:
+            if self._ftp.sock is not None:
+                self._ftp.sock.settimeout(self._timeout)
+
+    def _hear(self, needed: bool = True) -> str:
+        """The next answer. Raises what ftplib makes of it where it is no good one and ``needed``."""
+        if needed:
+            return self._ftp.getresp()
+        answer = self._ftp.getmultiline()
+        if answer.startswith("421"):
+            raise ftplib.error_temp(answer)
+        return answer
+
+    # -------------------------- the contract -----------------------
 
     def list_folder(self, path: str) -> Listing:
         with self._translated():
             # Entering the folder tells a missing one from an empty one, and keeps names out of LIST,
             # whose argument many servers take for options or wildcards.
             self._ftp.cwd(self._absolute(path))
-            if self._has_mlsd is None:
-                self._has_mlsd = self._offers_mlsd()
-            lines, cut = self._lines("MLSD" if self._has_mlsd else "LIST")
-        parse = parse_mlsd_line if self._has_mlsd else parse_list_line
+            if self._archive.has_mlsd is None:
+                self._archive.has_mlsd = self._offers_mlsd()
+            lines, cut = self._lines("MLSD" if self._archive.has_mlsd else "LIST")
+        parse = parse_mlsd_line if self._archive.has_mlsd else parse_list_line
         folders, files = [], []
         for line in lines:
             parsed = parse(line)
@@ -128,24 +224,62 @@ class FtpConnection(Connection):
         return Listing(tuple(sorted(folders)), tuple(sorted(files)), cut)
 
     def state(self, path: str) -> FileState:
+        questions = self._questions(path)
         with self._translated():
-            size = self._ftp.size(self._absolute(path))
-            try:
-                version = self._ftp.sendcmd("MDTM " + self._absolute(path))[4:].strip()
-            except ftplib.error_perm:
-                version = ""
-        if size is None:
+            if self._archive.patient:
+                answers = [self._ask(question) for question in questions]
+            else:
+                with self._together(QUESTIONS, questions):
+                    answers = [self._hear(needed=False) for _ in questions]
+            return self._state_of(path, answers)
+
+    def _ask(self, question: str) -> str:
+        self._ftp.putcmd(question)
+        return self._hear(needed=False)
+
+    def _questions(self, path: str) -> List[str]:
+        return ["SIZE " + self._absolute(path), "MDTM " + self._absolute(path)]
+
+    def _state_of(self, path: str, answers: Sequence[str]) -> FileState:
+        """What the server answered to the questions."""
+        size, version = answers
+        if size[:1] in "45":
+            raise (ftplib.error_temp if size[:1] == "4" else ftplib.error_perm)(size)
+        if not size.startswith("213") or not size[3:].strip().isdigit():
             msg = "the %s does not tell the size of %s" % (self._archive.server, path)
             raise BrokenFileError(msg)
-        return FileState(size, version)
+        if version[:1] == "4":
+            raise ftplib.error_temp(version)
+        return FileState(int(size[3:].strip()), version[4:].strip() if version.startswith("213") else "")
 
     @contextlib.contextmanager
-    def open(self, path: str, start: int, end: int, state: Optional[FileState]) -> Iterator[Stream]:
+    def open(self, path: str, start: int, end: Optional[int]) -> Iterator[Tuple[FileState, Stream]]:
+        # The server knows no end of a range and sends on until it hears that we have hung up. Where the range is short
+        # the window is no wider; a long one needs whatever the system thinks best.
+        window = end - start if end is not None and end - start <= SHORT_RANGE_BYTES else None
+        answers: List[str] = []
+        nothing: Optional[FileState] = None
         with self._translated():
-            self._start_transfer(path, start)
+            try:
+                self._open_data("RETR " + self._absolute(path), start, self._questions(path), answers, window)
+            except ftplib.Error as error:
+                if str(error)[:3] != NO_REST and answers and answers[0].startswith(("213", "550")):
+                    # The size tells more than the refusal does: there is no file, or it has no such bytes.
+                    state = self._state_of(path, answers)
+                    nothing = state if start >= state.size else None
+                if nothing is None and start and str(error)[:3] in ("500", "501", NO_REST, "504"):
+                    msg = "the %s cannot continue a file" % self._archive.server
+                    raise NoRangesError(msg) from error
+                if nothing is None:
+                    raise
+        if nothing is not None:
+            yield nothing, NoBytes()
+            return
         stream = _FtpStream(self._data, self._translated)
         try:
-            yield stream
+            with self._translated():
+                state = self._state_of(path, answers)
+            yield state, stream
         finally:
             self._finish_transfer(stream)
 
@@ -202,31 +336,72 @@ class FtpConnection(Connection):
             return "nothing", None
         return "folder", None
 
-    def _start_transfer(self, path: str, start: int) -> None:
+    def _open_data(self, command: str, start: int = 0, questions: Sequence[str] = (),
+                   answers: Optional[List[str]] = None, window: Optional[int] = None) -> None:
+        """Begin a transfer. ``questions`` are asked before it, their ``answers`` are added to the list.
+
+        ``window``: the bytes that may be on their way at a time, None for as many as the system likes.
+        """
+        answers = [] if answers is None else answers
+        rest = ["REST %d" % start] if start else []
         try:
-            self._open_data("RETR " + self._absolute(path), start)
-        except ftplib.error_perm as error:
-            if start and str(error)[:3] in ("500", "501", "502", "504"):
-                msg = "the %s cannot continue a file" % self._archive.server
-                raise NoRangesError(msg) from error
+            if self._archive.patient or self._ftp.af != socket.AF_INET:
+                answers += [self._ask(question) for question in questions]
+                self._connect_data(self._ftp.makepasv(), window)
+                self._accept_transfer([self._ask(line) for line in (*rest, command)])
+                return
+            with self._together(RANGE if rest else TRANSFER, [*questions, "PASV", *rest, command]):
+                answers += [self._hear(needed=False) for _ in questions]
+                passive = self._hear(needed=False)
+                if not passive.startswith("227"):
+                    # Some servers know the newer command only. What follows here is anybody's guess.
+                    self.usable = False
+                    self._archive.doubt(at_once=True)
+                    msg = "the %s said: %s" % (self._archive.server, " ".join(passive.split())[:200])
+                    raise TransientError(msg)
+                try:
+                    self._connect_data((self._ftp.sock.getpeername()[0], ftplib.parse227(passive)[1]), window)
+                except OSError:
+                    # ProFTPD closes the port when it refuses the transfer.
+                    self._ftp.sock.settimeout(ABORT_TIMEOUT)
+                    with contextlib.suppress(OSError, EOFError):
+                        self._accept_transfer([self._hear(needed=False) for _ in (*rest, command)])
+                    raise
+                self._accept_transfer([self._hear(needed=False) for _ in (*rest, command)])
+        except BaseException:
+            if self._data is not None:
+                self._data.close()
+                self._data = None
             raise
 
-    def _open_data(self, command: str, start: int = 0) -> None:
-        host, port = self._ftp.makepasv()
-        data = socket.create_connection((host, port), min(self._timeout, CONNECT_TIMEOUT))
-        try:
-            data.settimeout(self._timeout)
-            if start:
-                answer = self._ftp.sendcmd("REST %d" % start)
-                if not answer.startswith("3"):
-                    raise ftplib.error_perm(502, answer)
-            answer = self._ftp.sendcmd(command)
-            if not answer.startswith("1"):
-                raise ftplib.error_reply(answer)
-        except BaseException:
-            data.close()
-            raise
-        self._data = data
+    def _connect_data(self, place: Tuple[str, int], window: Optional[int]) -> None:
+        self._data = data = socket.socket(self._ftp.af)
+        if window is not None:
+            data.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, window)
+        # Little by little: nobody can shut a connection that is not there yet.
+        data.setblocking(False)
+        deadline = time.monotonic() + min(self._timeout, CONNECT_TIMEOUT)
+        code = data.connect_ex(place)
+        with selectors.DefaultSelector() as selector:
+            selector.register(data, selectors.EVENT_WRITE)
+            while code == errno.EINPROGRESS:
+                if self._aborted or time.monotonic() > deadline:
+                    raise socket.timeout
+                if selector.select(CONNECT_SLICE):
+                    code = data.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+                    break
+        if code:
+            raise OSError(code, os.strerror(code))
+        data.settimeout(self._timeout)
+
+    def _accept_transfer(self, answers: Sequence[str]) -> None:
+        """The answers to REST, where it was said, and to the command. Raises where they refuse."""
+        for answer in answers[:-1]:
+            if not answer.startswith("3"):
+                self.usable = False     # the file comes from its first byte now
+                raise ftplib.error_perm(answer if answer[:1] == "5" else "%s %s" % (NO_REST, answer))
+        if not answers[-1].startswith("1"):
+            raise {"4": ftplib.error_temp, "5": ftplib.error_perm}.get(answers[-1][:1], ftplib.error_reply)(answers[-1])
 
     def _finish_transfer(self, stream: "_FtpStream") -> str:
         """Close the data connection and hear the server out, so that the next command meets a quiet line.

@@ -12,7 +12,6 @@ import urllib3
 from ..errors import (
     BrokenFileError,
     BusyError,
-    ChangedFileError,
     NoRangesError,
     NotFoundError,
     TransientError,
@@ -20,7 +19,7 @@ from ..errors import (
     reason,
 )
 from ..sessions import Session
-from . import CONNECT_TIMEOUT, HTTPS, LISTING_BYTES, Archive, Connection, FileState, Listing, Stream
+from . import CONNECT_TIMEOUT, HTTPS, LISTING_BYTES, Archive, Connection, FileState, Listing, NoBytes, Stream
 from .listings import PageParser
 
 PAGE_BLOCK_BYTES = 256 << 10
@@ -34,9 +33,11 @@ class HttpArchive(Archive):
 
 
 class HttpConnection(Connection):
+    is_new = True
+
     def __init__(self, archive: HttpArchive, timeout: float):
         self._archive = archive
-        self._timeout = (min(timeout, CONNECT_TIMEOUT), timeout)
+        self.wait_for(timeout)
         url = archive.url
         netloc = url.netloc.rpartition("@")[2]
         self._base = "%s://%s%s" % (url.scheme, netloc, quote(unquote(url.path)))
@@ -46,6 +47,9 @@ class HttpConnection(Connection):
             self._session.auth = (unquote(url.username), unquote(url.password or ""))
         # Ranges are of the file's own bytes, so no compression on the way.
         self._session.headers["Accept-Encoding"] = "identity"
+
+    def wait_for(self, seconds: float) -> None:
+        self._timeout = (min(seconds, CONNECT_TIMEOUT), seconds)
 
     def list_folder(self, path: str) -> Listing:
         with self._translated(), contextlib.closing(self._request("GET", path + "/" if path else "")) as response:
@@ -74,6 +78,8 @@ class HttpConnection(Connection):
 
     def state(self, path: str) -> FileState:
         with self._translated(), contextlib.closing(self._request("HEAD", path)) as response:
+            # There is none, but as long as that has not been seen the connection is of no further use.
+            response.raw.read()
             size, state = _total_bytes(response), _versions(response)
         if size is None:
             # Apache does not tell the size of an empty file.
@@ -86,28 +92,40 @@ class HttpConnection(Connection):
         return FileState(size, *state)
 
     @contextlib.contextmanager
-    def open(self, path: str, start: int, end: int, state: Optional[FileState]) -> Iterator[Stream]:
-        partial = state is not None and (start > 0 or end < state.size)
-        headers = {"Range": "bytes=%d-%d" % (start, end - 1)} if partial else {}
-        with self._translated():
-            response = self._request("GET", path, headers, (200, 206, 416))
+    def open(self, path: str, start: int, end: Optional[int]) -> Iterator[Tuple[FileState, Stream]]:
+        response, size = self._open_range(path, start, end), None
+        total = _total_bytes(response)
+        if total is None or response.status_code == 416:
+            # Some servers do not tell the size with the bytes; a range that begins past the end has none.
+            response.close()
+            state = self.state(path)
+            if start >= state.size:
+                yield state, NoBytes()
+                return
+            size = state.size
+            response = self._open_range(path, start, end)
         with contextlib.closing(response):
-            total = _total_bytes(response)
-            if state is not None:
-                # Compared here and not by the server (If-Range): one that shares its load knows its own tags only.
-                now = FileState(state.size if total is None else total, *_versions(response))
-                if not now.same_as(state) or response.status_code == 416:
-                    msg = "%s changed on the %s" % (path, self._archive.server)
-                    raise ChangedFileError(msg)
-            if partial and response.status_code == 200:
+            partial = response.status_code == 206
+            if start and not partial:
                 msg = "the %s only sends whole files" % self._archive.server
                 raise NoRangesError(msg)
-            complaint = _complaint(response, start, end, partial)
+            total = _total_bytes(response)
+            state = FileState(size if total is None else total, *_versions(response))
+            complaint = _complaint(response, start, state.size if end is None else min(end, state.size), partial)
             if complaint:
                 msg = "the %s sent %s in place of the bytes of %s that were asked for" % (
                     self._archive.server, complaint, path)
                 raise BrokenFileError(msg)
-            yield _HttpStream(response, self._translated)
+            stream = _HttpStream(response, self._translated)
+            stream.whole = not partial
+            yield state, stream
+
+    def _open_range(self, path: str, start: int, end: Optional[int]) -> requests.Response:
+        headers = {}
+        if start or end is not None:
+            headers["Range"] = "bytes=%d-%s" % (start, "" if end is None else end - 1)
+        with self._translated():
+            return self._request("GET", path, headers, (200, 206, 416))
 
     def abort(self) -> None:
         self._aborted = True
@@ -121,6 +139,7 @@ class HttpConnection(Connection):
         # Every part is encoded, also '#', '%', '+' and blanks.
         response = self._session.request(method, "%s/%s" % (self._base, quote(path, errors="surrogateescape")),
                                          headers=headers, stream=True, timeout=self._timeout, allow_redirects=True)
+        self.is_new = False
         status = response.status_code
         if status in welcome:
             return response

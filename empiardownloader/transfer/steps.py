@@ -1,0 +1,192 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One step on a file's way, on one connection: its state is asked for, a range of it fetched, the whole looked at."""
+import logging
+import os
+import threading
+import time
+from typing import Any, Callable, List, Optional, Tuple
+
+from ..archive.errors import BrokenFileError, ChangedFileError
+from ..archive.remote import Archive, Connection, FileState, Stream
+from ..images.header import MRC_HEADER_BYTES, BadImageError
+from .faults import Faults
+from .finisher import Finisher
+from .jobs import Outcome
+from .parts import Part, remove_leftovers
+from .pool import ConnectionPool
+from .ranges import COMPLETE, ENDING, MIN_RANGE_BYTES, NEW, FileOnItsWay, Piece, Plan
+
+logger = logging.getLogger(__name__)
+
+# Bytes read and written at once are what arrives in this many seconds: few system calls on a fast line, little
+# lost with a killed process on a slow one.
+CHUNK_SECONDS = 0.02
+MIN_CHUNK_BYTES, MAX_CHUNK_BYTES = 4 << 10, 256 << 10     # the most: what a processor's cache holds
+# Less tells nothing of how fast a connection is.
+PACE_BYTES, PACE_SECONDS = 1 << 20, 0.5
+
+
+class Line:
+    """What the threads of a transfer share: the lock, and what the line does."""
+
+    def __init__(self) -> None:
+        self.changed = threading.Condition()
+        self.over = False           # no more is to be fetched
+        self.last_byte = 0.0        # when it came, or whatever else shows that the line works
+        self.received = 0           # bytes that came over the line in this run
+
+
+class Steps:
+    """The steps of all files; called by any worker, each with a file or piece of its own."""
+
+    def __init__(self, archive: Archive, plan: Plan, pool: ConnectionPool, faults: Faults, line: Line,
+                 finisher: Finisher, ended: Callable[[FileOnItsWay, Outcome], None]):
+        """``ended`` is called for a file that was there already."""
+        self._archive, self._plan, self._pool, self._faults = archive, plan, pool, faults
+        self._line, self._finisher, self._ended = line, finisher, ended
+
+    def carry_out(self, connection: Connection, file: FileOnItsWay, piece: Optional[Piece]) -> None:
+        if piece is not None:
+            piece.connection = connection
+            self._fetch(connection, piece)
+        elif file.phase == COMPLETE:
+            self._end(connection, file)
+        else:
+            self._prepare(connection, file)
+
+    def presume(self, file: FileOnItsWay) -> bool:
+        """Whether nothing has to be known of a file before its first bytes are asked for, which tell of it, too."""
+        job = file.job
+        if file.phase != NEW or file.single or not self._plan.ranges or os.path.exists(job.target):
+            return False
+        if not self._acquire(file):
+            return True     # once more, and soon
+        if not file.part.is_fresh:
+            return False
+        with self._line.changed:
+            if job.doubtful():
+                file.presume(MRC_HEADER_BYTES, listed=False)
+            else:
+                file.presume(job.size or MIN_RANGE_BYTES, listed=bool(job.size))
+        return True
+
+    def _prepare(self, connection: Connection, file: FileOnItsWay) -> None:
+        state = self._state(connection, file)
+        job = file.job
+        if os.path.exists(job.target) and job.is_whole(state.size):
+            if file.part is not None:
+                file.part.discard()
+            remove_leftovers(job.target)
+            self._ended(file, Outcome(job, state.size, job.check(job.target), found=True))
+            return
+        if not self._acquire(file):
+            return
+        with self._line.changed:
+            gaps = self._begin_part(file, state)
+            file.prepared(state.size, gaps, file.single or not self._plan.ranges)
+
+    def _state(self, connection: Connection, file: FileOnItsWay) -> FileState:
+        with self._line.changed:
+            file.busy_since, file.question = time.monotonic(), connection
+        try:
+            state = connection.state(file.job.path)
+        finally:
+            with self._line.changed:
+                file.question = None
+        self._line.last_byte = time.monotonic()
+        return state
+
+    def _begin_part(self, file: FileOnItsWay, state: FileState) -> List[Tuple[int, int]]:
+        """The file's state is known -> the spans that are to be fetched; the lock is held."""
+        if state.size == 0:
+            msg = "it is empty on the %s" % self._archive.server
+            raise BrokenFileError(msg)
+        gaps = file.part.begin(file.job.path, state)
+        file.state = state
+        return gaps
+
+    def _acquire(self, file: FileOnItsWay) -> bool:
+        """Get hold of the file's part; False, and look again soon, while another process has it."""
+        if file.part is None:
+            file.part = Part.acquire(file.job.target)
+        if file.part is None:
+            if not file.held:
+                logger.warning("%s is being fetched by another run: waiting for it.", file.job.target)
+            file.not_before = time.monotonic() + 1
+        file.held = file.part is None
+        return not file.held
+
+    def _fetch(self, connection: Connection, piece: Piece) -> None:
+        file, is_new = piece.file, connection.is_new
+        asked = piece.began = piece.last_byte = time.monotonic()
+        end = None if file.single or piece.to_the_end else piece.end
+        with connection.open(file.job.path, piece.position, end) as (state, stream):
+            with self._line.changed:
+                if file.ending:
+                    return
+                self._plan.answered(time.monotonic() - asked, is_new)
+                self._recognize(file, state)
+                if stream.whole and end is not None:
+                    self.whole_files_only("the %s only sends whole files" % self._archive.server)
+                    file.comes_whole(piece)
+            self._read(stream, piece)
+
+    def _recognize(self, file: FileOnItsWay, state: FileState) -> None:
+        """Whether the answer to a request is about the file as it is known; the lock is held."""
+        if file.state is None:
+            self._begin_part(file, state)
+            file.confirm(state.size)
+        elif not file.single and not state.same_as(file.state):
+            msg = "%s changed on the %s" % (file.job.path, self._archive.server)
+            raise ChangedFileError(msg)
+        self._line.changed.notify_all()
+
+    def whole_files_only(self, why: Any) -> None:
+        if self._plan.ranges:
+            logger.warning("%s: every file gets one connection.", why)
+        self._plan.ranges = False
+
+    def _read(self, stream: Stream, piece: Piece) -> None:
+        file, chunk = piece.file, MIN_CHUNK_BYTES
+        while piece.remaining > 0 and not self._line.over and not file.ending:
+            before = time.monotonic()
+            data = stream.read(min(chunk, piece.remaining))
+            if not data:
+                msg = "the %s sent less of %s than it promised" % (self._archive.server, file.job.path)
+                raise BrokenFileError(msg)
+            if piece.position == 0 and not self._is_wanted(file, data):
+                break
+            if file.part.write(piece.position, data):
+                self._finisher.sync(file.part)
+            now = time.monotonic()
+            with self._line.changed:
+                self._plan.arrived(piece, len(data), now)
+                self._line.received += len(data)
+                self._line.last_byte = now
+                self._faults.hopeless = 0
+            if self._pool.urgent and not file.single and self._pool.wanted_at_once():
+                break
+            wanted = int(len(data) * CHUNK_SECONDS / max(now - before, 1e-6))
+            chunk = min(max(wanted, MIN_CHUNK_BYTES), 2 * chunk, MAX_CHUNK_BYTES)
+        count, seconds = piece.position - piece.flowed, time.monotonic() - piece.flowing
+        if piece.flowing and (count > PACE_BYTES or seconds > PACE_SECONDS):
+            self._plan.pace = count / max(seconds, 1e-6)
+
+    def _is_wanted(self, file: FileOnItsWay, start: memoryview) -> bool:
+        """Whether the first bytes show a file worth fetching; where they do not it is left out."""
+        try:
+            file.job.look(bytes(start[:MRC_HEADER_BYTES]), file.size)
+        except BadImageError as error:
+            with self._line.changed:
+                self._line.received += len(start)
+                file.refused = str(error)
+            return False
+        return True
+
+    def _end(self, connection: Connection, file: FileOnItsWay) -> None:
+        # Whatever its answers said when they began: a range goes on bringing the old version, or a mixture.
+        if not file.single and not self._state(connection, file).same_as(file.state):
+            msg = "%s changed on the %s" % (file.job.path, self._archive.server)
+            raise ChangedFileError(msg)
+        file.phase = ENDING
+        self._finisher.submit(file)
