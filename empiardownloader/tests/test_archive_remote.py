@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What servers of others answer: pages, listings, greetings; and what must not be said or sent."""
-import contextlib
 import os
 import shutil
 import socket
@@ -13,10 +12,8 @@ import unittest
 from empiardownloader.archive import api, names
 from empiardownloader.archive import entry as archive_entry
 from empiardownloader.archive.errors import (
-    BrokenFileError,
     EntryError,
     StoppedError,
-    TransientError,
     UnreachableError,
     without_password,
 )
@@ -27,7 +24,7 @@ from empiardownloader.archive.remote.https import HttpArchive
 from empiardownloader.archive.remote.listings import PageParser, parse_mlsd_line
 from empiardownloader.tests import servers
 from empiardownloader.tests.base import ArchiveTestCase, entry, image_set
-from empiardownloader.tests.far import forwarder
+from empiardownloader.tests.scripted import scripted
 from empiardownloader.transfer.jobs import Job, Settings
 from empiardownloader.transfer.transfer import Transfer
 
@@ -89,209 +86,6 @@ class TestVersions(unittest.TestCase):
         self.assertFalse(one.same_as(FileState(5, '"tag-2"', "Tue")))
         self.assertFalse(one.same_as(FileState(6, '"tag-1"', "Mon")))
         self.assertFalse(FileState(5, "1", "").same_as(FileState(5, "2", "")))
-
-
-@contextlib.contextmanager
-def scripted(*answers, forever=b"", pause=0.0):
-    """The port of a server that sends its answers, one for each line it reads, and then the same for ever."""
-    server = socket.create_server(("127.0.0.1", 0))
-    stop = threading.Event()
-
-    def serve():
-        while not stop.is_set():
-            try:
-                connection, _ = server.accept()
-            except OSError:
-                return
-            with connection, connection.makefile("rb") as lines, contextlib.suppress(OSError):
-                for number, answer in enumerate(answers):
-                    if number:
-                        lines.readline()
-                    connection.sendall(answer)
-                while forever and not stop.is_set():
-                    connection.sendall(forever)
-                    time.sleep(pause)
-                stop.wait(0.2)
-
-    thread = threading.Thread(target=serve, daemon=True)
-    thread.start()
-    try:
-        yield server.getsockname()[1]
-    finally:
-        stop.set()
-        with contextlib.suppress(OSError):
-            socket.create_connection(server.getsockname(), 1).close()
-        server.close()
-        thread.join()
-
-
-HANGS_UP, DEAF, NO_PASV, TRIES_ACTIVE, CLOSES = "hangs up", "deaf", "no PASV", "tries active mode", "closes the port"
-
-
-@contextlib.contextmanager
-def small_ftp(content, manner, since="USER"):
-    """The port of an FTP server with the files a.mrc and b.mrc and its manner.
-
-    hangs up: where a command comes before the one before it is answered, ``since`` being one of them; deaf: overhears
-    such a command; no PASV: knows EPSV only; tries active mode: as well, and begins a transfer all the same; closes the
-    port: where it refuses a transfer, before it says so.
-    """
-    server = socket.create_server(("127.0.0.1", 0))
-    answers = {b"USER": b"331 who", b"PASS": b"230 in", b"TYPE": b"200 binary", b"SIZE": b"213 %d" % len(content),
-               b"MDTM": b"213 20200101000000", b"REST": b"350 from there"}
-
-    def converse(connection):
-        start, data = 0, None
-        with connection, contextlib.suppress(OSError):
-            connection.sendall(b"220 hello\r\n")
-            while True:
-                lines = connection.recv(4096).split(b"\r\n")[:-1]
-                minded = len(lines) > 1 and any(line.startswith(since.encode()) for line in lines)
-                if not lines or (minded and manner == HANGS_UP):
-                    return
-                for line in lines[:1] if minded and manner == DEAF else lines:
-                    command, _, argument = line.partition(b" ")
-                    missing = not argument.endswith((b"a.mrc", b"b.mrc"))
-                    if command in (b"SIZE", b"MDTM", b"RETR") and missing:
-                        if data is not None and manner == CLOSES:
-                            data.close()
-                            time.sleep(0.1)
-                        connection.sendall(b"550 no such file\r\n")
-                    elif command in (b"PASV", b"EPSV"):
-                        if command == b"PASV" and manner in (NO_PASV, TRIES_ACTIVE):
-                            connection.sendall(b"500 what?\r\n")
-                            continue
-                        data = socket.create_server(("127.0.0.1", 0))
-                        port = data.getsockname()[1]
-                        connection.sendall(b"229 Entering (|||%d|)\r\n" % port if command == b"EPSV" else
-                                           b"227 Entering (127,0,0,1,%d,%d)\r\n" % divmod(port, 256))
-                    elif command == b"RETR" and data is None:
-                        connection.sendall(b"150 coming\r\n425 cannot connect\r\n" if manner == TRIES_ACTIVE
-                                           else b"425 no data connection\r\n")
-                    elif command == b"RETR":
-                        connection.sendall(b"150 coming\r\n")
-                        with data.accept()[0] as stream:
-                            stream.sendall(content[start:])
-                        data.close()
-                        start, data = 0, None
-                        connection.sendall(b"226 done\r\n")
-                    else:
-                        start = int(argument) if command == b"REST" else start
-                        connection.sendall(answers[command] + b"\r\n")
-
-    def serve():
-        with contextlib.suppress(OSError):
-            while True:
-                threading.Thread(target=converse, args=(server.accept()[0],), daemon=True).start()
-
-    thread = threading.Thread(target=serve, daemon=True)
-    thread.start()
-    try:
-        yield server.getsockname()[1]
-    finally:
-        socket.socket.shutdown(server, socket.SHUT_RDWR)
-        server.close()
-        thread.join()
-
-
-class TestServersThatSayOddThings(unittest.TestCase):
-
-    def connect(self, port, stopped=None):
-        return FtpArchive("ftp://127.0.0.1:%d/x" % port, "1", 2).connect(**({"stopped": stopped} if stopped else {}))
-
-    def test_tls_required(self):
-        """SB: ProFTPD answers 550 to USER; that is no missing folder."""
-        with scripted(b"220 hello\r\n", b"550 SSL/TLS required on the control channel\r\n") as port, \
-                self.assertRaisesRegex(UnreachableError, "refused the login .*TLS required.*choose HTTPS"):
-            self.connect(port)
-
-    def test_lines_that_end_with_a_line_feed_alone(self):
-        """S15."""
-        with scripted(b"220 hello\n", b"230 in\n", b"503 in already\n", b"200 binary\n") as port:
-            self.connect(port).close()
-
-    def fetch(self, port, content, names=("a", "b"), **settings):
-        """Fetch files of a small server -> {name: what was wrong}."""
-        with tempfile.TemporaryDirectory() as out:
-            jobs = [Job(name + ".mrc", os.path.join(out, name), size=len(content) if name != "b" else None)
-                    for name in names]
-            outcomes = {}
-            Transfer(FtpArchive("ftp://127.0.0.1:%d/x" % port, "1", 1), Settings(
-                **dict({"connections": 1, "first_wait": 0.05, "give_up": 20}, **settings)), threading.Event()).run(
-                lambda: jobs.pop(0) if jobs else None, lambda o: outcomes.update({o.job.path[:-4]: o.error}))
-            for name in "ab":
-                with open(os.path.join(out, name), "rb") as stream:
-                    self.assertEqual(content, stream.read())
-        return outcomes
-
-    def test_servers_that_take_one_command_at_a_time(self):
-        """Commands are sent together, which saves round trips, unless the server has shown that it minds."""
-        content = os.urandom(3 << 20)
-        for manner, since in ((HANGS_UP, "USER"), (DEAF, "USER"), (HANGS_UP, "SIZE"), (DEAF, "SIZE"),
-                              (HANGS_UP, "PASV"), (DEAF, "PASV"), (HANGS_UP, "REST"), (DEAF, "REST"),
-                              (NO_PASV, "-"), (TRIES_ACTIVE, "-")):
-            with self.subTest(manner, since=since), small_ftp(content, manner, since) as port:
-                self.assertEqual({"a": "", "b": ""}, self.fetch(port, content))
-                self.assertEqual({"a": "", "b": ""}, self.fetch(port, content, connections=4))
-
-    def test_a_refusal_is_heard_though_the_port_is_closed(self):
-        """As ProFTPD does; many missing files are no reason to give up."""
-        content = os.urandom(200000)
-        missing = ["gone%02d" % number for number in range(25)]
-        with small_ftp(content, CLOSES) as port, forwarder(port, 0.05, ftp=True) as far:
-            outcomes = self.fetch(far.port, content, [*missing, "a", "b"], connections=4)
-        for name in missing:
-            self.assertIn("550 no such file", outcomes[name])
-
-    def test_one_lost_connection_is_no_lesson(self):
-        archive = FtpArchive("ftp://127.0.0.1:1/x", "1", 1)
-        archive.doubt(at_once=False)
-        self.assertFalse(archive.patient)
-        archive.doubt(at_once=False)
-        self.assertTrue(archive.patient)
-
-    def test_a_greeting_that_never_ends(self):
-        """S8: neither for ever nor with all the memory; and a stop is heard."""
-        with scripted(forever=b"220-" + b"x" * 1000 + b"\r\n") as port, self.assertRaises(TransientError):
-            self.connect(port)
-        stopped = threading.Event()
-        with scripted(forever=b"220-x\r\n", pause=0.3) as port:
-            timer = threading.Timer(0.5, stopped.set)
-            timer.start()
-            began = time.monotonic()
-            with self.assertRaises(StoppedError):
-                self.connect(port, stopped)
-            self.assertLess(time.monotonic() - began, 3)
-
-    def test_no_second_command_in_a_name(self):
-        """S2: whatever comes from the metadata."""
-        with scripted(b"220 hello\r\n", b"331 who\r\n", b"230 in\r\n", b"200 binary\r\n", b"250 ok\r\n") as port:
-            connection = self.connect(port)
-            for name in ("data\r\nDELE x", "data\nDELE x", "data\0"):
-                with self.assertRaises(BrokenFileError):
-                    connection.list_folder(name)
-            connection.close()
-
-    def test_a_listing_that_was_cut(self):
-        """S11: pure-ftpd says so in its last word."""
-        data = socket.create_server(("127.0.0.1", 0))
-        self.addCleanup(data.close)
-        port_words = b"227 Entering (127,0,0,1,%d,%d)\r\n" % divmod(data.getsockname()[1], 256)
-        with scripted(b"220 hello\r\n", b"331 who\r\n", b"230 in\r\n", b"200 binary\r\n",
-                      b"250 in\r\n", b"500 no FEAT\r\n",
-                      port_words, b"150 coming\r\n226-Output truncated to 1 matches\r\n226 done\r\n") as port:
-            connection = self.connect(port)
-            listing = []
-            thread = threading.Thread(target=lambda: listing.append(connection.list_folder("data")))
-            thread.start()
-            channel, _ = data.accept()
-            # What Unicode counts as the end of a line is part of the name (S15).
-            channel.sendall("-rw-r--r-- 1 a a 5 Nov 21 01:18 odd\u2028name.mrc\r\n".encode())
-            channel.close()
-            thread.join(10)
-            connection.close()
-        self.assertTrue(listing[0].cut)
-        self.assertEqual((("odd\u2028name.mrc", 5),), listing[0].files)
 
 
 class TestApi(unittest.TestCase):

@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The transfer over real connections, with everything that goes wrong on them."""
-import contextlib
 import logging
 import os
 import random
@@ -12,14 +11,11 @@ import time
 import unittest
 
 from empiardownloader.archive.errors import ArchiveError, DiskError, UnreachableError
-from empiardownloader.archive.remote.choice import open_archive
 from empiardownloader.archive.remote.ftp import FtpArchive
 from empiardownloader.archive.remote.https import HttpArchive
 from empiardownloader.demo import faults
 from empiardownloader.images.header import BadImageError
-from empiardownloader.tests import servers
-from empiardownloader.tests.base import ArchiveTestCase, environment, read_bytes
-from empiardownloader.tests.far import forwarder
+from empiardownloader.tests.base import ArchiveTestCase, read_bytes
 from empiardownloader.tests.transfer_case import QUICK, SIZE, FtpCase, HttpCase, TransferCase
 from empiardownloader.transfer.jobs import Job, Settings
 from empiardownloader.transfer.transfer import Transfer
@@ -348,116 +344,6 @@ class TestFtp(TransferRows, FtpCase):
 
 class TestHttp(TransferRows, HttpCase):
     pass
-
-
-class TestHttps(ArchiveTestCase):
-
-    def setUp(self):
-        super().setUp()
-        self.certificate, self.authority = servers.certificates(self.folder, "localhost")
-        os.makedirs(os.path.join(self.root, "1", "data"))
-        with open(os.path.join(self.root, "1", "data", "a.mrc"), "wb") as stream:
-            stream.write(os.urandom(SIZE))
-
-    def test_certificates_are_verified(self):
-        demo = self.serve(certificate=self.certificate)
-        url = demo.variables["EMPIAR_HTTPS_URL"]
-        with environment(REQUESTS_CA_BUNDLE=None, CURL_CA_BUNDLE=None), \
-                self.assertRaisesRegex(UnreachableError, "certificate.*REQUESTS_CA_BUNDLE"):
-            open_archive("1", "ftp://localhost:1/x", url, "HTTPS")
-        with environment(REQUESTS_CA_BUNDLE=self.authority):
-            archive = open_archive("1", "ftp://localhost:1/x", url, "HTTPS")
-            jobs = [Job("data/a.mrc", os.path.join(self.folder, "a.mrc"))]
-            Transfer(archive, Settings(), threading.Event()).run(
-                lambda: jobs.pop() if jobs else None, lambda outcome: self.assertEqual("", outcome.error))
-        self.assertEqual(SIZE, os.path.getsize(os.path.join(self.folder, "a.mrc")))
-
-
-class TestChoice(ArchiveTestCase):
-    """Which transport, and how soon that is known."""
-
-    def setUp(self):
-        super().setUp()
-        os.makedirs(os.path.join(self.root, "1"))
-
-    def choose(self, demo, transport="automatic", **changes):
-        urls = dict(demo.variables, **changes)
-        return open_archive("1", urls["EMPIAR_FTP_URL"], urls["EMPIAR_HTTPS_URL"], transport).transport
-
-    def test_ftp_where_it_works(self):
-        self.assertEqual("FTP", self.choose(self.serve()))
-
-    def test_https_where_ftp_is_refused_reset_or_silent(self):
-        demo = self.serve()
-        with self.assertLogs("empiardownloader.archive.remote.choice", "WARNING") as log:
-            self.assertEqual("HTTPS", self.choose(demo, EMPIAR_FTP_URL="ftp://localhost:1/x"))
-            for mode, words in (("reset", "connection reset"), ("silent", "no answer within")):
-                demo.ftp_mode = mode
-                began = time.monotonic()
-                self.assertEqual("HTTPS", self.choose(demo), mode)
-                self.assertLess(time.monotonic() - began, 10)
-                self.assertIn(words, log.output[-1])
-
-    def test_the_quicker_one(self):
-        """FTP takes a round trip or two more for each range: from afar that tells."""
-        with open(os.path.join(self.root, "1", "1.xml"), "wb") as stream:
-            stream.write(bytes(20000))
-        demo = self.serve()
-        for seconds, chosen in ((0.2, "HTTPS"), (0.0, "FTP")):
-            with forwarder(demo.ftp_port, seconds, ftp=True) as ftp, forwarder(demo.http_port, seconds) as http, \
-                    self.assertLogs("empiardownloader.archive.remote.choice", "INFO") as log:
-                urls = {name: url.replace(str(demo.ftp_port), str(ftp.port)).replace(
-                    str(demo.http_port), str(http.port)) for name, url in demo.variables.items()}
-                self.assertEqual(chosen, self.choose(demo, **urls))
-                self.assertIn("come over %s: a first range took" % chosen, log.output[-1])
-                self.assertEqual("FTP", self.choose(demo, "FTP", **urls))
-                self.assertEqual("HTTPS", self.choose(demo, "HTTPS", **urls))
-
-    def test_what_lists_works(self):
-        """Whatever comes of the measurement."""
-        with open(os.path.join(self.root, "1", "1.xml"), "wb") as stream:
-            stream.write(bytes(1000000))
-        for kind in (faults.ERROR, faults.BUSY, faults.GONE, faults.FORBIDDEN, faults.DROP, faults.SHORT, faults.STALL):
-            demo = self.serve()
-            demo.add_fault(kind, "*1.xml")
-            for transport in ("FTP", "HTTPS"):
-                self.assertEqual(transport, self.choose(demo, transport), kind)
-            with self.assertNoWarnings():
-                self.assertEqual("FTP", self.choose(demo), kind)
-        demo = self.serve(rate=10000)
-        with self.assertNoWarnings():
-            self.assertEqual("FTP", self.choose(demo))
-
-    @contextlib.contextmanager
-    def assertNoWarnings(self):
-        with self.assertLogs("empiardownloader.archive.remote.choice", "INFO") as log:
-            yield
-        self.assertEqual([], [line for line in log.output if line.startswith("WARNING")])
-
-    def test_one_that_dawdles_is_not_waited_for(self):
-        demo = self.serve()
-        with forwarder(demo.http_port, 3.0) as far:
-            began = time.monotonic()
-            self.assertEqual("FTP", self.choose(demo, EMPIAR_HTTPS_URL=demo.variables["EMPIAR_HTTPS_URL"].replace(
-                str(demo.http_port), str(far.port))))
-            self.assertLess(time.monotonic() - began, 8)
-
-    def test_no_fallback_where_the_user_chose(self):
-        demo = self.serve()
-        demo.ftp_mode = "reset"
-        with self.assertRaisesRegex(UnreachableError, "EMPIAR-1 .*connection reset"):
-            self.choose(demo, "FTP")
-
-    def test_neither(self):
-        nobody = "ftp://localhost:1/x", "http://localhost:1/x"
-        with self.assertRaisesRegex(UnreachableError, "FTP server.*HTTPS server") as caught:
-            open_archive("1", *nobody)
-        self.assertEqual(1, len(str(caught.exception).splitlines()))
-
-    def test_an_entry_without_files(self):
-        with self.assertRaisesRegex(UnreachableError, "no folder for entry 2"):
-            demo = self.serve()
-            open_archive("2", demo.variables["EMPIAR_FTP_URL"], demo.variables["EMPIAR_HTTPS_URL"])
 
 
 class TestCompressed(ArchiveTestCase):

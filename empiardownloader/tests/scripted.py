@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Servers that say what they are told to, on loopback."""
+import contextlib
+import socket
+import threading
+import time
+
+
+@contextlib.contextmanager
+def scripted(*answers, forever=b"", pause=0.0):
+    """The port of a server that sends its answers, one for each line it reads, and then the same for ever."""
+    server = socket.create_server(("127.0.0.1", 0))
+    stop = threading.Event()
+
+    def serve():
+        while not stop.is_set():
+            try:
+                connection, _ = server.accept()
+            except OSError:
+                return
+            with connection, connection.makefile("rb") as lines, contextlib.suppress(OSError):
+                for number, answer in enumerate(answers):
+                    if number:
+                        lines.readline()
+                    connection.sendall(answer)
+                while forever and not stop.is_set():
+                    connection.sendall(forever)
+                    time.sleep(pause)
+                stop.wait(0.2)
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    try:
+        yield server.getsockname()[1]
+    finally:
+        stop.set()
+        with contextlib.suppress(OSError):
+            socket.create_connection(server.getsockname(), 1).close()
+        server.close()
+        thread.join()
+
+
+HANGS_UP, DEAF, NO_PASV, TRIES_ACTIVE, CLOSES = "hangs up", "deaf", "no PASV", "tries active mode", "closes the port"
+
+
+@contextlib.contextmanager
+def small_ftp(content, manner, since="USER"):
+    """The port of an FTP server with the files a.mrc and b.mrc and its manner.
+
+    hangs up: where a command comes before the one before it is answered, ``since`` being one of them; deaf: overhears
+    such a command; no PASV: knows EPSV only; tries active mode: as well, and begins a transfer all the same; closes the
+    port: where it refuses a transfer, before it says so.
+    """
+    server = socket.create_server(("127.0.0.1", 0))
+    answers = {b"USER": b"331 who", b"PASS": b"230 in", b"TYPE": b"200 binary", b"SIZE": b"213 %d" % len(content),
+               b"MDTM": b"213 20200101000000", b"REST": b"350 from there"}
+
+    def converse(connection):
+        start, data = 0, None
+        with connection, contextlib.suppress(OSError):
+            connection.sendall(b"220 hello\r\n")
+            while True:
+                lines = connection.recv(4096).split(b"\r\n")[:-1]
+                minded = len(lines) > 1 and any(line.startswith(since.encode()) for line in lines)
+                if not lines or (minded and manner == HANGS_UP):
+                    return
+                for line in lines[:1] if minded and manner == DEAF else lines:
+                    command, _, argument = line.partition(b" ")
+                    missing = not argument.endswith((b"a.mrc", b"b.mrc"))
+                    if command in (b"SIZE", b"MDTM", b"RETR") and missing:
+                        if data is not None and manner == CLOSES:
+                            data.close()
+                            time.sleep(0.1)
+                        connection.sendall(b"550 no such file\r\n")
+                    elif command in (b"PASV", b"EPSV"):
+                        if command == b"PASV" and manner in (NO_PASV, TRIES_ACTIVE):
+                            connection.sendall(b"500 what?\r\n")
+                            continue
+                        data = socket.create_server(("127.0.0.1", 0))
+                        port = data.getsockname()[1]
+                        connection.sendall(b"229 Entering (|||%d|)\r\n" % port if command == b"EPSV" else
+                                           b"227 Entering (127,0,0,1,%d,%d)\r\n" % divmod(port, 256))
+                    elif command == b"RETR" and data is None:
+                        connection.sendall(b"150 coming\r\n425 cannot connect\r\n" if manner == TRIES_ACTIVE
+                                           else b"425 no data connection\r\n")
+                    elif command == b"RETR":
+                        connection.sendall(b"150 coming\r\n")
+                        with data.accept()[0] as stream:
+                            stream.sendall(content[start:])
+                        data.close()
+                        start, data = 0, None
+                        connection.sendall(b"226 done\r\n")
+                    else:
+                        start = int(argument) if command == b"REST" else start
+                        connection.sendall(answers[command] + b"\r\n")
+
+    def serve():
+        with contextlib.suppress(OSError):
+            while True:
+                threading.Thread(target=converse, args=(server.accept()[0],), daemon=True).start()
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    try:
+        yield server.getsockname()[1]
+    finally:
+        socket.socket.shutdown(server, socket.SHUT_RDWR)
+        server.close()
+        thread.join()
