@@ -41,15 +41,20 @@ class _TrackingAdapter(HTTPAdapter):
 
         def tracked(pool_class: type) -> type:
             class Tracked(pool_class.ConnectionCls):
-                def _new_conn(self) -> socket.socket:
-                    # Known before it is encrypted, which may take for ever, too.
-                    sock = super()._new_conn()
-                    sockets[:] = [sock]
-                    return sock
-
                 def connect(self) -> None:
-                    super().connect()
+                    try:
+                        super().connect()
+                    finally:
+                        for handle in sockets:
+                            if handle is not self.sock:
+                                handle.close()
                     sockets[:] = [self.sock]
+
+                def _new_conn(self) -> socket.socket:
+                    # Known before it is encrypted, which may take for ever, too, and takes the descriptor away from it.
+                    sock = super()._new_conn()
+                    sockets[:] = [sock.dup()]
+                    return sock
 
             return type(pool_class.__name__, (pool_class,), {"ConnectionCls": Tracked})
 

@@ -2,11 +2,13 @@
 """Which transport, and whether a server is trusted."""
 import contextlib
 import os
+import socket
 import threading
 import time
 
 from empiardownloader.archive.errors import UnreachableError
 from empiardownloader.archive.remote.choice import open_archive
+from empiardownloader.archive.remote.https import HttpArchive
 from empiardownloader.demo import faults
 from empiardownloader.tests import servers
 from empiardownloader.tests.base import ArchiveTestCase, environment
@@ -37,6 +39,17 @@ class TestHttps(ArchiveTestCase):
             Transfer(archive, Settings(), threading.Event()).run(
                 lambda: jobs.pop() if jobs else None, lambda outcome: self.assertEqual("", outcome.error))
         self.assertEqual(SIZE, os.path.getsize(os.path.join(self.folder, "a.mrc")))
+
+
+    def test_stopped_while_it_is_encrypted(self):
+        """By a server that takes the connection and says nothing more."""
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            archive = HttpArchive("https://127.0.0.1:%d/x" % server.getsockname()[1], "1")
+            jobs, cancelled = [Job("a.mrc", os.path.join(self.folder, "a.mrc"))], threading.Event()
+            threading.Timer(0.5, cancelled.set).start()
+            began = time.monotonic()
+            Transfer(archive, Settings(), cancelled).run(lambda: jobs.pop() if jobs else None, self.fail)
+            self.assertLess(time.monotonic() - began, 3)
 
 
 class TestChoice(ArchiveTestCase):

@@ -108,7 +108,7 @@ class _Trial(threading.Thread):
                                       connection.abort)
             except RemoteError as error:
                 # It lists, so it works, but nothing is known of its pace.
-                logger.info("A first range could not be measured (%s).", error)
+                logger.info("A first range could not be had (%s).", error)
                 self.seconds = PROBE_SECONDS
                 connection.close()
                 return
@@ -180,6 +180,7 @@ def _carry_out(trials: List[_Trial], stopped: threading.Event) -> None:
 
 def _quicker(ftp: _Trial, https: _Trial) -> _Trial:
     is_https = https.seconds < min(ftp.seconds - QUICKER_SECONDS, QUICKER_SHARE * ftp.seconds)
-    logger.info("The files come over %s: a first range took %.2f s over FTP and %.2f s over HTTPS.",
-                HTTPS if is_https else FTP, ftp.seconds, https.seconds)
+    logger.info("The files come over %s: a first range took %s over FTP and %s over HTTPS.",
+                HTTPS if is_https else FTP, *("more than %.0f s" % PROBE_SECONDS if trial.seconds >= PROBE_SECONDS
+                                              else "%.2f s" % trial.seconds for trial in (ftp, https)))
     return https if is_https else ftp
