@@ -36,7 +36,7 @@ def measure_far():
 def measure(here, url, transport, names, size, round_trip):
     limit = len(names) * size / (CONNECTIONS * servers.RATE)
     with forwarder(port_of(url), round_trip, transport == "FTP") as far, fast_folder() as out:
-        there = url.replace(":%d/" % port_of(url), ":%d/" % far.port)
+        there = far.address(url)
         seconds, times, order = ours(there, names, out, size)
         opened, most = far.counts()
         assert all(os.path.getsize(os.path.join(out, name)) == size for name in names)
@@ -61,7 +61,7 @@ def hanging(url, transport, names):
     for hang, words in (("", "no connection hangs"), ("half", "one in eight hangs after 3 MB"),
                         ("first", "one in twenty hangs before its first byte")):
         with forwarder(port_of(url), 0.02, transport == "FTP", hang) as far, fast_folder() as out:
-            seconds = ours(url.replace(":%d/" % port_of(url), ":%d/" % far.port), names, out, 6000000)[0]
+            seconds = ours(far.address(url), names, out, 6000000)[0]
             print("%s over %s: %.1f s" % (words, transport, seconds), flush=True)
 
 

@@ -42,14 +42,14 @@ class Looks:
         """Files of a folder that are to be fetched as movies."""
         if self._any_frames:
             return
-        stems = sorted(os.path.splitext(file.path)[0] for file in movies)
+        stems = [os.path.splitext(file.path)[0] for file in movies]
+        in_order = sorted(stems)
         least = 0
         if self._image_set.width and self._image_set.height and self._image_set.frames:
             least = self._image_set.width * self._image_set.height * self._image_set.frames * LEAST_BITS // 8
-        for file in movies:
-            stem = os.path.splitext(file.path)[0]
-            place = bisect_right(stems, stem)
-            following = stems[place] if place < len(stems) else ""
+        for file, stem in zip(movies, stems):
+            place = bisect_right(in_order, stem)
+            following = in_order[place] if place < len(in_order) else ""
             is_short = file.size is not None and file.size < least and extension_of(file.path) in (".mrc", ".mrcs")
             if is_short or (following.startswith(stem) and LONGER_NAME.match(following[len(stem):])):
                 self._odd.add(file.path)

@@ -142,7 +142,7 @@ def forwarder(port: int, round_trip: float, ftp: bool = False, hang: str = "") -
     process = subprocess.Popen([sys.executable, "-m", "empiardownloader.tests.far", str(port), str(round_trip),
                                 str(int(ftp)), hang], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     try:
-        yield Forwarded(process, int(process.stdout.readline()))
+        yield Forwarded(process, port, int(process.stdout.readline()))
     finally:
         process.stdin.close()
         process.wait()
@@ -152,8 +152,12 @@ def forwarder(port: int, round_trip: float, ftp: bool = False, hang: str = "") -
 class Forwarded:
     """A forwarder at work."""
 
-    def __init__(self, process: "subprocess.Popen[str]", port: int):
-        self._process, self.port = process, port
+    def __init__(self, process: "subprocess.Popen[str]", near: int, port: int):
+        self._process, self._near, self.port = process, near, port
+
+    def address(self, url: str) -> str:
+        """The server's address as it is from afar."""
+        return url.replace(":%d/" % self._near, ":%d/" % self.port)
 
     def counts(self) -> "tuple[int, int]":
         """-> connections opened so far, and the most at a time"""

@@ -85,8 +85,7 @@ class TestChoice(ArchiveTestCase):
         for seconds, chosen in ((0.2, "HTTPS"), (0.0, "FTP")):
             with forwarder(demo.ftp_port, seconds, ftp=True) as ftp, forwarder(demo.http_port, seconds) as http, \
                     self.assertLogs("empiardownloader.archive.remote.choice", "INFO") as log:
-                urls = {name: url.replace(str(demo.ftp_port), str(ftp.port)).replace(
-                    str(demo.http_port), str(http.port)) for name, url in demo.variables.items()}
+                urls = {name: http.address(ftp.address(url)) for name, url in demo.variables.items()}
                 self.assertEqual(chosen, self.choose(demo, **urls))
                 self.assertIn("come over %s: a first range took" % chosen, log.output[-1])
                 self.assertEqual("FTP", self.choose(demo, "FTP", **urls))
@@ -117,8 +116,8 @@ class TestChoice(ArchiveTestCase):
         demo = self.serve()
         with forwarder(demo.http_port, 3.0) as far:
             began = time.monotonic()
-            self.assertEqual("FTP", self.choose(demo, EMPIAR_HTTPS_URL=demo.variables["EMPIAR_HTTPS_URL"].replace(
-                str(demo.http_port), str(far.port))))
+            self.assertEqual("FTP", self.choose(demo, EMPIAR_HTTPS_URL=far.address(
+                demo.variables["EMPIAR_HTTPS_URL"])))
             self.assertLess(time.monotonic() - began, 8)
 
     def test_no_fallback_where_the_user_chose(self):

@@ -27,7 +27,7 @@ class FarRows(TransferCase):
         port = self.demo.ftp_port if self.is_ftp else self.demo.http_port
         near = self.url
         with forwarder(port, round_trip, self.is_ftp, hang) as forwarded:
-            self.url = near.replace(str(port), str(forwarded.port))
+            self.url = forwarded.address(near)
             yield forwarded
         self.url = near
 

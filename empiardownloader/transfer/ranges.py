@@ -97,6 +97,7 @@ class FileOnItsWay:
         self.restart = False            # to be fetched from its first byte
         self.refused = ""               # why it is left out
         self.missing = 0                # bytes that were not there when it was opened
+        # Asked for before the server has told its size: by the size that was listed, or by its first bytes.
         self.presumed = self.listed = False
 
     @property
@@ -150,7 +151,7 @@ class FileOnItsWay:
         """Its size is known, and what of it is missing; ``whole``: it can only be fetched in one go."""
         self.size = size
         self.gaps = [(0, size)] if whole and gaps else gaps
-        self.missing, self.presumed = sum(end - start for start, end in gaps), False
+        self.missing = sum(end - start for start, end in gaps)
         self.phase = OPEN if gaps else COMPLETE
         if not whole:
             self.faults = 0
@@ -287,8 +288,10 @@ class Plan:
 
     def _next_piece(self, file: FileOnItsWay, now: float, connections: int) -> Optional[Piece]:
         in_ranges = self.ranges and not file.single
-        share = min(self.share_of(file, connections), self._fair_share(connections))
+        share = self.share_of(file, connections)
         if file.gaps and (in_ranges or not file.pieces):
+            if self.exhausted:
+                share = min(share, self._fair_share(connections))
             start, end = file.gaps.pop(0)
             middle = min(end, start + share) if in_ranges else end
             if end - middle < self._least_rest():
@@ -300,7 +303,7 @@ class Plan:
             # Where a range is long, to be at it for long is no slowness.
             slow = max(SLOW_SECONDS, SLOW_TO_ASKING * self.asking,
                        0 if self._is_everybodys(file) or not self.pace
-                       else 2 * self.share_of(file, connections) / self.pace)
+                       else 2 * share / self.pace)
             return self._take_over([piece for piece in file.pieces if self._seconds_left(piece, now) > slow], now)
         return None
 
@@ -308,7 +311,7 @@ class Plan:
         return piece.seconds_left(now, self.pace or USUAL_PACE, self.patience)
 
     def _fair_share(self, connections: int) -> int:
-        """What each connection has left to bring where the run's end is in sight, so that all end together."""
+        """What each connection has left to bring, where no more files are to come: so all end together."""
         total = 0
         for file in self.files:
             if file.ending or file.phase in (COMPLETE, ENDING):
@@ -317,7 +320,7 @@ class Plan:
             if size is None:
                 return sys.maxsize
             total += size
-        return max(total // connections, self._least_rest()) if self.exhausted else sys.maxsize
+        return max(total // connections, self._least_rest())
 
     def _least_rest(self) -> int:
         """A rest of a file that has fewer bytes is not worth a request of its own, but goes along."""

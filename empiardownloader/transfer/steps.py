@@ -132,14 +132,19 @@ class Steps:
             self._read(stream, piece)
 
     def _recognize(self, file: FileOnItsWay, state: FileState) -> None:
-        """Whether the answer to a request is about the file as it is known; the lock is held."""
+        """An answer tells about the file, perhaps for the first time; the lock is held. Raises ChangedFileError."""
         if file.state is None:
             self._begin_part(file, state)
             file.confirm(state.size)
-        elif not file.single and not state.same_as(file.state):
+            self._line.changed.notify_all()
+        elif not file.single:
+            self._compare(file, state)
+
+    def _compare(self, file: FileOnItsWay, state: FileState) -> None:
+        """Raises ChangedFileError where it is not the version any more that the first bytes are of."""
+        if not state.same_as(file.state):
             msg = "%s changed on the %s" % (file.job.path, self._archive.server)
             raise ChangedFileError(msg)
-        self._line.changed.notify_all()
 
     def whole_files_only(self, why: Any) -> None:
         if self._plan.ranges:
@@ -185,8 +190,7 @@ class Steps:
 
     def _end(self, connection: Connection, file: FileOnItsWay) -> None:
         # Whatever its answers said when they began: a range goes on bringing the old version, or a mixture.
-        if not file.single and not self._state(connection, file).same_as(file.state):
-            msg = "%s changed on the %s" % (file.job.path, self._archive.server)
-            raise ChangedFileError(msg)
+        if not file.single:
+            self._compare(file, self._state(connection, file))
         file.phase = ENDING
         self._finisher.submit(file)

@@ -8,10 +8,10 @@ import contextlib
 import threading
 import time
 from dataclasses import dataclass
-from typing import Optional, Tuple
+from typing import Any, Callable, Optional, Tuple
 from urllib.parse import urlsplit
 
-from ..errors import UnreachableError, without_password
+from ..errors import TransientError, UnreachableError, without_password
 from ..sessions import NEVER, within
 
 AUTOMATIC, FTP, HTTPS = "automatic", "FTP", "HTTPS"
@@ -140,7 +140,20 @@ class Archive:
                 connection.wait_for(timeout or self.timeout)
                 return connection
             connection.close()
-        connection = self._new_connection(timeout or self.timeout)
+        return self.learning(lambda: self._begun(timeout or self.timeout, stopped))
+
+    def learning(self, ask: Callable[[], Any]) -> Any:
+        """What ``ask`` gives; it is called again where it failed but taught how to ask in another way."""
+        while True:
+            lessons = self.lessons
+            try:
+                return ask()
+            except TransientError:
+                if self.lessons == lessons:
+                    raise
+
+    def _begun(self, timeout: float, stopped: threading.Event) -> Connection:
+        connection = self._new_connection(timeout)
         try:
             within(CONNECT_SECONDS, stopped, connection.begin, connection.abort)
         except BaseException:

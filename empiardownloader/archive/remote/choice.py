@@ -49,7 +49,7 @@ def open_archive(entry: str, ftp_url: str, https_url: str, transport: str = AUTO
             if len(offers) == 1:
                 raise
             complaints.append(str(error).rstrip("."))
-    _carry_out(trials, stopped)
+    _wait_for(trials, stopped)
     working = []
     for trial in trials:
         if trial.error is None:
@@ -90,16 +90,14 @@ class _Trial(threading.Thread):
 
     def run(self) -> None:
         try:
-            self._carry_out()
+            self._try()
         except BaseException as error:  # noqa: BLE001 - handed to the calling thread
             self.error = error
         if self.given_up.is_set():
             self.archive.close()
 
-    def _carry_out(self) -> None:
-        connection, listing = self._listed()
-        while listing is None:
-            connection, listing = self._listed()
+    def _try(self) -> None:
+        connection, listing = self.archive.learning(self._listed)
         self.works = True
         if self._probes:
             path = listing.files[0][0] if listing.files else ""
@@ -114,18 +112,12 @@ class _Trial(threading.Thread):
                 return
         self.archive.keep(connection)
 
-    def _listed(self) -> Tuple[Connection, Optional[Listing]]:
-        """A connection and the listing of the entry's folder; no listing where it is to be asked for in another way."""
-        lessons = self.archive.lessons
+    def _listed(self) -> Tuple[Connection, Listing]:
+        """A connection, and the listing of the entry's folder."""
         connection = self.archive.connect(min(self.archive.timeout, CONNECT_TIMEOUT), self.given_up)
         try:
             return connection, within(CONNECT_SECONDS, self.given_up, lambda: connection.list_folder(""),
                                       connection.abort)
-        except TransientError:
-            connection.close()
-            if self.archive.lessons == lessons:
-                raise
-            return connection, None
         except BaseException:
             connection.close()
             raise
@@ -158,7 +150,7 @@ def _read(connection: Connection, path: str) -> None:
             left -= len(stream.read(left)) or left
 
 
-def _carry_out(trials: List[_Trial], stopped: threading.Event) -> None:
+def _wait_for(trials: List[_Trial], stopped: threading.Event) -> None:
     """Both at a time; returns once it is clear which ones work. Raises StoppedError."""
     begun, grace = time.monotonic(), float("inf")
     for trial in trials:

@@ -7,7 +7,6 @@ import os
 import re
 import selectors
 import socket
-import threading
 import time
 from typing import Callable, Iterator, List, Optional, Sequence, Set, Tuple
 from urllib.parse import unquote
@@ -21,7 +20,7 @@ from ..errors import (
     UnreachableError,
     reason,
 )
-from ..sessions import NEVER, shut
+from ..sessions import shut
 from . import (
     CONNECT_TIMEOUT,
     FTP,
@@ -66,15 +65,6 @@ class FtpArchive(Archive):
 
     def _new_connection(self, timeout: float) -> "FtpConnection":
         return FtpConnection(self, timeout)
-
-    def connect(self, timeout: Optional[float] = None, stopped: threading.Event = NEVER) -> Connection:
-        while True:
-            lessons = self.lessons
-            try:
-                return super().connect(timeout, stopped)
-            except TransientError:
-                if self.lessons == lessons:
-                    raise
 
     def doubt(self, at_once: bool) -> None:
         """A group of commands that never worked so far has failed, which may have another reason unless ``at_once``."""
@@ -198,6 +188,10 @@ class FtpConnection(Connection):
             raise ftplib.error_temp(answer)
         return answer
 
+    def _hear_all(self, commands: Sequence[str]) -> List[str]:
+        """The answer to each, whatever it is."""
+        return [self._hear(needed=False) for _ in commands]
+
     # -------------------------- the contract -----------------------
 
     def list_folder(self, path: str) -> Listing:
@@ -230,7 +224,7 @@ class FtpConnection(Connection):
                 answers = [self._ask(question) for question in questions]
             else:
                 with self._together(QUESTIONS, questions):
-                    answers = [self._hear(needed=False) for _ in questions]
+                    answers = self._hear_all(questions)
             return self._state_of(path, answers)
 
     def _ask(self, question: str) -> str:
@@ -348,10 +342,10 @@ class FtpConnection(Connection):
             if self._archive.patient or self._ftp.af != socket.AF_INET:
                 answers += [self._ask(question) for question in questions]
                 self._connect_data(self._ftp.makepasv(), window)
-                self._accept_transfer([self._ask(line) for line in (*rest, command)])
+                self._accept_transfer([self._ask(line) for line in [*rest, command]])
                 return
             with self._together(RANGE if rest else TRANSFER, [*questions, "PASV", *rest, command]):
-                answers += [self._hear(needed=False) for _ in questions]
+                answers += self._hear_all(questions)
                 passive = self._hear(needed=False)
                 if not passive.startswith("227"):
                     # Some servers know the newer command only. What follows here is anybody's guess.
@@ -365,9 +359,9 @@ class FtpConnection(Connection):
                     # ProFTPD closes the port when it refuses the transfer.
                     self._ftp.sock.settimeout(ABORT_TIMEOUT)
                     with contextlib.suppress(OSError, EOFError):
-                        self._accept_transfer([self._hear(needed=False) for _ in (*rest, command)])
+                        self._accept_transfer(self._hear_all([*rest, command]))
                     raise
-                self._accept_transfer([self._hear(needed=False) for _ in (*rest, command)])
+                self._accept_transfer(self._hear_all([*rest, command]))
         except BaseException:
             if self._data is not None:
                 self._data.close()
