@@ -20,7 +20,7 @@ demo: demo-python       ## Download a few movies in a real Scipion project; ENTR
 	@$(RUN) .demo -- $(PY) -m empiardownloader.demo $(if $(ENTRY),--entry $(ENTRY)) $(if $(MOVIES),--movies $(MOVIES))
 
 test: test-python       ## Run all tests; TESTS=empiardownloader/tests/test_images_header.py runs some
-	@$(RUN) .test -- $(PY) -m pytest -q --durations=10 $(if $(TESTS),$(TESTS),-n $(WORKERS) empiardownloader/tests)
+	@$(RUN) .test -- $(PY) -m pytest -q --durations=10 $(if $(TESTS),$(TESTS),-n $(WORKERS) --dist worksteal empiardownloader/tests)
 
 quick: test-python      ## Run the quick tests and one real run, on another Python say: make quick PYTHON=3.8 VENV=.venv-3.8
 	@$(RUN) .test -- $(PY) -m pytest -q -n 2 $(QUICK)
