@@ -2,7 +2,10 @@
 """For pytest started by hand: the settings that Scipion's launcher would make, before anything imports pyworkflow."""
 import importlib.util
 import os
+import signal
 
+# A job in the background is born deaf to Ctrl-C, and so would be every child of a test.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ.setdefault("SCIPION_DOMAIN", "pwem")
 os.environ.setdefault("SCIPION_NOTIFY", "False")
 if "SCIPION_HOSTS" not in os.environ and importlib.util.find_spec("scipion"):

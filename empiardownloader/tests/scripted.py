@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Servers that say what they are told to, on loopback."""
 import contextlib
+import re
 import socket
 import threading
 import time
@@ -51,7 +52,6 @@ def small_ftp(content, manner, since="USER"):
     such a command; no PASV: knows EPSV only; tries active mode: as well, and begins a transfer all the same; closes the
     port: where it refuses a transfer, before it says so.
     """
-    server = socket.create_server(("127.0.0.1", 0))
     answers = {b"USER": b"331 who", b"PASS": b"230 in", b"TYPE": b"200 binary", b"SIZE": b"213 %d" % len(content),
                b"MDTM": b"213 20200101000000", b"REST": b"350 from there"}
 
@@ -93,6 +93,55 @@ def small_ftp(content, manner, since="USER"):
                     else:
                         start = int(argument) if command == b"REST" else start
                         connection.sendall(answers[command] + b"\r\n")
+
+    with conversing(converse) as port:
+        yield port
+
+
+ONE_EACH = "one each"
+
+
+@contextlib.contextmanager
+def small_http(content, manner=""):
+    """The port of an HTTP server that has the same file under every name but "gone", and a list of its packets.
+
+    A packet is the list of the (method, path) of the requests that came in it. hangs up: where a request comes before
+    the one before it is answered; deaf: overhears such a request; one each: a connection serves one request, and
+    the answer says so.
+    """
+    packets = []
+
+    def converse(connection):
+        with connection, contextlib.suppress(OSError):
+            while True:
+                heads = connection.recv(65536).split(b"\r\n\r\n")[:-1]
+                if not heads or (len(heads) > 1 and manner == HANGS_UP):
+                    return
+                packets.append([tuple(head.split(b" ", 2)[:2]) for head in heads])
+                for head in heads[:1] if manner == DEAF else heads:
+                    method, path, _ = head.split(b" ", 2)
+                    wanted = re.search(rb"\r\nRange: bytes=([0-9]+)-([0-9]*)", head)
+                    start = int(wanted.group(1)) if wanted else 0
+                    end = int(wanted.group(2)) + 1 if wanted and wanted.group(2) else len(content)
+                    missing = path.endswith(b"gone")
+                    body = b"" if missing or method == b"HEAD" else content[start:end]
+                    status = b"404 Not Found" if missing else b"206 Partial" if wanted else b"200 OK"
+                    length = 0 if missing else len(content) if method == b"HEAD" else len(body)
+                    connection.sendall(b"HTTP/1.1 %s\r\nETag: x\r\nContent-Length: %d\r\n"
+                                       b"Content-Range: bytes %d-%d/%d\r\n%s\r\n" % (
+                                           status, length, start, end - 1, len(content),
+                                           b"Connection: close\r\n" if manner == ONE_EACH else b"") + body)
+                    if manner == ONE_EACH:
+                        return
+
+    with conversing(converse) as port:
+        yield port, packets
+
+
+@contextlib.contextmanager
+def conversing(converse):
+    """The port of a server that has a conversation with each who comes."""
+    server = socket.create_server(("127.0.0.1", 0))
 
     def serve():
         with contextlib.suppress(OSError):

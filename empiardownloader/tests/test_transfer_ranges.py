@@ -74,6 +74,29 @@ class TestPlan(unittest.TestCase):
             file.presume(8 * MB, True)
         self.assertEqual([2 * MB, 2 * MB, 45 * 10 ** 6], [plan.share_of(file, 4) for file in plan.files])
 
+    def test_the_last_look_goes_along_with_other_bytes(self):
+        plan = self.plan(MB, 8 * MB, 8 * MB)
+        first = self.claim(plan, 0.0)
+        first.position = first.end
+        plan.files[0].give_back(first)
+        self.assertEqual(COMPLETE, plan.files[0].phase)
+        piece = self.claim(plan, 1.0)
+        self.assertEqual((plan.files[0], plan.files[1]), (piece.passenger, piece.file))
+        # Nobody else looks at it meanwhile.
+        self.assertIsNone(self.claim(plan, 1.0).passenger)
+        # Nothing was told of it: now it goes by itself.
+        plan.files[1].give_back(piece)
+        self.assertIs(plan.files[0], self.claim(plan, 1.1))
+
+    def test_the_last_look_goes_alone_where_nothing_else_is_to_be_fetched(self):
+        plan = self.plan(MB)
+        piece = self.claim(plan, 0.0)
+        piece.position = piece.end
+        plan.files[0].give_back(piece)
+        self.assertIs(plan.files[0], self.claim(plan, 1.0))
+        self.assertTrue(plan.files[0].busy)
+        self.assertIsNone(self.claim(plan, 1.0))
+
     def test_the_last_ranges_end_together(self):
         """Five files of 4 MB for eight connections far away: none has to wait for another's last half."""
         plan = Plan()

@@ -57,6 +57,8 @@ class Piece:
         self.to_the_end = False         # asked for before the file's size was sure: all that there is from its start
         self.dropped = False            # its connection was cut from here, which is not the file's fault
         self.connection: Any = None     # what to abort then
+        # A file that is complete and about whose state is asked along with the bytes of this one.
+        self.passenger: Optional["FileOnItsWay"] = None
 
     @property
     def remaining(self) -> int:
@@ -94,6 +96,8 @@ class FileOnItsWay:
         self.single = False             # to be fetched by one request, from its first byte to its last
         self.drops = 0
         self.held = False               # another process fetches it
+        self.rides = False              # its state is asked for along with another file's bytes
+        self.alone = False              # that has failed: it is asked for by itself
         self.restart = False            # to be fetched from its first byte
         self.refused = ""               # why it is left out
         self.missing = 0                # bytes that were not there when it was opened
@@ -169,10 +173,17 @@ class FileOnItsWay:
 
     def give_back(self, piece: Piece) -> None:
         """Nobody reads the piece any more; what it lacks is to be fetched by another."""
+        if piece.passenger is not None:
+            piece.passenger.get_off(piece)
         self.pieces.remove(piece)
         if piece.remaining > 0:
             self.gaps = sorted([*self.gaps, (piece.position, piece.end)])
         self.look_whole()
+
+    def get_off(self, piece: Piece) -> None:
+        """Nothing was told of this file along with the piece."""
+        piece.passenger = None
+        self.rides, self.alone = False, True
 
     def look_whole(self) -> None:
         if self.phase == OPEN and not self.gaps and not self.pieces and not self.ending:
@@ -180,7 +191,7 @@ class FileOnItsWay:
 
     def begin_again(self) -> None:
         self.phase, self.restart, self.gaps, self.state, self.size = NEW, False, [], None, None
-        self.presumed = False
+        self.presumed = self.alone = False
 
 
 class Plan:
@@ -230,16 +241,32 @@ class Plan:
         return max(HUNG_SECONDS, HUNG_TO_ASKING * self.asking) if self.asking else UNKNOWN_SECONDS
 
     def claim(self, now: float, connections: int) -> Union[Piece, FileOnItsWay, None]:
-        """The next piece to fetch, or file to prepare or to end, for one of so many connections; it counts as taken."""
+        """The next piece to fetch, or file to prepare or to end, for one of so many connections; it counts as taken.
+
+        Where there is both a file to end and a piece to fetch they are one task: the piece has a passenger.
+        """
+        passenger = next((file for file in self.files if file.phase == COMPLETE and file.not_before <= now
+                          and not (file.busy or file.rides or file.alone or file.ending or file.single)), None)
+        task = self._next_task(now, connections, passenger)
+        if passenger is not None:
+            if isinstance(task, Piece):
+                task.passenger, passenger.rides = passenger, True
+            elif task is None:
+                task = passenger
+        if isinstance(task, FileOnItsWay):
+            task.busy, task.busy_since = True, now
+        return task
+
+    def _next_task(self, now: float, connections: int,
+                   passenger: Optional[FileOnItsWay]) -> Union[Piece, FileOnItsWay, None]:
         hold = False
         for file in self.files:
             if self._will_open(file, now):
                 # Its ranges will be there in a moment: better wait than turn to a later file.
                 hold = True
-            if file.busy or file.ending or file.not_before > now:
+            if file is passenger or file.busy or file.rides or file.ending or file.not_before > now:
                 continue
             if file.phase in (NEW, COMPLETE):
-                file.busy, file.busy_since = True, now
                 return file
             if file.phase == OPEN and not hold:
                 piece = self._next_piece(file, now, connections)

@@ -120,7 +120,10 @@ class Steps:
         file, is_new = piece.file, connection.is_new
         asked = piece.began = piece.last_byte = time.monotonic()
         end = None if file.single or piece.to_the_end else piece.end
-        with connection.open(file.job.path, piece.position, end) as (state, stream):
+        also = piece.passenger.job.path if piece.passenger else ""
+        with connection.open(file.job.path, piece.position, end, also) as (state, stream):
+            if piece.passenger is not None:
+                self._last_look(piece, stream.also)
             with self._line.changed:
                 if file.ending:
                     return
@@ -187,6 +190,23 @@ class Steps:
                 file.refused = str(error)
             return False
         return True
+
+    def _last_look(self, piece: Piece, state: Optional[FileState]) -> None:
+        """What was told along with a piece about a file of which all bytes are there."""
+        file = piece.passenger
+        with self._line.changed:
+            file.get_off(piece)
+            if state is None:
+                return
+            try:
+                self._compare(file, state)
+                file.phase = ENDING
+            except ChangedFileError as error:
+                self._faults.changed(file, error)
+        if file.phase == ENDING:
+            self._finisher.submit(file)
+        else:
+            self._ended(file, None)
 
     def _end(self, connection: Connection, file: FileOnItsWay) -> None:
         # Whatever its answers said when they began: a range goes on bringing the old version, or a mixture.

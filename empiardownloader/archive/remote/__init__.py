@@ -55,6 +55,8 @@ class FileState:
 class Stream:
     """The bytes of a file from some offset on, as they come."""
     whole = False       # whether all of the file comes, whatever was asked for
+    # Of the file that was asked about along with this one; None where that could not be told.
+    also: Optional[FileState] = None
 
     def read(self, size: int) -> memoryview:
         """Up to ``size`` bytes; empty when the server says that there are no more. Raises TransientError."""
@@ -90,10 +92,11 @@ class Connection:
         """Raises NotFoundError, BrokenFileError, TransientError."""
         raise NotImplementedError
 
-    def open(self, path: str, start: int,
-             end: Optional[int]) -> "contextlib.AbstractContextManager[Tuple[FileState, Stream]]":
+    def open(self, path: str, start: int, end: Optional[int],
+             also: str = "") -> "contextlib.AbstractContextManager[Tuple[FileState, Stream]]":
         """The file's state, and its bytes [start, end), or up to the file's end where it has fewer or ``end`` is None.
 
+        ``also``: another file whose state as it is from now on is asked for in the same go; see ``Stream.also``.
         Where ``stream.whole`` all of the file comes in place of its first bytes. Raises NoRangesError where the server
         only sends whole files and other bytes than the first were asked for, BrokenFileError for bytes that are not
         those asked for, and what ``state`` raises.

@@ -247,7 +247,7 @@ class FtpConnection(Connection):
         return FileState(int(size[3:].strip()), version[4:].strip() if version.startswith("213") else "")
 
     @contextlib.contextmanager
-    def open(self, path: str, start: int, end: Optional[int]) -> Iterator[Tuple[FileState, Stream]]:
+    def open(self, path: str, start: int, end: Optional[int], also: str = "") -> Iterator[Tuple[FileState, Stream]]:
         # The server knows no end of a range and sends on until it hears that we have hung up. Where the range is short
         # the window is no wider; a long one needs whatever the system thinks best.
         window = end - start if end is not None and end - start <= SHORT_RANGE_BYTES else None
@@ -255,11 +255,12 @@ class FtpConnection(Connection):
         nothing: Optional[FileState] = None
         with self._translated():
             try:
-                self._open_data("RETR " + self._absolute(path), start, self._questions(path), answers, window)
+                questions = self._questions(path) + (self._questions(also) if also else [])
+                self._open_data("RETR " + self._absolute(path), start, questions, answers, window)
             except ftplib.Error as error:
                 if str(error)[:3] != NO_REST and answers and answers[0].startswith(("213", "550")):
                     # The size tells more than the refusal does: there is no file, or it has no such bytes.
-                    state = self._state_of(path, answers)
+                    state = self._state_of(path, answers[:2])
                     nothing = state if start >= state.size else None
                 if nothing is None and start and str(error)[:3] in ("500", "501", NO_REST, "504"):
                     msg = "the %s cannot continue a file" % self._archive.server
@@ -272,7 +273,10 @@ class FtpConnection(Connection):
         stream = _FtpStream(self._data, self._translated)
         try:
             with self._translated():
-                state = self._state_of(path, answers)
+                state = self._state_of(path, answers[:2])
+            if also:
+                with contextlib.suppress(ftplib.Error, BrokenFileError):
+                    stream.also = self._state_of(also, answers[2:])
             yield state, stream
         finally:
             self._finish_transfer(stream)

@@ -3,7 +3,7 @@
 import codecs
 import contextlib
 import re
-from typing import Callable, Iterator, Optional, Tuple
+from typing import Callable, Iterator, Mapping, Optional, Tuple
 from urllib.parse import quote, unquote, urlsplit
 
 import requests
@@ -18,15 +18,35 @@ from ..errors import (
     UnreachableError,
     reason,
 )
-from ..sessions import Session
-from . import CONNECT_TIMEOUT, HTTPS, LISTING_BYTES, Archive, Connection, FileState, Listing, NoBytes, Stream
+from ..sessions import Session, SideQuestion
+from . import (
+    CONNECT_TIMEOUT,
+    HTTPS,
+    LISTING_BYTES,
+    STALL_TIMEOUT,
+    Archive,
+    Connection,
+    FileState,
+    Listing,
+    NoBytes,
+    Stream,
+)
 from .listings import PageParser
 
 PAGE_BLOCK_BYTES = 256 << 10
 
 
+# Who loses a connection over two requests in one packet may have lost it for another reason, but not so often.
+LESSONS = 2
+
+
 class HttpArchive(Archive):
     transport = HTTPS
+
+    def __init__(self, base_url: str, entry: str, timeout: float = STALL_TIMEOUT):
+        super().__init__(base_url, entry, timeout)
+        # What one connection finds out for all: whether two requests may be sent in one packet, or not.
+        self.proven = self.patient = False
 
     def _new_connection(self, timeout: float) -> "HttpConnection":
         return HttpConnection(self, timeout)
@@ -80,21 +100,21 @@ class HttpConnection(Connection):
         with self._translated(), contextlib.closing(self._request("HEAD", path)) as response:
             # There is none, but as long as that has not been seen the connection is of no further use.
             response.raw.read()
-            size, state = _total_bytes(response), _versions(response)
+            size, state = _size_and_versions(response)
         if size is None:
             # Apache does not tell the size of an empty file.
             with self._translated(), contextlib.closing(
                     self._request("GET", path, {"Range": "bytes=0-0"}, (200, 206, 416))) as response:
-                size, state = _total_bytes(response), _versions(response)
+                size, state = _size_and_versions(response)
         if size is None:
             msg = "the %s does not tell the size of %s" % (self._archive.server, path)
             raise BrokenFileError(msg)
         return FileState(size, *state)
 
     @contextlib.contextmanager
-    def open(self, path: str, start: int, end: Optional[int]) -> Iterator[Tuple[FileState, Stream]]:
-        response, size = self._open_range(path, start, end), None
-        total = _total_bytes(response)
+    def open(self, path: str, start: int, end: Optional[int], also: str = "") -> Iterator[Tuple[FileState, Stream]]:
+        response, told = self._open_range(path, start, end, also)
+        size, (total, _) = None, _size_and_versions(response)
         if total is None or response.status_code == 416:
             # Some servers do not tell the size with the bytes; a range that begins past the end has none.
             response.close()
@@ -103,29 +123,50 @@ class HttpConnection(Connection):
                 yield state, NoBytes()
                 return
             size = state.size
-            response = self._open_range(path, start, end)
+            response, _ = self._open_range(path, start, end)
         with contextlib.closing(response):
             partial = response.status_code == 206
             if start and not partial:
                 msg = "the %s only sends whole files" % self._archive.server
                 raise NoRangesError(msg)
-            total = _total_bytes(response)
-            state = FileState(size if total is None else total, *_versions(response))
+            total, versions = _size_and_versions(response)
+            state = FileState(size if total is None else total, *versions)
             complaint = _complaint(response, start, state.size if end is None else min(end, state.size), partial)
             if complaint:
                 msg = "the %s sent %s in place of the bytes of %s that were asked for" % (
                     self._archive.server, complaint, path)
                 raise BrokenFileError(msg)
             stream = _HttpStream(response, self._translated)
-            stream.whole = not partial
+            stream.whole, stream.also = not partial, told
             yield state, stream
 
-    def _open_range(self, path: str, start: int, end: Optional[int]) -> requests.Response:
+    def _open_range(self, path: str, start: int, end: Optional[int],
+                    also: str = "") -> Tuple[requests.Response, Optional[FileState]]:
+        """The answer, and what was told of the file ``also``."""
         headers = {}
         if start or end is not None:
             headers["Range"] = "bytes=%d-%s" % (start, "" if end is None else end - 1)
+        archive = self._archive
+        if also and not archive.patient:
+            with self._session.asking_along(self._address(also)) as question:
+                try:
+                    with self._translated():
+                        response = self._request("GET", path, headers, (200, 206, 416), impatient=not archive.proven)
+                    archive.proven = archive.proven or question.status > 0
+                    return response, _told(question)
+                except TransientError:
+                    # Where the question was answered, and nothing else, the server does not take two requests at a
+                    # time, or has had enough of this connection.
+                    if not archive.proven and (question.status or not self._aborted):
+                        archive.lessons += 1
+                        archive.patient = archive.lessons >= LESSONS
+                    if not question.status or self._aborted:
+                        raise
+                    told = _told(question)
+        else:
+            told = None
         with self._translated():
-            return self._request("GET", path, headers, (200, 206, 416))
+            return self._request("GET", path, headers, (200, 206, 416)), told
 
     def abort(self) -> None:
         self._aborted = True
@@ -134,11 +175,16 @@ class HttpConnection(Connection):
     def close(self) -> None:
         self._session.close()
 
-    def _request(self, method: str, path: str, headers: Optional[dict] = None,
-                 welcome: Tuple[int, ...] = (200, 206)) -> requests.Response:
+    def _address(self, path: str) -> str:
         # Every part is encoded, also '#', '%', '+' and blanks.
-        response = self._session.request(method, "%s/%s" % (self._base, quote(path, errors="surrogateescape")),
-                                         headers=headers, stream=True, timeout=self._timeout, allow_redirects=True)
+        return "%s/%s" % (self._base, quote(path, errors="surrogateescape"))
+
+    def _request(self, method: str, path: str, headers: Optional[dict] = None, welcome: Tuple[int, ...] = (200, 206),
+                 impatient: bool = False) -> requests.Response:
+        connect, answer = self._timeout
+        response = self._session.request(
+            method, self._address(path), headers=headers, stream=True, allow_redirects=True,
+            timeout=(connect, min(answer, CONNECT_TIMEOUT) if impatient else answer))
         self.is_new = False
         status = response.status_code
         if status in welcome:
@@ -184,30 +230,39 @@ class _HttpStream(Stream):
             return memoryview(self._raw.read(size, decode_content=False))
 
 
-def _versions(response: requests.Response) -> Tuple[str, str]:
+def _told(question: SideQuestion) -> Optional[FileState]:
+    size = _total_bytes(question.status, question.headers)
+    return FileState(size, *_versions(question.headers)) if question.status == 200 and size is not None else None
+
+
+def _size_and_versions(response: requests.Response) -> Tuple[Optional[int], Tuple[str, str]]:
+    return _total_bytes(response.status_code, response.headers), _versions(response.headers)
+
+
+def _versions(headers: Mapping[str, str]) -> Tuple[str, str]:
     """(version, modification time) for FileState"""
-    modified = response.headers.get("Last-Modified") or ""
-    return response.headers.get("ETag") or modified, modified
+    modified = headers.get("Last-Modified") or ""
+    return headers.get("ETag") or modified, modified
 
 
-def _content_range(response: requests.Response) -> Optional[Tuple[int, int, Optional[int]]]:
+def _content_range(headers: Mapping[str, str]) -> Optional[Tuple[int, int, Optional[int]]]:
     """'bytes 0-9/120' -> (0, 10, 120); what is none -> None"""
     match = re.fullmatch(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)",
-                         response.headers.get("Content-Range", "").strip(), re.IGNORECASE)
+                         headers.get("Content-Range", "").strip(), re.IGNORECASE)
     if match is None:
         return None
     first, last, total = match.groups()
     return int(first), int(last) + 1, None if total == "*" else int(total)
 
 
-def _total_bytes(response: requests.Response) -> Optional[int]:
+def _total_bytes(status: int, headers: Mapping[str, str]) -> Optional[int]:
     """Size of the whole file, from the header that tells it in this kind of answer."""
-    if response.status_code == 206:
-        found = _content_range(response)
+    if status == 206:
+        found = _content_range(headers)
         return found[2] if found else None
-    name, pattern = ("Content-Range", r"bytes \*/([0-9]{1,18})") if response.status_code == 416 else (
+    name, pattern = ("Content-Range", r"bytes \*/([0-9]{1,18})") if status == 416 else (
         "Content-Length", r"([0-9]{1,18})")
-    match = re.fullmatch(pattern, response.headers.get(name, "").strip(), re.IGNORECASE)
+    match = re.fullmatch(pattern, headers.get(name, "").strip(), re.IGNORECASE)
     return int(match.group(1)) if match else None
 
 
@@ -220,7 +275,7 @@ def _complaint(response: requests.Response, start: int, end: int, partial: bool)
         return ""
     if response.headers.get("Content-Type", "").lower().startswith("multipart/"):
         return "several parts"
-    found = _content_range(response)
+    found = _content_range(response.headers)
     if found is None:
         return "bytes of an unknown place"
     if found[0] != start or found[1] > end:

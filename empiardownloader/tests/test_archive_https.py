@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A question that goes along with another request, and HTTP servers that mind that."""
+import os
+import tempfile
+import threading
+import unittest
+
+from empiardownloader.archive.errors import TransientError
+from empiardownloader.archive.remote import FileState
+from empiardownloader.archive.remote.https import LESSONS, HttpArchive
+from empiardownloader.tests.scripted import DEAF, HANGS_UP, ONE_EACH, small_http
+from empiardownloader.transfer.jobs import Job, Settings
+from empiardownloader.transfer.transfer import Transfer
+
+CONTENT = os.urandom(3 << 20)
+
+
+class TestQuestionsAlong(unittest.TestCase):
+
+    def archive(self, port):
+        return HttpArchive("http://user:secret@127.0.0.1:%d/x y" % port, "1", 3)
+
+    def read(self, connection, path, also, start=10, end=20):
+        with connection.open(path, start, end, also) as (state, stream):
+            self.assertEqual(FileState(len(CONTENT), "x"), state)
+            data = bytes(stream.read(end - start))
+            self.assertEqual(CONTENT[start:end], data)
+            return stream.also
+
+    def test_in_one_packet(self):
+        with small_http(CONTENT) as (port, packets):
+            connection = self.archive(port).connect()
+            self.assertIsNone(self.read(connection, "a", ""))
+            for also, answer in (("b #1%.mrc", FileState(len(CONTENT), "x")), ("gone", None)):
+                self.assertEqual(answer, self.read(connection, "a", also))
+            self.assertIsNone(self.read(connection, "a", ""))
+            connection.close()
+        get = (b"GET", b"/x%20y/1/a")
+        self.assertEqual([[get], [(b"HEAD", b"/x%20y/1/b%20%231%25.mrc"), get], [(b"HEAD", b"/x%20y/1/gone"), get],
+                          [get]], packets)
+
+    def test_servers_that_take_one_request_at_a_time(self):
+        """The bytes come all the same, and soon nothing goes along any more."""
+        for manner in (HANGS_UP, DEAF, ONE_EACH):
+            with self.subTest(manner), small_http(CONTENT, manner) as (port, packets):
+                archive = self.archive(port)
+                connection = archive.connect()
+                for _ in range(LESSONS):
+                    if manner == HANGS_UP:
+                        with self.assertRaises(TransientError):
+                            self.read(connection, "a", "b")
+                    else:
+                        self.assertEqual(FileState(len(CONTENT), "x"), self.read(connection, "a", "b"))
+                self.assertTrue(archive.patient)
+                del packets[:]
+                self.assertIsNone(self.read(connection, "a", "b"))
+                self.assertEqual([[(b"GET", b"/x%20y/1/a")]], packets)
+                connection.close()
+
+    def test_the_transfer_with_any_server(self):
+        for manner in ("", HANGS_UP, DEAF, ONE_EACH):
+            with self.subTest(manner), tempfile.TemporaryDirectory() as out, \
+                    small_http(CONTENT, manner) as (port, packets):
+                names = ["%d.mrc" % number for number in range(6)]
+                jobs = [Job(name, os.path.join(out, name), size=len(CONTENT)) for name in names]
+                outcomes = []
+                Transfer(self.archive(port), Settings(connections=2, first_wait=0.05, give_up=20),
+                         threading.Event()).run(lambda jobs=jobs: jobs.pop(0) if jobs else None, outcomes.append)
+                self.assertEqual([""] * 6, [outcome.error for outcome in outcomes])
+                for name in names:
+                    with open(os.path.join(out, name), "rb") as stream:
+                        self.assertEqual(CONTENT, stream.read())
+                if not manner:
+                    self.assertTrue(any(len(packet) == 2 for packet in packets))
