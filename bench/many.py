@@ -82,7 +82,7 @@ protocol = protocol_in(tempfile.mkdtemp())
 spans = {}
 for number in range(1, 10051):
     name = movie(number)
-    record.add_event(protocol._getRecordFile(), record.MOVIE, name=name, path=name, bytes=1)
+    record.add_event(protocol._getRecordFile(), record.IMAGE, name=name, path=name, bytes=1)
     began = time.perf_counter()
     protocol._stepsCheck()
     seconds = time.perf_counter() - began

@@ -38,6 +38,8 @@ METADATA_FILE = "entry.json"
 PROGRESS_FILE = "progress.json"
 STOP_FILE = "STOP_STREAMING.TXT"        # the name that Scipion's import protocols use
 
+RUN_FILES = frozenset((RECORD_FILE, METADATA_FILE, PROGRESS_FILE, STOP_FILE))
+
 # The package of another plugin whose protocol has the same class name, and what Scipion needs to prefer ours.
 OTHER_PLUGIN = "empiar"
 PRIORITY_VARIABLE = "SCIPION_PRIORITY_PACKAGE_LIST"

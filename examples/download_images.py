@@ -10,6 +10,6 @@ try:
     facts = fetch(entry, folder, images=2, on_progress=lambda progress: print(progress))
 except ArchiveError as error:
     sys.exit(str(error))
-for name, movie in facts.movies.items():
+for name, movie in facts.images.items():
     print(name, movie["bytes"], "bytes from", movie["path"])
 sys.exit(0 if facts.is_complete(2) else 1)

@@ -10,16 +10,14 @@ from dataclasses import dataclass, field
 from typing import Any, Dict, Iterator, Optional, Tuple
 
 from .errors import EntryError
+from .kinds import MOVIES, TILT_SERIES, Kind, kind_of, why_files_only
 
 logger = logging.getLogger(__name__)
 
-MOVIES_CATEGORY = "micrographs - multiframe"
 RELEASED = "REL"
 GONE = {"OBS": "has been made obsolete", "WDRN": "has been withdrawn", "UNARCH": "is no longer archived"}
 NOT_YET = ("HPUB", "HOLD", "PROC", "WAIT", "EMDBPUB", "HPRE")
-# Formats of the EMPIAR schema that hold no movie scipion-em can open.
 LISTED_IMAGE_SETS = 10      # in the sentence of an error
-UNREADABLE_FORMATS = ("IMAGIC", "SPIDER", "XML", "PNG", "JPEG", "SMV", "EM", "TPX3", "HDF5")
 
 
 @dataclass(frozen=True)
@@ -37,10 +35,16 @@ class ImageSet:
     height: Optional[int]           # pixels
     file_pattern: str
     details: str = ""
+    particles_pattern: str = ""     # of the files that describe picked particles
 
     @property
-    def is_movies(self) -> bool:
-        return self.category.lower().startswith(MOVIES_CATEGORY)
+    def kind(self) -> Kind:
+        return kind_of(self.category, self.data_format)
+
+    @property
+    def why_files_only(self) -> str:
+        """A sentence where Scipion has no set for what it holds, else ''."""
+        return why_files_only(self.category, self.data_format)
 
     def describe(self) -> str:
         """-> 'no. 2 "Movies" (micrographs - multiframe, MRC, 1250 images)'"""
@@ -73,40 +77,30 @@ class Entry:
         return "https://www.ebi.ac.uk/empiar/%s/" % self.name
 
     def image_set(self, choice: str = "") -> ImageSet:
-        """The image set of movies that ``choice`` says: its number 1..n, its name, or '' for the first one.
+        """The image set that ``choice`` says: its number 1..n, its name, or '' for the first one of movies, else of
+        tilt series, else the first.
 
-        Raises EntryError, with what there is, when that is not a set of movies Scipion can read.
+        Raises EntryError, with what there is, when there is no such image set.
         """
         wanted = (choice or "").strip()
-        listed = self._list_image_sets()
-        if wanted:
-            found = [s for s in self.image_sets if str(s.number) == wanted]
-            found = found or [s for s in self.image_sets if s.name.strip().lower() == wanted.lower()]
-            if not found:
-                msg = '%s has no image set "%s": it has %s.' % (self.name, wanted, listed)
-                raise EntryError(msg)
-        else:
-            found = [s for s in self.image_sets if s.is_movies]
-            if not found:
-                msg = "%s has no image set of movies (%s): it has %s." % (self.name, MOVIES_CATEGORY, listed)
-                raise EntryError(msg)
-        chosen = found[0]
-        if not chosen.is_movies:
-            msg = "Image set %s of %s is not one of movies (%s): choose another, it has %s." % (
-                chosen.describe(), self.name, MOVIES_CATEGORY, listed)
+        if not self.image_sets:
+            msg = "%s has no image set at all: see %s." % (self.name, self.page)
             raise EntryError(msg)
-        if chosen.data_format.upper() in UNREADABLE_FORMATS:
-            msg = "Image set %s of %s is in a format that Scipion cannot read as movies: choose another, it has %s." % (
-                chosen.describe(), self.name, listed)
+        if not wanted:
+            preferred = [s for kind in (MOVIES, TILT_SERIES) for s in self.image_sets if s.kind == kind]
+            return (preferred or self.image_sets)[0]
+        found = [s for s in self.image_sets if str(s.number) == wanted]
+        found = found or [s for s in self.image_sets if s.name.strip().lower() == wanted.lower()]
+        if not found:
+            msg = '%s has no image set "%s": it has %s.' % (self.name, wanted, self._list_image_sets())
             raise EntryError(msg)
-        return chosen
-
+        return found[0]
 
     def _list_image_sets(self) -> str:
         listed = "; ".join(image_set.describe() for image_set in self.image_sets[:LISTED_IMAGE_SETS])
         if len(self.image_sets) > LISTED_IMAGE_SETS:
             listed += "; and %d more" % (len(self.image_sets) - LISTED_IMAGE_SETS)
-        return listed or "no image set at all"
+        return listed
 
 
 @dataclass(frozen=True)
@@ -141,11 +135,11 @@ def parse_entry(number: str, record: Dict[str, Any]) -> Entry:
     status = _text(record.get("status")).upper()
     name = "EMPIAR-" + number
     if status in GONE:
-        msg = "%s %s (status %s), so its movies cannot be downloaded: see https://www.ebi.ac.uk/empiar/%s/." % (
+        msg = "%s %s (status %s), so its images cannot be downloaded: see https://www.ebi.ac.uk/empiar/%s/." % (
             name, GONE[status], status, name)
         raise EntryError(msg)
     if status in NOT_YET:
-        msg = "%s is not released yet (status %s): its movies can be had once EMPIAR publishes it." % (name, status)
+        msg = "%s is not released yet (status %s): its images can be had once EMPIAR publishes it." % (name, status)
         raise EntryError(msg)
     if status and status != RELEASED:
         logger.warning("%s has the unknown status %s; going on as if it were released.", name, status)
@@ -248,7 +242,8 @@ def _image_sets(value: Any) -> Iterator[ImageSet]:
             width=_count(record.get("image_width")),
             height=_count(record.get("image_height")),
             file_pattern=str(record.get("micrographs_file_pattern") or "").strip(),
-            details=_text(record.get("details")))
+            details=_text(record.get("details")),
+            particles_pattern=str(record.get("picked_particles_file_pattern") or "").strip())
 
 
 def _listed(record: Any, outer: str, inner: str) -> Iterator[Dict[str, Any]]:

@@ -5,13 +5,13 @@ import functools
 import hashlib
 import os
 import re
-from typing import Callable, Dict, List, Optional, Sequence, Tuple
+from typing import Callable, Dict, Iterable, List, Optional, Sequence, Tuple
 
 COMPRESSED = (".bz2", ".gz", ".xz")
 # Files that hold other files: nothing that a run could register, but worth naming where images are missing.
 BUNDLES = (".tar", ".tgz", ".tbz", ".tbz2", ".txz", ".zip", ".7z", ".rar", ".tar.gz", ".tar.bz2", ".tar.xz")
-# What scipion-em's readers open as a stack of frames.
-MOVIE_EXTENSIONS = (".mrc", ".mrcs", ".tif", ".tiff", ".eer", ".dm4", ".dm3")
+# What scipion-em's readers open as an image or a stack of them.
+IMAGE_EXTENSIONS = (".mrc", ".mrcs", ".tif", ".tiff", ".eer", ".dm4", ".dm3")
 REFERENCE_EXTENSIONS = (".mrc", ".mrcs", ".tif", ".tiff", ".dm4", ".dm3", ".gain")
 # Bytes of a local name: most file systems allow 255, and parts and journals put something in front and behind.
 MAX_NAME_BYTES = 200
@@ -58,6 +58,11 @@ def split_compression(name: str) -> Tuple[str, str]:
         if name.lower().endswith(extension) and len(name) > len(extension):
             return name[:-len(extension)], name[-len(extension):].lower()
     return name, ""
+
+
+def stem_of(path: str) -> str:
+    """'a/b.mrc.bz2' -> 'b'"""
+    return os.path.splitext(split_compression(path.rpartition("/")[2])[0])[0]
 
 
 def extension_of(name: str) -> str:
@@ -142,15 +147,19 @@ def local_name(path_below: str) -> str:
 class LocalNames:
     """Gives every remote path a local name of its own, the same ones in the same order."""
 
-    def __init__(self) -> None:
-        self._paths: Dict[str, str] = {}
+    def __init__(self, reserved: Iterable[str] = ()):
+        """``reserved``: names that no path gets."""
+        self._paths: Dict[str, str] = {name.lower(): "" for name in reserved}
         self._names: Dict[str, str] = {}
 
-    def name(self, path: str, path_below: str) -> str:
-        """The local name of ``path``, ``path_below`` being the part below the image set's folder."""
+    def name(self, path: str, path_below: str, as_it_is: bool = False) -> str:
+        """The local name of ``path``, ``path_below`` being the part below the image set's folder.
+
+        ``as_it_is``: the folders stay, and every letter.
+        """
         if path in self._names:
             return self._names[path]
-        wanted = local_name(path_below)
+        wanted = path_below if as_it_is else local_name(path_below)
         stem, extension = os.path.splitext(wanted)
         number = 1
         # Lower case: two names that differ by case alone are one file on a Mac's disk.

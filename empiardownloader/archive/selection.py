@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""From an entry's folders: which files are movies, and which may be their gain and dark references.
+"""From an entry's folders: which files are the images asked for, which may be their gain and dark references, and which
+tell of them.
 
 How real entries are laid out, and so what is looked for here, is told in the README's section on finding movies.
 """
@@ -11,9 +12,10 @@ from typing import Callable, Dict, Iterator, List, Optional, Sequence, Set, Tupl
 
 from .entry import Entry, ImageSet
 from .errors import BrokenFileError, EntryError, NotFoundError, RemoteError, StoppedError
+from .kinds import PARTICLES
 from .names import (
     BUNDLES,
-    MOVIE_EXTENSIONS,
+    IMAGE_EXTENSIONS,
     REFERENCE_EXTENSIONS,
     ancestors,
     extension_of,
@@ -24,12 +26,15 @@ from .names import (
     matches,
     split_compression,
     split_path,
+    stem_of,
 )
 from .remote import Listing
 
 GAIN, DARK = "gain", "dark"
+DESCRIPTION = ".star"
+MRC_FORMAT = (".mrc", ".mrcs", ".map", ".rec", ".st", ".ali")
 FORMAT_EXTENSIONS = {
-    "MRC": (".mrc", ".mrcs"), "MRCS": (".mrcs", ".mrc"), "TIFF": (".tif", ".tiff"), "EER": (".eer",),
+    "MRC": MRC_FORMAT, "MRCS": MRC_FORMAT, "TIFF": (".tif", ".tiff"), "EER": (".eer",),
     "DM3": (".dm3",), "DM4": (".dm4",)}
 # Names seen in the archive, the surer ones first.
 GAIN_NAMES = ("*gain*", "countref*", "superref*", "*.gain", "*norm*", "*flat*")
@@ -60,13 +65,14 @@ class RemoteFile:
 Lister = Callable[[str, bool], Listing]
 
 
-class MovieFinder:
-    """Finds the movies and references of an image set, listing no folder before it is needed and none twice."""
+class ImageFinder:
+    """Finds the images and references of an image set, listing no folder before it is needed and none twice."""
 
     def __init__(self, entry: Entry, image_set: ImageSet, lister: Lister, file_pattern: str = "",
                  gain_pattern: str = ""):
         self._entry = entry
         self._image_set = image_set
+        self._kind = image_set.kind
         self._lister = lister
         self._user_pattern = file_pattern.strip()
         self._gain_pattern = gain_pattern.strip()
@@ -74,8 +80,8 @@ class MovieFinder:
         self._names_of_references: Dict[str, Set[str]] = {}
         self._claimed = False                   # whether a folder was passed over as another image set's
         self._bundles: List[str] = []
-        self.folder: Optional[str] = None       # known with the first movie
-        self.known: List[RemoteFile] = []       # the movies listed so far; for an estimate of the space needed
+        self.folder: Optional[str] = None       # known with the first image
+        self.known: List[RemoteFile] = []       # the images listed so far; for an estimate of the space needed
         self.refused: List[str] = []            # names that must not become local ones
         self.lost: Dict[str, str] = {}          # folders that could not be entered -> reason
         self.notes: List[str] = []
@@ -84,15 +90,15 @@ class MovieFinder:
     def folders_listed(self) -> int:
         return len(self._listings)
 
-    def movies(self) -> Iterator[RemoteFile]:
-        """All movies, one by one; see ``batches``."""
+    def images(self) -> Iterator[RemoteFile]:
+        """All images, one by one; see ``batches``."""
         for batch in self.batches():
             yield from batch
 
     def batches(self) -> Iterator[List[RemoteFile]]:
-        """The movies, a list for each folder: the files of a folder in the order of names, then its subfolders.
+        """The images, a list for each folder: the files of a folder in the order of names, then its subfolders.
 
-        Between two lists at most as many folders are listed as it takes to find the next movie.
+        Between two lists at most as many folders are listed as it takes to find the next image.
         Raises EntryError when there is none, and what the lister raises for the folder it all begins with.
         """
         looked_in: List[str] = []
@@ -106,9 +112,9 @@ class MovieFinder:
                     for batch in self._walk(folder, accepts, claims):
                         if not found:
                             found, self.folder = True, folder
-                            self._note(note)
-                            self._note("" if claims else "All movies lie in folders that the entry gives to its other "
-                                                         "image sets too.")
+                            self.note(note)
+                            self.note("" if claims else "All %s lie in folders that the entry gives to its other "
+                                                         "image sets too." % self._kind.many)
                         self.known.extend(batch)
                         yield batch
                     if found:
@@ -135,7 +141,7 @@ class MovieFinder:
                 self._listings[folder] = None
             else:
                 if listing.cut:
-                    self._note("The server cuts its list of %s short: files beyond it are missing." % (
+                    self.note("The server cuts its list of %s short: files beyond it are missing." % (
                         folder or "the entry's folder"))
                 self._listings[folder] = self._without_unsafe(folder, listing)
         return self._listings[folder]
@@ -149,28 +155,34 @@ class MovieFinder:
     # -------------------------- where and how to look -----------------------
 
     def _rules(self) -> Iterator[Tuple[Callable[[str], bool], str]]:
-        """How a movie is told by its path, the strictest way first; a looser one only where that finds nothing."""
+        """How an image is told by its path, the strictest way first; a looser one only where that finds nothing.
+
+        What is no file of the kind at all has been put aside before, see ``_images``.
+        """
         if self._user_pattern:
-            yield (lambda path: matches(path, self._user_pattern) and extension_of(path) in MOVIE_EXTENSIONS), ""
+            yield (lambda path: matches(path, self._user_pattern)), ""
             return
-        of_format = FORMAT_EXTENSIONS.get(self._image_set.data_format.upper(), MOVIE_EXTENSIONS)
-        given = self._image_set.file_pattern
+        wanted = self._kind.extensions
+        given = self._image_set.file_pattern if self._kind.patterned else ""
         note = ""
         if given:
-            yield (lambda path: matches(path, given) and extension_of(path) in MOVIE_EXTENSIONS), ""
-            note = 'The file pattern that the entry gives, "%s", matches nothing: movies were taken by their ' \
-                   'extension.' % given[:200]
-        yield (lambda path: extension_of(path) in of_format), note
-        if of_format != MOVIE_EXTENSIONS:
-            yield (lambda path: extension_of(path) in MOVIE_EXTENSIONS), \
-                "The entry says %s, the movies found are of another format." % self._image_set.data_format
+            yield (lambda path: matches(path, given)), ""
+            note = 'The file pattern that the entry gives, "%s", matches nothing: %s were taken by their ' \
+                   'extension.' % (given[:200], self._kind.many)
+        of_format = [ending for ending in FORMAT_EXTENSIONS.get(self._image_set.data_format.upper(), ())
+                     if ending in wanted]
+        if of_format:
+            yield (lambda path: extension_of(path) in of_format), note
+            note = "The entry says %s, the %s found are of another format." % (
+                self._image_set.data_format, self._kind.many)
+        yield (lambda path: True), note
 
     def _folders(self) -> Iterator[str]:
         """Where the image set's folder may be, given the ways depositors write it; only folders that exist."""
         parts = split_path(self._image_set.directory)
         if not all(is_safe(part) for part in parts):
-            self._note("The folder that the entry gives, %s, is not safe as a path: the movies were looked for in its "
-                       "data folder." % ascii(self._image_set.directory[:200]))
+            self.note("The folder that the entry gives, %s, is not safe as a path: the %s were looked for in its "
+                       "data folder." % (ascii(self._image_set.directory[:200]), self._kind.many))
             parts = []
         guesses = _spellings(parts) if parts else ["data", ""]
         tried = set()
@@ -187,11 +199,11 @@ class MovieFinder:
                 yield guess
 
     def _walk(self, root: str, accepts: Callable[[str], bool], claims: bool) -> Iterator[List[RemoteFile]]:
-        """The movies below a folder, list by list; ``claims``: leave other image sets' folders to them."""
+        """The images below a folder, list by list; ``claims``: leave other image sets' folders to them."""
         others = self._claimed_folders(root) if claims else set()
-        doubted: List[RemoteFile] = []          # would be movies, but for their names
+        doubted: List[RemoteFile] = []          # would be images, but for their names
         shapes: "Counter[str]" = Counter()
-        believed: Set[str] = set()              # shapes of names that are movies'
+        believed: Set[str] = set()              # shapes of names that are images'
         self.lost = lost = {}
         again: List[str] = []
         # A stack, not recursion: the depth of a folder tree is the server's to choose.
@@ -211,35 +223,35 @@ class MovieFinder:
                 continue
             lost.pop(current, None)
             if self._runs_in_a_circle(current, listing):
-                self._note("Folders that are links in a circle, like %s, are not entered." % current)
+                self.note("Folders that are links in a circle, like %s, are not entered." % current)
                 continue
-            movies = []
-            references = self._reference_names(current)
+            images = []
+            references = self._reference_names(current) if self._kind.references else set()
             for file in self._images(current, listing):
                 if not accepts(file.path):
                     continue
                 shapes[_shape(file.path)] += 1
                 if posixpath.basename(file.path) not in references:
-                    movies.append(file)
+                    images.append(file)
                     believed.add(_shape(file.path))
                 elif not self._is_chosen_gain(file.path):
                     doubted.append(file)
-            if movies:
-                yield movies
+            if images:
+                yield images
             below = [join(current, name) for name in listing.folders]
             self._claimed = self._claimed or not others.isdisjoint(below)
             if current.count("/") >= MAX_DEPTH or len(self._listings) > MAX_FOLDERS:
-                self._note("The entry has more folders than %d, or deeper ones than %d: the rest is not looked at."
+                self.note("The entry has more folders than %d, or deeper ones than %d: the rest is not looked at."
                            % (MAX_FOLDERS, MAX_DEPTH))
                 continue
             stack.extend(folder for folder in reversed(below) if folder not in others)
-        # A few movies in a folder of their own look like references until the others are known.
+        # A few images in a folder of their own look like references until the others are known.
         total = sum(shapes.values())
         many = {shape for shape, count in shapes.items() if count > max(FEW_REFERENCES, total * REFERENCE_SHARE)}
         named_alike = [file for file in doubted if _shape(file.path) in believed | many]
         if named_alike:
-            self._note("%d files are taken for movies although their names are like those of gain references (%s): "
-                       "many are named so." % (len(named_alike), named_alike[0].path))
+            self.note("%d files are taken for %s although their names are like those of gain references (%s): "
+                       "many are named so." % (len(named_alike), self._kind.many, named_alike[0].path))
             yield named_alike
 
     def _claimed_folders(self, root: str) -> Set[str]:
@@ -257,20 +269,89 @@ class MovieFinder:
         return bool(listing.folders) and any(self._listings.get(above) == listing for above in ancestors(folder)[1:])
 
     def _images(self, folder: str, listing: Listing) -> Iterator[RemoteFile]:
-        """The files with an image's ending; of one that is there packed and unpacked, the unpacked."""
+        """The files with an ending of the kind; of one that is there packed and unpacked, the unpacked."""
         names = {name for name, _ in listing.files}
         taken = set()
         for name, size in listing.files:
             if any(name.lower().endswith(ending) for ending in BUNDLES):
                 self._bundles.append(join(folder, name))
             plain, compression = split_compression(name)
-            if extension_of(name) not in MOVIE_EXTENSIONS:
+            if not self._kind.extensions:
+                yield RemoteFile(join(folder, name), size)
+                continue
+            if extension_of(name) not in self._kind.extensions:
                 continue
             if compression and (plain in names or plain in taken):
-                self._note("Movies that are there twice, packed and not, like %s, are taken once." % join(folder, name))
+                self.note("%s that are there twice, packed and not, like %s, are taken once." % (
+                    self._kind.many.capitalize(), join(folder, name)))
                 continue
             taken.add(plain)
             yield RemoteFile(join(folder, name), size)
+
+    # -------------------------- what tells of the images -----------------------
+
+    def companions(self, images: Sequence[RemoteFile], all_of_folder: bool) -> Dict[str, List[RemoteFile]]:
+        """Path of an image -> the files beside it that tell of it, by their names: 'a.mrc', 'a.coord', 'a_pick.box'.
+
+        ``all_of_folder``: these are all images of their folder; then files that are called like none of them are about
+        the folder, and given to its first image.
+        """
+        listing = self.listing(images[0].folder) if images else None
+        if listing is None or not self._kind.companions:
+            return {}
+        stems = {stem_of(image.path): image.path for image in images}
+        found: Dict[str, List[RemoteFile]] = {}
+        for name, size in listing.files:
+            if posixpath.splitext(name)[1].lower() not in self._kind.companions:
+                continue
+            stem = next((name[:end] for end in range(len(name) - 1, 0, -1)
+                         if name[end] in "._-" and name[:end] in stems), "")
+            if not stem and (not all_of_folder or self._kind == PARTICLES):
+                continue        # what describes all particles is looked for in another way
+            found.setdefault(stems[stem] if stem else images[0].path, []).append(
+                RemoteFile(join(images[0].folder, name), size))
+        return found
+
+    def describing(self, stacks: Sequence[RemoteFile], pattern: str) -> List[RemoteFile]:
+        """The .star files that may describe particles: in the folders of their stacks and above, the likeliest first.
+
+        ``pattern``: name or path of the one that the user wants; '' for what the entry says, else the nearest and of
+        those in a folder the largest. One that is called like a stack is about that stack alone.
+        """
+        given = pattern or self._image_set.particles_pattern
+        folders = list(dict.fromkeys(stack.folder for stack in stacks))
+        of_one = {stem_of(stack.path) for stack in stacks} if len(stacks) > 1 else set()
+        ranked: Dict[str, Tuple[Tuple[bool, int, int, str], RemoteFile]] = {}
+        for distance, folder in enumerate(self._around(folders, given)):
+            listing = self.listing_or_lost(folder)
+            for name, size in (listing.files if listing else ()):
+                path = join(folder, name)
+                is_given = bool(given) and matches(path, given)
+                stem, ending = posixpath.splitext(name)
+                if is_given or (not pattern and ending.lower() == DESCRIPTION and stem not in of_one):
+                    ranked.setdefault(path, ((not is_given, distance, -(size or 0), name), RemoteFile(path, size)))
+        return [file for _, file in sorted(ranked.values(), key=lambda item: item[0])]
+
+    def _around(self, folders: Sequence[str], pattern: str) -> List[str]:
+        """Where to look for what belongs to the images in some folders: there, above, and where a pattern says."""
+        above = list(dict.fromkeys(place for folder in folders for place in ancestors(folder)))
+        above.sort(key=lambda place: -place.count("/") - bool(place))
+        explicit = split_path(posixpath.dirname(pattern))
+        if explicit and all(is_safe(part) and not re.search(r"[*?\[]", part) for part in explicit):
+            # From the entry's root, or from any folder above the images.
+            told = "/".join(explicit)
+            return list(dict.fromkeys([told, join("data", told)] + [join(place, told) for place in above] + above))
+        return above
+
+    def listing_or_lost(self, folder: str) -> Optional[Listing]:
+        """Like ``listing``, for what the images do not wait for: a folder that cannot be listed is told as lost."""
+        try:
+            return self.listing(folder)
+        except StoppedError:
+            raise
+        except RemoteError as error:
+            self.lost[folder] = str(error)
+            return None
 
     # -------------------------- references -----------------------
 
@@ -286,7 +367,7 @@ class MovieFinder:
         return self._names_of_references[folder]
 
     def _find_reference_names(self, folder: str, listing: Listing) -> Set[str]:
-        images = [name for name, _ in listing.files if extension_of(name) in REFERENCE_EXTENSIONS + MOVIE_EXTENSIONS]
+        images = [name for name, _ in listing.files if extension_of(name) in REFERENCE_EXTENSIONS + IMAGE_EXTENSIONS]
         found = {name for name in images if self._is_chosen_gain(join(folder, name))}
         for pattern in GAIN_NAMES + DARK_NAMES:
             # A word that the user's own pattern spells tells nothing apart.
@@ -300,21 +381,9 @@ class MovieFinder:
         return found
 
     def _candidates(self, folder: str, names: Sequence[str], pattern: str) -> List[RemoteFile]:
-        folders = ancestors(folder)
-        explicit = split_path(posixpath.dirname(pattern))
-        if explicit and all(is_safe(part) and not re.search(r"[*?\[]", part) for part in explicit):
-            # From the entry's root, or from any folder above the movies.
-            told = "/".join(explicit)
-            folders = [told, join("data", told)] + [join(above, told) for above in folders] + folders
         found: Dict[str, RemoteFile] = {}
-        for place in folders:
-            try:
-                listing = self.listing(place)
-            except StoppedError:
-                raise
-            except RemoteError as error:
-                # The movies do not wait for it.
-                self.lost[place], listing = str(error), None
+        for place in self._around([folder], pattern):
+            listing = self.listing_or_lost(place)
             if listing is None:
                 continue
             ranked: List[Tuple[int, str, Optional[int]]] = []
@@ -331,7 +400,8 @@ class MovieFinder:
 
     # -------------------------- words -----------------------
 
-    def _note(self, text: str) -> None:
+    def note(self, text: str) -> None:
+        """Something that the user should know of the entry."""
         if text and text not in self.notes:
             self.notes.append(text)
 
@@ -343,11 +413,11 @@ class MovieFinder:
         elif self._gain_pattern and any(self._is_chosen_gain(join(folder, name))
                                         for folder, listing in self._listings.items() if listing
                                         for name, _ in listing.files):
-            msg = 'No movie of %s found in %s beside what the gain file pattern "%s" matches: make that narrower.' % (
-                self._entry.name, places, self._gain_pattern)
+            msg = 'No %s of %s found in %s beside what the gain file pattern "%s" matches: make that narrower.' % (
+                self._kind.one, self._entry.name, places, self._gain_pattern)
         else:
-            msg = "No movie of %s found in %s: look at %s and say a file pattern." % (
-                self._entry.name, places, self._entry.page)
+            msg = "No %s of %s found in %s: look at %s and say a file pattern." % (
+                self._kind.one, self._entry.name, places, self._entry.page)
         if self._bundles:
             msg += " There are files that hold other files (%s): they have to be fetched and unpacked by hand." \
                    % ", ".join(self._bundles[:3])

@@ -113,7 +113,7 @@ def look(run):
             progress = json.load(stream)
     except (OSError, ValueError):
         return 0, "start", "Starting the run"
-    wanted = progress["movies_wanted"]
+    wanted = progress["images_wanted"]
     done = progress["done_bytes"] / progress["total_bytes"] if progress["total_bytes"] else 0
     if run.isFinished():
         return 1, "finished", "Finished: %d movies registered" % registered

@@ -18,6 +18,7 @@ from .fetch import fetch, list_images
 from .progress import Progress, format_bytes
 from .progress_line import ProgressLine
 from .record import Facts
+from .series import MDOC_FOLDER
 
 EXIT_ERROR, EXIT_STOPPED = 1, 130
 
@@ -79,18 +80,23 @@ def _for_a_command(text: str) -> str:
 def _parse(arguments: Optional[List[str]]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m empiardownloader.download",
-        description="Brings the first movies of an EMPIAR entry, and their gain reference, into a folder. Interrupted, "
+        description="Brings the first images of an EMPIAR entry, and what belongs to them, into a folder. Interrupted, "
                     "the same command goes on where it was.")
     parser.add_argument("entry", help="number of the entry, like 10200, or the address of its page")
     parser.add_argument("--to", type=_folder, default=".", metavar="FOLDER", help="where the files go (this folder)")
-    parser.add_argument("--images", type=_positive, default=1, metavar="N", help="how many movies (1)")
-    parser.add_argument("--all", action="store_true", help="all movies of the image set")
-    parser.add_argument("--list", action="store_true", help="only list the movies")
-    parser.add_argument("--image-set", default="", metavar="SET", help="number or name (the first one with movies)")
-    parser.add_argument("--pattern", default="", help="only movies whose name, or end of path, matches")
+    parser.add_argument("--images", type=_positive, default=1, metavar="N", help="how many images, or tilt series (1)")
+    parser.add_argument("--all", action="store_true", help="all of the image set")
+    parser.add_argument("--list", action="store_true", help="only list the images")
+    parser.add_argument("--image-set", default="", metavar="SET",
+                        help="number or name (the first one with movies, else with tilt series, else the first)")
+    parser.add_argument("--pattern", default="", help="only images whose name, or end of path, matches")
     parser.add_argument("--gain-pattern", default="", metavar="PATTERN", help="name or path of the gain reference")
     parser.add_argument("--no-gain", action="store_true", help="without the gain reference")
-    parser.add_argument("--packed", action="store_true", help="leave compressed movies as they are")
+    parser.add_argument("--no-companions", action="store_true",
+                        help="without the files that tell of the images (.mdoc, .star, .coord, .box)")
+    parser.add_argument("--particles-file", default="", metavar="PATTERN",
+                        help="name or path of the .star file that describes particles")
+    parser.add_argument("--packed", action="store_true", help="leave compressed images as they are")
     parser.add_argument("--transport", type=_transport, choices=(AUTOMATIC, FTP, HTTPS),
                         default=AUTOMATIC)
     parser.add_argument("--connections", type=int, choices=range(1, MAX_CONNECTIONS + 1), default=4,
@@ -101,7 +107,7 @@ def _parse(arguments: Optional[List[str]]) -> argparse.Namespace:
 
 def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
-        msg = "how many movies? %s is no number of them" % text
+        msg = "how many images? %s is no number of them" % text
         raise argparse.ArgumentTypeError(msg)
     return int(text)
 
@@ -135,14 +141,15 @@ def _download(options: argparse.Namespace, stopped: threading.Event) -> int:
 
         facts = fetch(options.entry, options.to, None if options.all else options.images, options.image_set,
                       options.pattern, not options.no_gain, options.gain_pattern, not options.packed,
-                      options.transport, options.connections, stopped, show)
+                      not options.no_companions, options.particles_file, options.transport, options.connections,
+                      stopped, show)
     _tell(facts, options)
     if stopped.is_set():
         _say("Stopped; the same command goes on.")
         return EXIT_STOPPED
     wanted = None if options.all else options.images
     complete = facts.is_complete(wanted)
-    if wanted is not None and len(facts.movies) < wanted and complete:
+    if wanted is not None and len(facts.images) < wanted and complete:
         _say("The image set has no more than these, fewer than the %d asked for." % wanted)
     return 0 if complete else EXIT_ERROR
 
@@ -152,17 +159,25 @@ def _tell(facts: Facts, options: argparse.Namespace) -> None:
     references = {kind: [os.path.join(folder, event["name"]) for event in facts.chosen(kind)] for kind in (GAIN, DARK)}
     if options.json:
         print(json.dumps({
-            "movies": [{"file": os.path.join(folder, name), "path": movie["path"], "bytes": movie["bytes"]}
-                       for name, movie in facts.movies.items()],
+            "images": [{"file": os.path.join(folder, name), "path": movie["path"], "bytes": movie["bytes"]}
+                       for name, movie in facts.images.items()],
             "gain": references[GAIN], "dark": references[DARK], "left_out": facts.left_out, "notes": facts.notes}))
         return
-    total = sum(movie["bytes"] for movie in facts.movies.values())
-    count = len(facts.movies)
-    print("%d movie%s, %s, in %s" % (count, "" if count == 1 else "s", format_bytes(total), folder))
+    total = sum(movie["bytes"] for movie in facts.images.values())
+    count = len(facts.images)
+    print("%d image%s, %s, in %s" % (count, "" if count == 1 else "s", format_bytes(total), folder))
+    beside = sum(bool(companion["name"]) for companion in facts.companions.values())
+    if beside:
+        print("%d file%s that tell%s of them" % (beside, *(("", "s") if beside == 1 else ("s", ""))))
+    if facts.description and facts.description["name"]:
+        print("Particles: %s" % os.path.join(folder, facts.description["name"]))
+    if any(series["mdoc"] for series in facts.series.values()):
+        print("Tilt series: %d, described in %s" % (len(facts.series), os.path.join(folder, MDOC_FOLDER)))
     for kind, paths in references.items():
         for path in paths:
             print("%s reference: %s" % (kind.capitalize(), path))
-    for path, reason in facts.left_out.items():
+    missing = {path: companion["reason"] for path, companion in facts.companions.items() if not companion["name"]}
+    for path, reason in {**facts.left_out, **missing}.items():
         print("Left out: %s (%s)" % (path, reason))
     for note in facts.notes:
         print(_for_a_command(note))

@@ -13,14 +13,15 @@ from ..archive.entry import parse_entry_id
 from ..archive.errors import DiskError, EntryError, StoppedError, UnreachableError
 from ..archive.remote import AUTOMATIC, Archive, Listing
 from ..archive.remote.choice import open_archive
-from ..archive.selection import MovieFinder, RemoteFile
+from ..archive.selection import ImageFinder, RemoteFile
 from ..archive.sessions import NEVER
 from ..images.header import Header, read_header
 from ..transfer.jobs import Settings
 from ..transfer.parts import lock
 from ..transfer.transfer import Transfer
 from . import record
-from .download import Download, is_there, nothing_missing
+from .complete import is_there, nothing_missing
+from .download import Download
 from .progress import Progress
 from .request import Places, Request
 
@@ -31,16 +32,17 @@ RECORD_NAME = re.compile(r"\.empiar-(\d+)-(\d+)\.jsonl$")
 
 
 def fetch(entry: str, folder: str, images: Optional[int] = 1, image_set: str = "", file_pattern: str = "",
-          gain: bool = True, gain_pattern: str = "", unpack: bool = True, transport: str = AUTOMATIC,
-          connections: int = 4, stopped: threading.Event = NEVER,
+          gain: bool = True, gain_pattern: str = "", unpack: bool = True, companions: bool = True,
+          particles_file: str = "", transport: str = AUTOMATIC, connections: int = 4, stopped: threading.Event = NEVER,
           on_progress: Callable[[Progress], None] = lambda progress: None) -> record.Facts:
-    """Bring the first ``images`` movies of an entry, and their gain reference, into a folder.
+    """Bring the first ``images`` images of an entry, and what belongs to them, into a folder.
 
-    ``images`` None stands for all. What is there already is not fetched again; after any interruption the same call
-    goes on. The addresses are those of the configuration variables where the environment has them. ``stopped`` ends
-    it, from any thread.
+    ``images`` None stands for all; of tilt series it counts the series. ``companions``: also the files that tell of the
+    images (.mdoc, .star, .coord, .box); ``particles_file``: name or path of the .star file that describes particles.
+    What is there already is not fetched again; after any interruption the same call goes on. The addresses are those of
+    the configuration variables where the environment has them. ``stopped`` ends it, from any thread.
 
-    -> what has happened: ``movies`` that are there (by local name: 'path' in the archive, 'bytes'), ``left_out``,
+    -> what has happened: ``images`` that are there (by local name: 'path' in the archive, 'bytes'), ``left_out``,
     ``notes``; ``is_complete(images)`` tells whether all that was asked for has come.
     A folder holds one image set of one entry, and one call at a time fills it. Raises ArchiveError, whose text is one
     sentence for the user.
@@ -51,12 +53,13 @@ def fetch(entry: str, folder: str, images: Optional[int] = 1, image_set: str = "
     with _refused(folder, "written"), _alone_in(folder, stopped):
         found = _metadata(number, folder, stopped)
         chosen = found.entry.image_set(image_set)
-        request = Request(found.entry, chosen, images, file_pattern, gain, gain_pattern, unpack, registered=False)
+        request = Request(found.entry, chosen, images, file_pattern, gain, gain_pattern, unpack, companions,
+                          particles_file, registered=False)
         name = RECORD % (number, chosen.number)
         facts = record.Facts.read(os.path.join(folder, name))
         _refuse_other_images(folder, name)
-        if facts.movies and not request.same_movies_as(facts.begin or {}):
-            msg = "%s holds movies of %s that were chosen in another way (pattern or decompression): choose another " \
+        if facts.images and not request.same_images_as(facts.begin or {}):
+            msg = "%s holds images of %s that were chosen in another way (pattern or decompression): choose another " \
                   "folder." % (folder, found.entry.name)
             raise EntryError(msg)
         foreign = facts.foreign if facts.begin else [there for there in os.listdir(folder) if there[0] != "."]
@@ -65,13 +68,13 @@ def fetch(entry: str, folder: str, images: Optional[int] = 1, image_set: str = "
             archive = _archive(number, transport, stopped)
             facts = Download(request, archive, places, Settings(connections=connections), stopped, _read_header,
                              on_progress).run()
-        facts.movies = {name: movie for name, movie in facts.movies.items() if is_there(places, name, movie)}
+        facts.images = {name: movie for name, movie in facts.images.items() if is_there(places, name, movie)}
         return facts
 
 
 def list_images(entry: str, image_set: str = "", file_pattern: str = "", transport: str = AUTOMATIC,
                 stopped: threading.Event = NEVER) -> Iterator[RemoteFile]:
-    """The movies of an image set as the archive lists them, without fetching any.
+    """The images of an image set as the archive lists them, without fetching any.
 
     Raises ArchiveError, at the end also for folders that could not be entered.
     """
@@ -83,13 +86,13 @@ def list_images(entry: str, image_set: str = "", file_pattern: str = "", transpo
     def lister(folder: str, expected: bool) -> Listing:
         return transfer.ask(lambda connection: connection.list_folder(folder), persistent=expected)
 
-    finder = MovieFinder(found.entry, chosen, lister, file_pattern)
+    finder = ImageFinder(found.entry, chosen, lister, file_pattern)
     try:
-        for movie in finder.movies():
+        for image in finder.images():
             if stopped.is_set():
                 msg = "stopped"
                 raise StoppedError(msg)
-            yield movie
+            yield image
     finally:
         transfer.pool.close()
     for lost in finder.lost.items():

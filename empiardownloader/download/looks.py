@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a file's header shows: of a movie as soon as its first bytes have come, of every file once it is whole.
+"""What a file's header shows: of an image as soon as its first bytes have come, of every file once it is whole.
 
-Beside movies lie images that are none: averages, references, previews. Where names, sizes or others like them raise
-doubts about a file, its header is asked for before its pixels.
+Beside images lie some that do not belong to them: averages, references, previews beside movies, movies beside
+micrographs. Where names, sizes or others like them raise doubts about a file, its header is asked for before its
+pixels.
 """
 import hashlib
 import os
@@ -11,6 +12,7 @@ from bisect import bisect_right
 from collections import deque
 from typing import Callable, Deque, Dict, List, Optional, Set, Tuple
 
+from ..archive.kinds import MOVIES
 from ..archive.names import extension_of, split_compression
 from ..archive.selection import RemoteFile
 from ..images.header import BadImageError, Header, peek_header
@@ -28,26 +30,27 @@ class Looks:
 
     def __init__(self, request: Request, read_header: Callable[[str], Header]):
         self._image_set = request.image_set
+        self._kind = request.kind
         # Where a pattern is given, the user has chosen.
-        self._any_frames = bool(request.file_pattern) or request.image_set.frames == 1
+        self._single_may_be = bool(request.file_pattern) or request.image_set.frames == 1
         self._read_header = read_header
         self.digests: Dict[str, str] = {}       # of references, by local path
-        # Movies that have begun to come: remote path, header where it comes first, bytes.
+        # Images that have begun to come: remote path, header where it comes first, bytes.
         self.begun: Deque[Tuple[str, Optional[Header], int]] = deque()
         self._odd: Set[str] = set()             # remote paths whose names or sizes are those of no movie
         self._passed: Dict[str, Set[str]] = {}  # names with their digits left out -> remote paths
         self._refused: Dict[str, Set[str]] = {}
 
-    def listed(self, movies: List[RemoteFile]) -> None:
-        """Files of a folder that are to be fetched as movies."""
-        if self._any_frames:
+    def listed(self, images: List[RemoteFile]) -> None:
+        """Files of a folder that are to be fetched."""
+        if self._kind != MOVIES or self._single_may_be:
             return
-        stems = [os.path.splitext(file.path)[0] for file in movies]
+        stems = [os.path.splitext(file.path)[0] for file in images]
         in_order = sorted(stems)
         least = 0
         if self._image_set.width and self._image_set.height and self._image_set.frames:
             least = self._image_set.width * self._image_set.height * self._image_set.frames * LEAST_BITS // 8
-        for file, stem in zip(movies, stems):
+        for file, stem in zip(images, stems):
             place = bisect_right(in_order, stem)
             following = in_order[place] if place < len(in_order) else ""
             is_short = file.size is not None and file.size < least and extension_of(file.path) in (".mrc", ".mrcs")
@@ -55,27 +58,31 @@ class Looks:
                 self._odd.add(file.path)
 
     def is_doubtful(self, path: str) -> bool:
-        """Whether a file may well turn out to be no movie."""
+        """Whether a file may well turn out to be none of those wanted."""
         passed, refused = (len(known.get(_shape(path), ())) for known in (self._passed, self._refused))
         return refused > passed or (not passed and path in self._odd)
 
     def begin(self, path: str, start: bytes, size: int) -> None:
         """The first bytes of a file of so many bytes. Raises BadImageError where the rest is not worth fetching."""
-        try:
-            header = peek_header(start, size)
-            if header is not None:
-                self._refuse_single(header)
-        except BadImageError:
-            self._refused.setdefault(_shape(path), set()).add(path)
-            raise
+        header = None
+        if not self._kind.files_only:
+            try:
+                header = peek_header(start, size)
+                if header is not None:
+                    self._refuse_other_kinds(header)
+            except BadImageError:
+                self._refused.setdefault(_shape(path), set()).add(path)
+                raise
         self._passed.setdefault(_shape(path), set()).add(path)
         self.begun.append((path, header, size))
 
-    def movie(self, path: str) -> Optional[Header]:
-        """A whole movie, by its local path. Raises BadImageError."""
+    def image(self, path: str) -> Optional[Header]:
+        """A whole image, by its local path. Raises BadImageError."""
+        if self._kind.files_only:
+            return None
         header = self.header(path)
         if header is not None:
-            self._refuse_single(header)
+            self._refuse_other_kinds(header)
         return header
 
     def reference(self, target: str, path: str) -> Optional[Header]:
@@ -94,11 +101,19 @@ class Looks:
             return None
         return self._read_header(path)
 
-    def _refuse_single(self, header: Header) -> None:
-        if header.frames == 1 and not self._any_frames:
+    def _refuse_other_kinds(self, header: Header) -> None:
+        kind, msg = self._kind, ""
+        if kind == MOVIES and header.frames == 1 and not self._single_may_be:
             expected = self._image_set.frames
             msg = "it has a single frame%s, so it looks like a reference or an average and not like a movie" % (
                 " where the entry says %d" % expected if expected else "")
+        elif kind.stacks is False and header.frames > 1:
+            msg = "it has %d frames, so it looks like a movie and not like a %s" % (header.frames, kind.one)
+        elif kind.stacks and kind != MOVIES and header.frames == 1:
+            msg = "it has a single section, so it is an image and no %s" % kind.one
+        elif kind.stacks and kind != MOVIES and header.is_image_stack:
+            msg = "its header says that it is a stack of %d images and no %s" % (header.frames, kind.one)
+        if msg:
             raise BadImageError(msg)
 
 

@@ -10,22 +10,23 @@ RATE_SECONDS = 15           # over which the rate is averaged
 @dataclass(frozen=True)
 class Progress:
     """How far a download is; sizes in bytes, times in seconds, None where not known yet."""
-    movies: int
-    movies_wanted: Optional[int]
+    images: int
+    images_wanted: Optional[int]
     done_bytes: int
     total_bytes: Optional[int]
     rate: float                     # bytes a second
     seconds_left: Optional[float]
     remark: str = ""                # what it waits for
+    words: str = "movies"           # what the images are
 
     def __str__(self) -> str:
         """-> 'Downloaded 7 of 12 movies, 14.0 of 24.0 MB, 3.1 MB/s, about 3 s left'"""
-        wanted = "" if self.movies_wanted is None else " of %d" % self.movies_wanted
+        wanted = "" if self.images_wanted is None else " of %d" % self.images_wanted
         unit, factor = _unit(max(self.done_bytes, self.total_bytes or 0))
         size = "%.1f" % (self.done_bytes / factor)
         if self.total_bytes:
             size += " of %.1f" % (self.total_bytes / factor)
-        text = "Downloaded %d%s movies, %s %s" % (self.movies, wanted, size, unit)
+        text = "Downloaded %d%s %s, %s %s" % (self.images, wanted, self.words, size, unit)
         if self.rate > 0:
             text += ", %.1f MB/s" % (self.rate / 1e6)
         if self.seconds_left is not None:

@@ -13,13 +13,16 @@ from ..archive.errors import ArchiveError
 from ..archive.selection import DARK, GAIN
 from ..transfer.parts import lock
 
-MOVIE, LEFT_OUT, REFERENCE, FILE, NOTE, BYTES, BEGIN, END = (
+# An image of any kind is called "movie": version 1.0.0 knew no others, and its runs are continued.
+IMAGE, LEFT_OUT, REFERENCE, FILE, NOTE, BYTES, BEGIN, END = (
     "movie", "left out", "reference", "file", "note", "bytes", "begin", "end")
+COMPANION, DESCRIPTION, SERIES = "companion", "description", "series"
 
 
 # What a line has to tell of it; one that does not was damaged, and is as good as not there.
-NEEDED = {MOVIE: ("name", "path", "bytes"), LEFT_OUT: ("path", "reason"), REFERENCE: ("kind", "name", "path"),
-          FILE: ("name", "path"), NOTE: ("text",), BYTES: ("bytes",), END: ("complete", "exhausted")}
+NEEDED = {IMAGE: ("name", "path", "bytes"), LEFT_OUT: ("path", "reason"), REFERENCE: ("kind", "name", "path"),
+          FILE: ("name", "path"), NOTE: ("text",), BYTES: ("bytes",), END: ("complete", "exhausted"),
+          COMPANION: ("name", "path", "reason"), DESCRIPTION: ("name", "path", "failed"), SERIES: ("name", "tilts")}
 # The search for a reference: its kind, its key, width and height of the movies' frames.
 ReferenceKey = Tuple[str, Optional[str], Optional[Tuple[int, ...]]]
 # For movies that were to have no reference.
@@ -85,11 +88,15 @@ class Facts:
     """What a record says, all its events taken together."""
 
     def __init__(self) -> None:
-        self.movies: Dict[str, Dict[str, Any]] = {}         # by local name, in the order they became whole
+        self.images: Dict[str, Dict[str, Any]] = {}         # by local name, in the order they became whole
         self.left_out: Dict[str, str] = {}                  # remote path -> reason
         # (kind, key of the search, size of the movies' frames) -> what the search found; see references.py
         self.references: Dict[ReferenceKey, Dict[str, Any]] = {}
         self.names: Dict[str, str] = {}                     # local name -> remote path, of whatever was fetched
+        # Remote path -> what became of a file that tells of images; its name is '' where it could not be had.
+        self.companions: Dict[str, Dict[str, Any]] = {}
+        self.description: Optional[Dict[str, Any]] = None       # of the particles; its name is '' where there is none
+        self.series: Dict[str, Dict[str, Any]] = {}             # by name
         self.notes: List[str] = []
         self.begin: Optional[Dict[str, Any]] = None
         self.end: Optional[Dict[str, Any]] = None
@@ -116,14 +123,20 @@ class Facts:
             self.begin, self.end = event, None
             self.foreign = self.foreign or event.get("foreign", [])
             self.left_out, self.notes = {}, []
-        elif what == MOVIE:
-            self.movies[event["name"]] = event
+        elif what == IMAGE:
+            self.images[event["name"]] = event
             self.left_out.pop(event["path"], None)
         elif what == LEFT_OUT:
             self.left_out[event["path"]] = event["reason"]
-            self.movies.pop(event.get("name", ""), None)
+            self.images.pop(event.get("name", ""), None)
         elif what == REFERENCE:
             self.references[_key(event["kind"], event.get("key"), event.get("size"))] = event
+        elif what == COMPANION:
+            self.companions[event["path"]] = event
+        elif what == DESCRIPTION:
+            self.description = event
+        elif what == SERIES:
+            self.series[event["name"]] = event
         elif what == NOTE and event["text"] not in self.notes:
             self.notes.append(event["text"])
         elif what == BYTES:
@@ -135,12 +148,22 @@ class Facts:
     def is_complete(self, wanted: Optional[int]) -> bool:
         """Whether as many movies as were asked for (None: all) are there, as far as the archive has them, and their
         gain references."""
-        if not self.movies or not (self.end or {}).get("complete"):
+        if not self.images or not (self.end or {}).get("complete"):
             return False
-        if self.left_out and (wanted is None or len(self.movies) < wanted):
+        if self.left_out and (wanted is None or len(self.images) < wanted):
             return False
-        gains = [self.reference(GAIN, movie) or NO_REFERENCE for movie in self.movies.values()]
+        if any(not companion["name"] for companion in self.companions.values()) \
+                or (self.description or {}).get("failed"):
+            return False
+        gains = [self.reference(GAIN, movie) or NO_REFERENCE for movie in self.images.values()]
         return not any(gain.get("failed") or (gain.get("pattern") and not gain["name"]) for gain in gains)
+
+    def count(self, of_series: bool) -> int:
+        """How many images there are, or series of which some are there."""
+        if not of_series:
+            return len(self.images)
+        paths = {image["path"] for image in self.images.values()}
+        return sum(any(tilt["path"] in paths for tilt in series["tilts"]) for series in self.series.values())
 
     def reference(self, kind: str, movie: Dict[str, Any]) -> Optional[Dict[str, Any]]:
         """What the search for a movie's reference found, None while it goes on.
@@ -160,7 +183,7 @@ class Facts:
 
     def chosen(self, kind: str) -> List[Dict[str, Any]]:
         """The references of a kind that movies have by now."""
-        used = [self.reference(kind, movie) for movie in self.movies.values()]
+        used = [self.reference(kind, movie) for movie in self.images.values()]
         return [event for (its_kind, _, _), event in self.references.items()
                 if its_kind == kind and event["name"] and (not used or any(event is one for one in used))]
 

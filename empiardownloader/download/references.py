@@ -5,14 +5,20 @@ The references of a movie are those nearest to it: in its own folder, else in th
 likeliest candidate share a search; its ``key`` is the path of that candidate. A candidate has to be a single image as
 large as a frame of the movies, so a search has a verdict for each size of movies.
 """
+import logging
 from dataclasses import dataclass
-from typing import Dict, List, Optional, Tuple
+from typing import Any, Callable, Collection, Dict, List, Optional, Tuple
 
-from ..archive.selection import RemoteFile
+from ..archive.selection import DARK, GAIN, RemoteFile
 from ..images.header import Header
-from ..transfer.jobs import Outcome
+from ..transfer.jobs import Job, Outcome
+from . import record
+from .request import Request
+
+logger = logging.getLogger(__name__)
 
 Size = Optional[Tuple[int, int]]        # pixels (width, height) of a frame, None where it cannot be known
+Keys = Dict[str, Optional[str]]         # kind -> key of the search, None where none is wanted
 
 
 @dataclass(frozen=True)
@@ -48,6 +54,90 @@ class Search:
             failed = failed or bool(outcome.error)
             notes.append("%s could not be used as %s reference: %s." % (file.path, self.kind, complaint))
         return Verdict(True, None, tuple(notes), failed)
+
+
+class References:
+    """The searches of one run; what they find goes to the record."""
+
+    def __init__(self, request: Request, facts: record.Facts, note: Callable[..., None],
+                 name_of: Callable[[RemoteFile], str], digests: Dict[str, str]):
+        """``note`` writes an event, ``name_of`` gives a reference's local name, ``digests`` are by local path."""
+        self._request, self._facts, self._note = request, facts, note
+        self._name_of, self._digests = name_of, digests
+        self._searches: Dict[Tuple[str, str], Search] = {}      # (kind, key) -> search
+        self._open: Dict[record.ReferenceKey, Search] = {}      # those without a verdict for a size of movies
+        self._fetched: Dict[str, Outcome] = {}                  # candidates, by remote path
+
+    def begin(self, candidates: Dict[str, List[RemoteFile]]) -> Keys:
+        """The keys of the searches for the references of movies with these candidates."""
+        if not self._request.wants_gain:
+            return {GAIN: None, DARK: None}
+        keys: Keys = {}
+        for kind, files in candidates.items():
+            search = Search(kind, files)
+            self._searches.setdefault((kind, search.key), search)
+            keys[kind] = search.key
+        # The likeliest candidate is fetched before the first movie tells a size.
+        for kind, key in keys.items():
+            known = any(k == kind and its_key == key for k, its_key, _ in [*self._open, *self._facts.references])
+            if not known:
+                self._open[(kind, key, None)] = self._searches[(kind, key)]
+        return keys
+
+    def next(self, under_way: Collection[RemoteFile]) -> List[Tuple[str, RemoteFile]]:
+        """(kind, file) of the candidates that are to be fetched now."""
+        found = []
+        for (kind, _, size), search in self._open.items():
+            verdict = search.verdict(size, self._fetched)
+            if not verdict.settled and verdict.file is not None and verdict.file not in under_way:
+                found.append((kind, verdict.file))
+        return found
+
+    def took(self, file: RemoteFile, outcome: Outcome) -> None:
+        self._fetched[file.path] = outcome
+
+    def has_no_place(self, file: RemoteFile) -> None:
+        self._fetched[file.path] = Outcome(Job(file.path, ""), error="another file has its place on the disk")
+
+    def want(self, keys: Keys, size: Size) -> None:
+        """There are movies of a size now, which want a verdict."""
+        for kind, key in keys.items():
+            if key is None:
+                continue
+            self._open.pop((kind, key, None), None)
+            wanted = (kind, key, None if size is None else tuple(size))
+            if wanted not in self._facts.references:
+                self._open[wanted] = self._searches[(kind, key)]
+
+    def settle(self, last: bool = False) -> None:
+        """Write down what has been found by now."""
+        for (kind, key, size), search in list(self._open.items()):
+            verdict = search.verdict(size, self._fetched)
+            # Without a size there is no movie yet, unless the movies do not show theirs.
+            if not verdict.settled or (size is None and not (last or self._shows_no_size(kind, key))):
+                continue
+            del self._open[(kind, key, size)]
+            for text in verdict.notes:
+                self._note(record.NOTE, text=text)
+            if kind == GAIN and not search.candidates and self._request.gain_pattern:
+                self._note(record.NOTE, text='No file of %s matches the gain file pattern "%s".' % (
+                    self._request.entry.name, self._request.gain_pattern))
+            file = verdict.file
+            self._note(record.REFERENCE, kind=kind, key=key, size=size, name=self._name_of(file) if file else "",
+                       path=file.path if file else "",
+                       others=[candidate.path for candidate in search.candidates if candidate != file],
+                       failed=verdict.failed, pattern=self._request.gain_pattern,
+                       digest=self._digests.get(self._fetched[file.path].job.target, "") if file else "")
+            if file:
+                logger.info("The %s reference of the movies that lie nearest to %s is %s.", kind, key, file.path)
+
+    def _shows_no_size(self, kind: str, key: str) -> bool:
+        return any(movie.get(kind) == key and movie.get("size") is None for movie in self._facts.images.values())
+
+
+def pattern_of(reference: Dict[str, Any], begin: Dict[str, Any]) -> str:
+    """The gain pattern that a reference was searched with; version 1.0.0 wrote it down for the whole run only."""
+    return reference.get("pattern", begin.get("gain_pattern", ""))
 
 
 def _misfit(header: Optional[Header], size: Size) -> str:

@@ -6,6 +6,7 @@ from typing import Any, Dict, FrozenSet, Optional
 
 from ..archive.entry import Entry, ImageSet
 from ..archive.errors import DiskError
+from ..archive.kinds import Kind
 from ..archive.names import is_safe, split_compression, split_path
 
 
@@ -14,20 +15,37 @@ class Request:
     """What the user asked for."""
     entry: Entry
     image_set: ImageSet
-    amount: Optional[int]           # movies, None for all of the image set
+    amount: Optional[int]           # of what the kind counts, None for all of the image set
     file_pattern: str = ""
     gain: bool = True
     gain_pattern: str = ""
     unpack: bool = True             # decompress .bz2, .gz, .xz
+    companions: bool = True         # the files that tell of the images
+    particles_file: str = ""        # name or path of the one that describes particles, '' for the likeliest
     registered: bool = True         # whether Scipion is to read the files, which knows few of the packed ones
 
-    def same_movies_as(self, begin: Dict[str, Any]) -> bool:
-        """Whether a record's beginning tells of the same movies under the same names; their number may differ."""
-        return all(begin.get(key, value) == value for key, value in self.identity().items())
+    @property
+    def kind(self) -> Kind:
+        return self.image_set.kind
+
+    @property
+    def wants_gain(self) -> bool:
+        return self.gain and self.kind.gain
+
+    @property
+    def unpacks(self) -> bool:
+        # What Scipion does not open stays as the depositor packed it.
+        return self.unpack and not self.kind.files_only
+
+    def same_images_as(self, begin: Dict[str, Any]) -> bool:
+        """Whether a record's beginning tells of the same images under the same names; their number may differ."""
+        # Version 1.0.0 wrote down nothing of particles.
+        return all(begin.get(key, "" if key == "particles_file" else value) == value
+                   for key, value in self.identity().items())
 
     def identity(self) -> Dict[str, Any]:
         return {"entry": self.entry.number, "image_set": self.image_set.number, "pattern": self.file_pattern.strip(),
-                "unpack": self.unpack}
+                "unpack": self.unpack, "particles_file": self.particles_file.strip()}
 
 
 @dataclass(frozen=True)
@@ -37,6 +55,7 @@ class Places:
     record: str                     # the record's path
     shared: str = ""                # where files stay for other runs too; the run then links to them
     foreign: FrozenSet[str] = frozenset()   # names in the folder that came in another way, and stay as they are
+    reserved: FrozenSet[str] = frozenset()  # names in the folder that the run has for itself
 
     def stored(self, entry: Entry, path: str, name: str, unpacked: bool) -> str:
         """Where the bytes of a remote file go: in the shared folder it is the archive's own tree below the entry."""
@@ -62,8 +81,9 @@ class Places:
             return
         target = os.path.join(self.folder, name)
         # Replaced in one step: a reader finds the old link or the new one.
-        temporary = os.path.join(self.folder, ".link.%s" % name)
+        temporary = os.path.join(os.path.dirname(target), ".link.%s" % os.path.basename(name))
         try:
+            os.makedirs(os.path.dirname(target), exist_ok=True)
             if os.path.lexists(temporary):
                 os.remove(temporary)
             os.symlink(os.path.abspath(stored), temporary)

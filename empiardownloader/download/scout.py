@@ -1,33 +1,43 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Looks through the entry's folders beside the download, no further than is asked for."""
 import concurrent.futures
+import itertools
 import logging
-from dataclasses import dataclass
-from typing import Callable, Dict, Iterator, List, Optional, Union
+from dataclasses import dataclass, field
+from typing import Callable, Dict, Iterator, List, Optional, Tuple, Union
 
 from ..archive.errors import EntryError, RemoteError, StoppedError, UnreachableError
-from ..archive.selection import MovieFinder, RemoteFile
+from ..archive.kinds import MOVIES, PARTICLES, TILT_SERIES
+from ..archive.selection import ImageFinder, RemoteFile
+from ..archive.series import ReadText, Series, SeriesFinder
 from ..transfer.jobs import PENDING, Pending
+from .request import Request
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Batch:
-    """The movies of a folder, and the candidates for their references: kind -> files, the likeliest first."""
-    movies: List[RemoteFile]
-    references: Dict[str, List[RemoteFile]]
+    """Images of a folder, or of a tilt series, and what belongs to them."""
+    images: List[RemoteFile]
+    references: Dict[str, List[RemoteFile]]         # gain or dark -> candidates, the likeliest first
+    companions: Dict[str, List[RemoteFile]] = field(default_factory=dict)      # path of an image -> files
+    series: Optional[Series] = None
+    # Candidates for the file that describes the particles, with the first images.
+    descriptions: Tuple[RemoteFile, ...] = ()
 
 
 class Scout:
     """A thread of its own for the listings: a slow one holds up neither the files under way nor a stop."""
 
-    def __init__(self, finder: MovieFinder, with_references: bool, look_again: Callable[[], bool],
+    def __init__(self, finder: ImageFinder, request: Request, read_text: ReadText, look_again: Callable[[], bool],
                  wake: Callable[[], None]):
         """``look_again``: whether, at the end of the list, the server may have kept names from us; ``wake`` is called
         when there is something new."""
         self._finder = finder
-        self._with_references = with_references
+        self._request = request
+        self._read_text = read_text
+        self.limited = False        # whether there is more in the entry than what was asked for
         self._look_again = look_again
         self._wake = wake
         self._batches = self._walk()
@@ -35,7 +45,7 @@ class Scout:
         self._asked: Optional["concurrent.futures.Future[Optional[Batch]]"] = None
 
     def next(self) -> Union[Batch, Pending, None]:
-        """The next movies, PENDING while they are being looked for, None when there are no more.
+        """The next images, PENDING while they are being looked for, None when there are no more.
 
         Raises what the finder raises.
         """
@@ -70,18 +80,33 @@ class Scout:
                 logger.warning("The folders could not be listed a second time (%s).", error)
 
     def _once(self) -> Iterator[Batch]:
-        for movies in self._finder.batches():
-            folder = movies[0].folder
-            references = self._references(folder)
-            kept: List[RemoteFile] = []
-            for movie in movies:
-                # Files that only looked like references come at the end, from several folders.
-                if movie.folder != folder:
-                    yield Batch(kept, references)
-                    folder, kept = movie.folder, []
-                    references = self._references(folder)
-                kept.append(movie)
-            yield Batch(kept, references)
+        for images, series, descriptions in self._groups():
+            # Most are of one folder; files that only looked like references come at the end, from several.
+            for number, (_, its) in enumerate(itertools.groupby(images, key=lambda image: image.folder)):
+                yield self._batch(list(its), series, () if number else descriptions)
 
-    def _references(self, folder: str) -> Dict[str, List[RemoteFile]]:
-        return self._finder.references(folder) if self._with_references else {}
+    def _groups(self) -> Iterator[Tuple[List[RemoteFile], Optional[Series], Tuple[RemoteFile, ...]]]:
+        request = self._request
+        if request.kind == PARTICLES and (request.companions or request.particles_file):
+            # Which stack is which of the file that describes them can be told when all are known.
+            images = [image for batch in self._finder.batches() for image in batch]
+            yield images, None, tuple(self._finder.describing(images, request.particles_file.strip()))
+        elif request.kind == TILT_SERIES or (request.kind == MOVIES and request.companions):
+            declared = request.kind == TILT_SERIES
+            finder = SeriesFinder(self._finder, self._read_text, declared, request.amount if declared else None)
+            for images, series in finder.batches():
+                yield images, series, ()
+            self.limited = finder.limited
+        else:
+            for images in self._finder.batches():
+                yield images, None, ()
+
+    def _batch(self, images: List[RemoteFile], series: Optional[Series],
+               descriptions: Tuple[RemoteFile, ...]) -> Batch:
+        references = self._finder.references(images[0].folder) if self._request.wants_gain else {}
+        companions = self._finder.companions(images, series is None) if self._request.companions else {}
+        if series is not None and series.mdoc:
+            # Written anew for the run, see series.py.
+            companions = {path: [file for file in files if not file.path.endswith(".mdoc")]
+                          for path, files in companions.items()}
+        return Batch(images, references, companions, series, descriptions)

@@ -6,7 +6,7 @@ Sources: the MRC2014 format (https://www.ccpem.ac.uk/mrc_format/mrc2014.php, wit
 """
 import os
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import BinaryIO, Callable, Optional, Tuple
 
 MRC_HEADER_BYTES = 1024
@@ -32,6 +32,8 @@ class Header:
     width: int
     height: int
     frames: int
+    # Whether an MRC file says that its sections are images of their own, and not those of a volume.
+    is_image_stack: bool = field(default=False, compare=False)
 
     def fits(self, other: "Header") -> bool:
         """Whether one frame of each is equally large, also when turned by 90 degrees."""
@@ -77,6 +79,7 @@ class MrcLayout:
     frames: int
     mode: int
     data_offset: int        # bytes
+    is_image_stack: bool
 
     @property
     def promised_bytes(self) -> int:
@@ -102,7 +105,7 @@ def _read_mrc(start: bytes, size: int) -> Header:
         msg = "its header promises %d bytes (%d x %d x %d), the file has %d" % (
             layout.promised_bytes, layout.width, layout.height, layout.frames, size)
         raise BadImageError(msg)
-    return Header(layout.width, layout.height, layout.frames)
+    return Header(layout.width, layout.height, layout.frames, layout.is_image_stack)
 
 
 def mrc_layout(start: bytes) -> MrcLayout:
@@ -119,7 +122,11 @@ def mrc_layout(start: bytes) -> MrcLayout:
     else:
         msg = "it is neither an MRC nor a TIFF image"
         raise BadImageError(msg)
-    return MrcLayout(width, height, frames, mode, MRC_HEADER_BYTES + extended)
+    depth, = struct.unpack_from(order + "i", start, 36)
+    space_group, = struct.unpack_from(order + "i", start, 88)
+    # MRC2014: space group 0 and a depth of 1 stand for images; many programs write the number of sections for volumes.
+    return MrcLayout(width, height, frames, mode, MRC_HEADER_BYTES + extended,
+                     frames > 1 and space_group == 0 and depth == 1)
 
 
 def _read_tiff(stream: BinaryIO, start: bytes, size: int) -> Header:

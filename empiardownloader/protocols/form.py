@@ -30,21 +30,33 @@ def addEntrySection(form):
                   help="Number of the entry, like *10200* or *EMPIAR-10200*, or the address of its page. Search "
                        "for one at [[https://www.ebi.ac.uk/empiar/][EMPIAR]]. The wand looks the entry up.")
     form.addParam("allImages", params.BooleanParam, default=False,
-                  label="Download all movies?",
-                  help="*Yes*: every movie of the image set. Entries hold up to 10 TB, so look at the size first.")
+                  label="Download all images?",
+                  help="*Yes*: every image of the image set. Entries hold up to 10 TB, so look at the size first.")
     form.addParam("amountOfImages", params.IntParam, default=1, condition="not allImages",
                   validators=[PositiveOrEmpty()],
-                  label="Number of movies",
-                  help="The first so many movies, in the order of their names; the same ones each time. When the "
-                       "image set has fewer, you get all of them.")
+                  label="Number of images",
+                  help="The first so many movies, micrographs, stacks of particles or volumes, in the order of their "
+                       "names; of tilt series, so many series with all their images. The same ones each time; when "
+                       "the image set has fewer, you get all of them.")
     form.addParam("imageSet", params.StringParam, default="", allowsNull=True,
                   label="Image set",
                   help="Number (1, 2, ...) or name of the entry's image set. Empty: the first one that holds "
-                       "movies. The wand shows what there is.")
+                       "movies, else tilt series, else the first. The output follows from what it holds. The wand "
+                       "shows what there is.")
     form.addParam("downloadGain", params.BooleanParam, default=True,
                   label="Get the gain reference?",
                   help="Look for the gain reference (and a dark one) beside the movies and in the folders above, "
                        "and set it in the output. It is never registered as a movie.")
+    form.addParam("companionFiles", params.BooleanParam, default=True,
+                  label="Get the files that tell of the images?",
+                  help="Also what lies beside the images and describes them: .mdoc of tilt series, .star of "
+                       "particles, coordinates (.coord, .box, .star). Particles get CTF, coordinates and alignment "
+                       "from their .star file; the .mdoc files of tilt series are gathered in the run's folder "
+                       "extra/mdocs, for *compose tilt series*.")
+    form.addParam("particlesFile", params.StringParam, default="", allowsNull=True, expertLevel=LEVEL_ADVANCED,
+                  label="File of the particles",
+                  help="Name or path of the .star file that describes the particles, \\* and ? allowed. Empty: what "
+                       "the entry says, else the one found beside or above the stacks.")
     form.addParam("filePattern", params.StringParam, default="", allowsNull=True, expertLevel=LEVEL_ADVANCED,
                   label="File pattern",
                   help="Only files whose name matches, like *FoilHole_\\*_fractions.tiff*; with folders, like "

@@ -14,10 +14,12 @@ from .. import Plugin, constants
 from ..archive import metadata
 from ..archive.entry import parse_entry_id
 from ..archive.errors import ArchiveError, StoppedError
+from ..archive.kinds import MOVIES, PARTICLES
 from ..archive.names import split_compression
 from ..archive.remote.choice import open_archive
 from ..download import record
-from ..download.download import Download, nothing_missing
+from ..download.complete import nothing_missing
+from ..download.download import Download
 from ..download.request import Places, Request
 from ..images.header import BadImageError, Header
 from ..transfer.jobs import Settings
@@ -31,7 +33,7 @@ from .form import (
     findFormErrors,
 )
 from .headers import readMovieHeader
-from .outputs import MovieSets, outputs
+from .outputs import makeSets, outputs
 from .summary import summarize
 
 LOG_SECONDS = 10        # between two lines of progress in the log
@@ -58,14 +60,15 @@ class StopSignal(threading.Event):
 
 
 class EmpiarDownloader(EMProtocol):
-    """ Download movies from EMPIAR and register them while the download runs.
+    """ Download images from EMPIAR and register them while the download runs.
 
     Give the number of an entry of the Electron Microscopy Public Image Archive
-    and how many of its movies you want. The movies that have arrived are in the
-    output set at once, so that motion correction and CTF estimation can start
-    while the rest is still on its way. Pixel size, dose, voltage, Cs and the
-    gain reference are taken from the archives. An interrupted run goes on where
-    it was when you press Continue.
+    and how many of its images you want: movies, micrographs, particles, tilt
+    series, class averages or volumes. Those that have arrived are in the output
+    set at once, so that motion correction and CTF estimation can start while
+    the rest is still on its way. Pixel size, dose, voltage, Cs and the gain
+    reference are taken from the archives. An interrupted run goes on where it
+    was when you press Continue.
     """
     _label = "empiar downloader"
     _devStatus = NEW
@@ -76,12 +79,12 @@ class EmpiarDownloader(EMProtocol):
         EMProtocol.__init__(self, **kwargs)
         self.stepsExecutionMode = STEPS_PARALLEL
         self._stop = None           # StopSignal of this run
-        self._sets = None           # MovieSets of this run
+        self._sets = None           # the output sets of this run
         self._reader = None         # reads the record as it grows
         self._facts = record.Facts()    # what it said so far
         self._factsLock = threading.Lock()
-        self._waiting = []          # names of whole movies that no step registers yet
-        self._known = set()         # names of movies in the sets or given to a step
+        self._waiting = []          # names of whole images that no step registers yet
+        self._known = set()         # names of images in the sets or given to a step
 
     # -------------------------- DEFINE param functions -----------------------
     def _defineParams(self, form):
@@ -150,19 +153,24 @@ class EmpiarDownloader(EMProtocol):
         imageSet = found.entry.image_set(self.imageSet.get())
         request = self._getRequest(found)
         facts = record.Facts.read(self._getRecordFile())
-        if facts.movies and not request.same_movies_as(facts.begin or {}):
-            raise ArchiveError("This run already holds movies of image set %s of EMPIAR-%s, chosen with other "
+        if facts.images and not request.same_images_as(facts.begin or {}):
+            raise ArchiveError("This run already holds images of image set %s of EMPIAR-%s, chosen with other "
                                "settings (image set, file pattern or decompression): choose Restart, or copy the "
                                "protocol." % (facts.begin["image_set"], facts.begin["entry"]))
-        if getPixelSize(self, imageSet) is None:
+        # A file that describes particles tells it, too.
+        described = imageSet.kind == PARTICLES and (request.companions or request.particles_file)
+        if getPixelSize(self, imageSet) is None and not imageSet.kind.files_only and not described:
             raise ArchiveError("%s does not tell the pixel size of image set %s: type it in under Acquisition."
                                % (found.entry.name, imageSet.describe()))
         self.info("%s: %s" % (found.entry.name, found.entry.title))
         self.info("Image set %s" % imageSet.describe())
+        for why in (imageSet.why_files_only, getattr(self.getSets(), "why", "")):
+            if why:
+                self.warning(why)
         for note in found.acquisition.notes:
             self.warning(note)
         with self._lock:
-            self.getSets().refresh(found)
+            self.getSets().refresh(found, facts)
 
     def downloadImagesStep(self, stamp):
         """ Download what is missing. What arrives is written into the record,
@@ -170,7 +178,7 @@ class EmpiarDownloader(EMProtocol):
         found = metadata.load(self._getMetadataFile())
         request, places = self._getRequest(found), self._getPlaces()
         if nothing_missing(request, places):
-            self.info("All the movies asked for are here already.")
+            self.info("All the %s asked for are here already." % request.kind.many)
             return
         try:
             archive = open_archive(found.entry.number, Plugin.getVar(constants.EMPIAR_FTP_URL),
@@ -185,14 +193,14 @@ class EmpiarDownloader(EMProtocol):
                          header_reader=readMovieHeader, on_progress=self._showProgress).run()
         for note in facts.notes:
             self.warning(note)
-        if not facts.movies and not self._stop.is_set():
+        if not facts.images and not self._stop.is_set():
             reasons = "; ".join("%s: %s" % item for item in list(facts.left_out.items())[:3])
-            raise ArchiveError("No movie of %s could be had (%s): look at %s, then Continue." % (
-                found.entry.name, reasons or "the image set is empty", found.entry.page))
+            raise ArchiveError("No %s of %s could be had (%s): look at %s, then Continue." % (
+                request.kind.one, found.entry.name, reasons or "the image set is empty", found.entry.page))
 
     def registerImageStep(self, *names):
-        """ Add movies to the output sets.
-        :param names: local names of movies in the extra folder. """
+        """ Add images to the output sets.
+        :param names: local names of images in the extra folder. """
         found = metadata.load(self._getMetadataFile())
         headers = {}
         for name in names:
@@ -203,16 +211,19 @@ class EmpiarDownloader(EMProtocol):
         facts = self._readFacts()
         with self._lock:
             added = self.getSets().append(found, facts, headers)
+            self.getSets().settle(found, facts)
         for output, count in added.items():
-            self.info("Registered %d movies in %s%s." % (count, output, ": " + ", ".join(headers) if len(headers) <= 3
-                                                         else ""))
+            self.info("Registered %d items in %s%s." % (count, output, ": " + ", ".join(headers) if len(headers) <= 3
+                                                        else ""))
 
     def closeSetStep(self, stamp):
-        """ Close the output sets: there will be no more movies. """
+        """ Close the output sets: there will be no more images. """
+        found, facts = metadata.load(self._getMetadataFile()), self._readFacts()
         with self._lock:
+            self.getSets().close(found, facts)
             if not any(True for _ in self.getSets().iterSets()):
-                self.warning("No movie has arrived, so there is no output.")
-            self.getSets().close(self._readFacts())
+                self.warning("%d files are here, in no set." % len(facts.images) if facts.images
+                             else "Nothing has arrived, so there is no output.")
 
     # -------------------------- INFO functions -----------------------
     def _validate(self):
@@ -231,7 +242,7 @@ class EmpiarDownloader(EMProtocol):
     def _warnings(self):
         warnings = []
         if self.numberOfThreads.get() < MIN_STREAMING_THREADS:
-            warnings.append("With %d thread(s) there is no streaming: the movies are registered only when the download "
+            warnings.append("With %d thread(s) there is no streaming: the images are registered only when the download "
                             "has ended. Choose %d threads or more to process them as they arrive."
                             % (self.numberOfThreads.get(), MIN_STREAMING_THREADS))
         return warnings
@@ -240,14 +251,18 @@ class EmpiarDownloader(EMProtocol):
         return summarize(self)
 
     def _methods(self):
-        sets = [movieSet for _, movieSet in self.getSets().iterSets(recover=False) if movieSet.getSize()]
+        sets = [itsSet for _, itsSet in self.getSets().iterSets(recover=False) if itsSet.getSize()]
+        facts = self._readFacts()
         try:
             entry = metadata.load(self._getMetadataFile()).entry
         except (OSError, ValueError):
             return []
-        return ["%d movies of %s (%s, DOI %s) were downloaded from the Electron Microscopy Public Image Archive; pixel "
-                "size %g Å." % (sum(movieSet.getSize() for movieSet in sets), entry.name, entry.title.rstrip("."),
-                                entry.doi, sets[0].getSamplingRate())] if sets else []
+        if not facts.images:
+            return []
+        kind = entry.image_set(self.imageSet.get()).kind
+        return ["%d %s of %s (%s, DOI %s) were downloaded from the Electron Microscopy Public Image Archive%s." % (
+            len(facts.images), kind.files, entry.name, entry.title.rstrip("."), entry.doi,
+            "; pixel size %g Å" % sets[0].getSamplingRate() if sets else "")]
 
     def _citations(self):
         return ["Iudin2016", "Iudin2023"]
@@ -263,16 +278,20 @@ class EmpiarDownloader(EMProtocol):
 
     # -------------------------- UTILS functions -----------------------
     def getSets(self):
-        """ The output sets of the run, as MovieSets. """
+        """ The output sets of the run, as outputs.sets.ImageSets. """
         if self._sets is None:
-            self._sets = MovieSets(self)
+            try:
+                kind = metadata.load(self._getMetadataFile()).entry.image_set(self.imageSet.get()).kind
+            except (OSError, ValueError, ArchiveError):
+                return makeSets(self, MOVIES)   # not known yet
+            self._sets = makeSets(self, kind)
         return self._sets
 
     def getSharedFolder(self):
         return os.path.expanduser((self.downloadFolder.get() or "").strip())
 
     def getAmount(self):
-        """ How many movies are asked for, None for all. """
+        """ How many are asked for, None for all. """
         return None if self.allImages.get() else self.amountOfImages.get()
 
     def _getStopFile(self):
@@ -291,20 +310,22 @@ class EmpiarDownloader(EMProtocol):
         return self._steps[stepId - 1]
 
     def _getPlaces(self):
-        return Places(self._getExtraPath(), self._getRecordFile(), self.getSharedFolder())
+        return Places(self._getExtraPath(), self._getRecordFile(), self.getSharedFolder(),
+                      reserved=constants.RUN_FILES)
 
     def _getRequest(self, found):
         return Request(
             entry=found.entry, image_set=found.entry.image_set(self.imageSet.get()), amount=self.getAmount(),
             file_pattern=self.filePattern.get() or "", gain=self.downloadGain.get(),
-            gain_pattern=self.gainPattern.get() or "", unpack=self.decompress.get())
+            gain_pattern=self.gainPattern.get() or "", unpack=self.decompress.get(),
+            companions=self.companionFiles.get(), particles_file=self.particlesFile.get() or "")
 
     def _refuseOtherEntry(self, number):
-        """ A sentence when the run holds movies of another entry. """
+        """ A sentence when the run holds images of another entry. """
         facts = record.Facts.read(self._getRecordFile())
-        if not facts.movies or not facts.begin or facts.begin["entry"] == number:
+        if not facts.images or not facts.begin or facts.begin["entry"] == number:
             return ""
-        return ("This run already holds movies of EMPIAR-%s: to get EMPIAR-%s choose Restart, or copy the protocol."
+        return ("This run already holds images of EMPIAR-%s: to get EMPIAR-%s choose Restart, or copy the protocol."
                 % (facts.begin["entry"], number))
 
     def _readFacts(self):
@@ -315,12 +336,12 @@ class EmpiarDownloader(EMProtocol):
                 self._known = self.getSets().getRegisteredNames()
             for event in self._reader.new_events():
                 self._facts.take(event)
-                if event["what"] == record.MOVIE:
+                if event["what"] == record.IMAGE:
                     self._waiting.append(event["name"])
             return self._facts
 
     def _takeNewNames(self, ended):
-        """ The movies that became whole since the last time, each once it is
+        """ The images that became whole since the last time, each once it is
         known which references belong to it. """
         facts = self._readFacts()
         # A file that an earlier run left and somebody removed since comes anew, with an event of its own.
@@ -332,13 +353,16 @@ class EmpiarDownloader(EMProtocol):
         return names
 
     def _isSettled(self, facts, name):
-        return not self.downloadGain.get() or facts.is_settled(facts.movies.get(name, {}))
+        return not self.downloadGain.get() or facts.is_settled(facts.images.get(name, {}))
 
     def _readHeader(self, found, name):
-        """ The header of a movie on disk; None for one that stays compressed. """
+        """ The header of an image on disk; None for one that does not show it:
+        it stays compressed, or is none that Scipion reads. """
         path = self._getExtraPath(name)
+        imageSet = found.entry.image_set(self.imageSet.get())
+        if imageSet.kind.files_only:
+            return None
         if split_compression(name)[1]:
-            imageSet = found.entry.image_set(self.imageSet.get())
             if None in (imageSet.width, imageSet.height, imageSet.frames):
                 return None
             return Header(imageSet.width, imageSet.height, imageSet.frames)
@@ -347,13 +371,13 @@ class EmpiarDownloader(EMProtocol):
     def _leaveOut(self, name, error):
         reason = str(error) if isinstance(error, BadImageError) else "it cannot be read"
         self.warning("%s is left out: %s." % (name, reason))
-        path = self._readFacts().movies.get(name, {}).get("path", name)
+        path = self._readFacts().images.get(name, {}).get("path", name)
         record.add_event(self._getRecordFile(), record.LEFT_OUT, path=path, name=name, reason=reason)
 
     def _showProgress(self, progress):
         """ Called every second. The summary, which other processes ask
         for, reads the file: the database is left in peace. """
         metadata.write_whole(self._getProgressFile(), dict(asdict(progress), text=str(progress)))
-        if time.monotonic() - self._logged >= LOG_SECONDS or progress.movies == progress.movies_wanted:
+        if time.monotonic() - self._logged >= LOG_SECONDS or progress.images == progress.images_wanted:
             self._logged = time.monotonic()
             self.info(str(progress))

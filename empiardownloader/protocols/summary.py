@@ -3,17 +3,24 @@
 import json
 import os
 
+from pwem.constants import ALIGN_NONE
+from pwem.objects import SetOfMovies
+
 from ..archive import metadata
 from ..archive.errors import ArchiveError
+from ..archive.kinds import PARTICLES, TILT_SERIES
 from ..archive.selection import DARK, GAIN
 from ..download import record
 from ..download.progress import format_bytes
+from ..download.series import MDOC_FOLDER
 from .acquisition import getAcquisitionValues, getPixelSize
+from .outputs import hasTomo
 
 EXAMPLES = 2            # files named where many are left out for one reason
 REASONS = 6             # reasons named
 OTHERS = 3              # other candidates named
 SETS = 8                # output sets described
+SAME_PIXEL_SIZE = 0.01  # as a share, that two pixel sizes may be apart and be called the same
 
 
 def summarize(protocol):
@@ -36,16 +43,22 @@ def summarize(protocol):
     pixelSize = getPixelSize(protocol, imageSet)
     summary.append("Image set %s, %s" % (imageSet.describe(), "no pixel size" if pixelSize is None
                                          else "%g Å/px" % pixelSize))
-    sets = [(name, movieSet) for name, movieSet in protocol.getSets().iterSets(recover=False) if movieSet.getSize()]
-    summary += _summarizeAcquisition(protocol, found, sets)
-    summary += _summarizeReferences(protocol, facts, sets)
+    allSets = [(name, itsSet) for name, itsSet in protocol.getSets().iterSets(recover=False) if itsSet.getSize()]
+    sets = [(name, itsSet) for name, itsSet in allSets if isinstance(itsSet, SetOfMovies)]
+    others = [(name, itsSet) for name, itsSet in allSets if not isinstance(itsSet, SetOfMovies)]
+    summary += [why for why in (imageSet.why_files_only, getattr(protocol.getSets(), "why", "")) if why]
+    if not imageSet.kind.files_only:
+        summary += _summarizeAcquisition(protocol, found, sets)
+    if imageSet.kind.gain:
+        summary += _summarizeReferences(protocol, facts, sets)
     summary += _summarizeSets(protocol, sets, facts)
-    summary += _summarizeDownload(protocol, facts)
+    summary += _summarizeOthers(protocol, imageSet, others, facts)
+    summary += _summarizeDownload(protocol, imageSet.kind, facts)
     summary += _summarizeFrames(facts, sets)
     summary += _compareWithEntry(protocol, imageSet, sets)
-    if protocol.isFailed() and sets:
-        summary.append("The run failed and its output was closed with %d movies: Continue opens it again and adds the "
-                       "rest." % sum(movieSet.getSize() for _, movieSet in sets))
+    if protocol.isFailed() and allSets:
+        summary.append("The run failed and its output was closed with %d items: Continue opens it again and adds the "
+                       "rest." % sum(itsSet.getSize() for _, itsSet in allSets))
     return summary
 
 
@@ -128,34 +141,74 @@ def _summarizeSets(protocol, sets, facts):
     return summary
 
 
+def _summarizeOthers(protocol, imageSet, sets, facts):
+    """ Sets of anything but movies, and what came beside the images. """
+    summary = []
+    for name, itsSet in sets[:SETS]:
+        dim = itsSet.getDim()
+        parts = ["%d items" % itsSet.getSize(), " x ".join(str(size) for size in dim if size) if dim else "",
+                 "%g Å/px" % itsSet.getSamplingRate()]
+        parts += ["with CTF" if itsSet.hasCTF() else "",
+                  "with alignment" if itsSet.getAlignment() not in (None, ALIGN_NONE) else ""]
+        summary.append("%s: %s" % (name, ", ".join(part for part in parts if part)))
+        told = itsSet.getSamplingRate()
+        if imageSet.pixel_size and protocol.samplingRate.get() is None \
+                and abs(told - imageSet.pixel_size) > SAME_PIXEL_SIZE * told:
+            summary.append("%s: the file that describes the images says %g Å/px, the entry %g Å/px: the file is "
+                           "believed."
+                           % (name, told, imageSet.pixel_size))
+    if len(sets) > SETS:
+        summary.append("... and %d more sets" % (len(sets) - SETS))
+    if facts.description and facts.description["name"]:
+        others = ", ".join(facts.description["others"][:OTHERS])
+        summary.append("Particles described by %s%s" % (facts.description["path"],
+                                                        " (other candidates: %s)" % others if others else ""))
+    elif imageSet.kind == PARTICLES and sets:
+        summary.append("No .star file describes the particles: they are images alone, without CTF, coordinates and "
+                       "alignment.")
+    described = sum(bool(series["mdoc"]) for series in facts.series.values())
+    if facts.series:
+        summary.append("%d tilt series%s" % (len(facts.series), ", the .mdoc files of %d of them in %s" % (
+            described, protocol._getExtraPath(MDOC_FOLDER)) if described else ""))
+        if not hasTomo():
+            summary.append("scipion-em-tomo is not installed: with it, whole tilt series are registered too.")
+    beside = sum(bool(companion["name"]) for companion in facts.companions.values())
+    if beside:
+        summary.append("%d files that tell of the images are with them in %s" % (beside, protocol._getExtraPath()))
+    if "contrast inverted" in imageSet.category.lower():
+        summary.append("The contrast of the images is inverted, as the entry says.")
+    return summary
+
+
 def _summarizeFrames(facts, sets):
-    frames = {movie["frames"] for movie in facts.movies.values() if movie.get("frames")}
+    frames = {movie["frames"] for movie in facts.images.values() if movie.get("frames")}
     if len(sets) != 1 or len(frames) < 2:
         return []
     return ["The movies have %d to %d frames: taken for the same exposure with frames lost, so the dose per frame is "
             "that of the first movie." % (min(frames), max(frames))]
 
 
-def _summarizeDownload(protocol, facts):
+def _summarizeDownload(protocol, kind, facts):
     summary = []
-    wanted, have = protocol.getAmount(), len(facts.movies)
+    wanted, have = protocol.getAmount(), facts.count(of_series=kind == TILT_SERIES)
     if facts.begin is None:
         return ["The download has not begun."]
     if protocol.isActive() and facts.end is None:
-        summary.append(_readProgress(protocol) or "Looking for the movies.")
+        summary.append(_readProgress(protocol) or "Looking for the %s." % kind.many)
     else:
-        total = sum(movie["bytes"] for movie in facts.movies.values())
-        summary.append("Downloaded %d%s movies, %s" % (have, "" if wanted is None else " of %d" % wanted,
-                                                       format_bytes(total)))
+        total = sum(movie["bytes"] for movie in facts.images.values())
+        summary.append("Downloaded %d%s %s, %s" % (have, "" if wanted is None else " of %d" % wanted, kind.many,
+                                                   format_bytes(total)))
     end = facts.end or {}
     if end.get("exhausted") and wanted is not None and have < wanted:
-        summary.append("The image set has no more than %d movies that can be had, fewer than the %d asked for."
-                       % (have, wanted))
+        summary.append("The image set has no more than %d %s that can be had, fewer than the %d asked for."
+                       % (have, kind.many, wanted))
     if end.get("stopped"):
         summary.append("Stopped by the user: Continue fetches the rest.")
     if wanted is not None and have > wanted:
-        summary.append("%d movies are here although %d are asked for: nothing is taken away." % (have, wanted))
-    return summary + groupLeftOut(facts.left_out) + facts.notes
+        summary.append("%d %s are here although %d are asked for: nothing is taken away." % (have, kind.many, wanted))
+    missing = {path: companion["reason"] for path, companion in facts.companions.items() if not companion["name"]}
+    return summary + groupLeftOut({**facts.left_out, **missing}) + facts.notes
 
 
 def _compareWithEntry(protocol, imageSet, sets):

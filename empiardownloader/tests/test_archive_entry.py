@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Metadata: an entry and its acquisition, from answers good and bad."""
-from empiardownloader.archive import api, metadata
+from empiardownloader.archive import api, kinds, metadata
 from empiardownloader.archive import entry as archive_entry
 from empiardownloader.archive.errors import ArchiveError, EntryError, UnreachableError
 from empiardownloader.tests.base import ArchiveTestCase, emdb, entry, environment, image_set
@@ -46,20 +46,41 @@ class TestEntry(ArchiveTestCase):
         self.assertEqual("First", found.image_set("").name)
         self.assertEqual("Second", found.image_set("3").name)
         self.assertEqual("Second", found.image_set(" second ").name)
-        for choice in ("1", "Particles", "4", "nothing like it"):
+        self.assertEqual("Particles", found.image_set("1").name)
+        self.assertEqual("Particles", found.image_set("particles").name)
+        for choice in ("4", "nothing like it"):
             with self.assertRaisesRegex(EntryError, "First.*Second", msg=choice):
                 found.image_set(choice)
 
-    def test_formats_that_scipion_cannot_read(self):
-        found = archive_entry.parse_entry("1", entry(image_set(data_format="HDF5")))
-        with self.assertRaisesRegex(EntryError, "format that Scipion cannot read"):
-            found.image_set()
+    def test_the_kind_follows_from_the_image_set(self):
+        """Its category by its beginning, for depositors write words of their own; and its format."""
+        for category, data_format, kind in (
+                ("micrographs - multiframe", "MRC", kinds.MOVIES), ("Micrographs - Multiframe ", "EER", kinds.MOVIES),
+                ("micrographs - single frame", "MRC", kinds.MICROGRAPHS),
+                ("micrographs - single frame - non-dose-weighted", "TIFF", kinds.MICROGRAPHS),
+                ("micrographs - focal pairs - contrast inverted", "MRC", kinds.MICROGRAPHS),
+                ("micrographs - tilt series", "MRC", kinds.TILT_SERIES), ("tilt series", "MRC", kinds.TILT_SERIES),
+                ("picked particles - single frame - processed", "MRCS", kinds.PARTICLES),
+                ("picked particles - multiframe - unprocessed", "MRCS", kinds.FILES),
+                ("class averages", "MRCS", kinds.AVERAGES), ("reconstructed volumes", "MRC", kinds.VOLUMES),
+                ("subtomograms", "MRC", kinds.SUBTOMOGRAMS), ("stitched maps", "MRC", kinds.FILES),
+                ("diffraction images", "SMV", kinds.FILES), ("something never seen", "MRC", kinds.FILES),
+                ("", "MRC", kinds.FILES), ("micrographs - multiframe", "BIG DATA VIEWER HDF5", kinds.FILES),
+                ("picked particles - single frame - processed", "IMAGIC", kinds.FILES)):
+            found = archive_entry.parse_entry("1", entry(image_set(category=category, data_format=data_format)))
+            self.assertEqual(kind, found.image_set().kind, category)
+            self.assertEqual(kind == kinds.FILES, bool(found.image_set().why_files_only), category)
+
+    def test_without_a_choice_movies_go_before_tilt_series_before_the_rest(self):
+        averages, tilts, movies = (image_set(name=name, category=name) for name in (
+            "class averages", "tilt series", "micrographs - multiframe"))
+        for sets, wanted in (((averages, tilts, movies), 3), ((averages, tilts), 2), ((averages,), 1)):
+            self.assertEqual(wanted, archive_entry.parse_entry("1", entry(*sets)).image_set().number)
 
     def test_entries_that_cannot_be_had(self):
         cases = {
             "unknown": (None, "no entry"), "withdrawn": (entry(image_set(), status="WDRN"), "withdrawn"),
             "held": (entry(image_set(), status="HPUB"), "not released"),
-            "no movies": (entry(image_set(category="class averages")), "no image set of movies"),
             "no sets": (entry(), "no image set"),
             "html": (b"<html>maintenance</html>", "readable metadata"), "half": (b'{"EMPIAR-10200": {"tit', "readable"),
             "{}": (b"{}", "not with the metadata"), "[]": (b"[]", "not with the metadata"),

@@ -79,13 +79,13 @@ class TestFinder(unittest.TestCase):
             return Listing(folders, tuple(sorted((name, 100) for name in tree[folder])))
 
         found = archive_entry.parse_entry("1", entry(image_set(**changes)))
-        return selection.MovieFinder(found, found.image_set(), lister)
+        return selection.ImageFinder(found, found.image_set(), lister)
 
     def test_references_are_no_movies(self):
         names = ["m_%d.mrc" % n for n in range(20)]
         references = ["CountRef_26.mrc", "SuperRef_x.mrc", "my_GAIN_ref.mrc", "Norm-a.mrc", "flat.mrc", "dark_1.mrc"]
         finder = self.find({"": [], "data": [], "data/Movies": names + references})
-        self.assertEqual(sorted("data/Movies/" + name for name in names), sorted(m.path for m in finder.movies()))
+        self.assertEqual(sorted("data/Movies/" + name for name in names), sorted(m.path for m in finder.images()))
         self.assertEqual("data/Movies/my_GAIN_ref.mrc", finder.references("data/Movies")["gain"][0].path)
         self.assertEqual(["data/Movies/dark_1.mrc"], [f.path for f in finder.references("data/Movies")["dark"]])
 
@@ -93,32 +93,32 @@ class TestFinder(unittest.TestCase):
         for stem in ("normoxia", "flatgrid", "darkfield"):
             names = ["%s_%02d.mrc" % (stem, n) for n in range(20)]
             finder = self.find({"": [], "data": [], "data/Movies": names + ["gain.mrc"]})
-            self.assertEqual(20, len(list(finder.movies())), stem)
+            self.assertEqual(20, len(list(finder.images())), stem)
         half = ["normal_%02d.mrc" % n for n in range(20)] + ["treated_%02d.mrc" % n for n in range(20)]
-        self.assertEqual(40, len(list(self.find({"": [], "data": [], "data/Movies": half}).movies())))
+        self.assertEqual(40, len(list(self.find({"": [], "data": [], "data/Movies": half}).images())))
 
     def test_files_beside_the_movies(self):
         tree = {"": ["1.xml"], "data": [], "data/Movies": ["a.mrc", "a.mrc.jpg", "a.mdoc", "a.xml", "b.txt"]}
         finder = self.find(tree)
-        self.assertEqual(["data/Movies/a.mrc"], [movie.path for movie in finder.movies()])
+        self.assertEqual(["data/Movies/a.mrc"], [movie.path for movie in finder.images()])
 
     def test_an_entrys_pattern_that_matches_nothing(self):
         finder = self.find({"": [], "data": [], "data/Movies": ["a.mrc"]}, micrographs_file_pattern="*_frames.mrc")
-        self.assertEqual(1, len(list(finder.movies())))
+        self.assertEqual(1, len(list(finder.images())))
         self.assertIn("*_frames.mrc", finder.notes[0])
 
     def test_order_is_stable_and_files_come_before_subfolders(self):
         tree = {"": [], "data": ["z.mrc"], "data/b": ["1.mrc"], "data/a": ["2.mrc"], "data/a/c": ["0.mrc"]}
-        order = [movie.path for movie in self.find(tree, directory="data").movies()]
+        order = [movie.path for movie in self.find(tree, directory="data").images()]
         self.assertEqual(["data/z.mrc", "data/a/2.mrc", "data/a/c/0.mrc", "data/b/1.mrc"], order)
 
     def test_listing_is_lazy(self):
         tree = {"": [], "data": []}
         tree.update({"data/square_%03d" % n: ["m.mrc"] for n in range(500)})
         finder = self.find(tree, directory="data", num_images_or_tilt_series=500)
-        first = next(finder.movies())
+        first = next(finder.images())
         finder.references(first.folder)
         self.assertEqual(["data", "data/square_000", ""], self.listed)
         self.listed.clear()
-        self.assertEqual(500, len(list(finder.movies())))
+        self.assertEqual(500, len(list(finder.images())))
         self.assertEqual(499, len(self.listed))

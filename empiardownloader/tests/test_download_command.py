@@ -49,14 +49,14 @@ class TestCommand(ArchiveTestCase):
     def test_images_into_a_folder_and_no_more_than_once(self):
         code, output, errors = self.run_command("10200", "--images", "3", "--to", self.out)
         self.assertEqual(0, code, errors)
-        self.assertIn("3 movies", output)
+        self.assertIn("3 images", output)
         self.assertIn("Gain reference: " + os.path.join(self.out, "gain.mrc"), output)
         for source in self.sources[:3]:
             self.assertEqual(read_bytes(source), read_bytes(os.path.join(self.out, os.path.basename(source))))
         sent = self.demo.sent_bytes
         code, output, _ = self.run_command("EMPIAR-10200", "--all", "--to", self.out, "--json")
         found = json.loads(output)
-        self.assertEqual((0, 4), (code, len(found["movies"])))
+        self.assertEqual((0, 4), (code, len(found["images"])))
         self.assertEqual([os.path.join(self.out, "gain.mrc")], found["gain"])
         self.assertEqual(os.path.getsize(self.sources[3]), self.demo.sent_bytes - sent)
         # No terminal: a plain line now and then, no bar.
@@ -143,7 +143,7 @@ class TestCommand(ArchiveTestCase):
         self.demo.clear_faults()
         code, output, errors = self.run_command("10200", "--images", "50", "--to", self.out)
         self.assertEqual(0, code, errors)
-        self.assertIn("4 movies", output)
+        self.assertIn("4 images", output)
         self.assertIn("no more than these, fewer than the 50", errors)
 
     def test_a_folder_that_cannot_be_listed(self):
@@ -158,7 +158,7 @@ class TestCommand(ArchiveTestCase):
         os.remove(os.path.join(self.out, "m_0.mrc"))
         os.truncate(os.path.join(self.out, "m_1.mrc"), 1000)
         found = json.loads(self.run_command("10200", "--images", "1", "--to", self.out, "--json")[1])
-        self.assertEqual({"m_2.mrc", "m_3.mrc"}, {os.path.basename(movie["file"]) for movie in found["movies"]})
+        self.assertEqual({"m_2.mrc", "m_3.mrc"}, {os.path.basename(movie["file"]) for movie in found["images"]})
         self.assertEqual(0, self.run_command("10200", "--all", "--to", self.out)[0])
         for source in self.sources:
             self.assertEqual(read_bytes(source), read_bytes(os.path.join(self.out, os.path.basename(source))))
@@ -192,7 +192,7 @@ class TestCommand(ArchiveTestCase):
             self.assertIn("The output cannot be written", errors)
             # Progress that nobody sees is no reason to end.
             process = self.start("10200", "--all", "--to", self.out, "--json", stderr=full)
-            self.assertEqual(4, len(json.loads(process.communicate(timeout=60)[0])["movies"]))
+            self.assertEqual(4, len(json.loads(process.communicate(timeout=60)[0])["images"]))
             self.assertEqual(0, process.returncode)
         for closing in (1, 2):
             process = self.start("10200", "--to", self.out, preexec_fn=lambda closing=closing: os.close(closing))

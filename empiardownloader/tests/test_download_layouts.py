@@ -12,7 +12,7 @@ import zlib
 from empiardownloader.archive import entry as archive_entry
 from empiardownloader.archive.errors import DiskError, EntryError
 from empiardownloader.archive.remote.choice import open_archive
-from empiardownloader.archive.selection import GAIN, MovieFinder
+from empiardownloader.archive.selection import GAIN, ImageFinder
 from empiardownloader.demo import faults
 from empiardownloader.demo import http as demo_http
 from empiardownloader.download.download import Download
@@ -53,7 +53,7 @@ class LayoutRows(Layout):
                                                  micrographs_file_pattern=pattern, **FIELDS))
         self.check(facts, ["Images-Disc1_GridSquare_%d_Data_FoilHole_%d_fractions.tiff" % (s, h)
                            for s in (1, 2) for h in (1, 2)], "data/CL44-1_20201106_111915/gain.tiff")
-        for name in facts.movies:
+        for name in facts.images:
             self.assertEqual(read_header(os.path.join(self.out, name)).frames, 3)
 
     def test_12870_gain_with_another_extension(self):
@@ -102,8 +102,8 @@ class LayoutRows(Layout):
             self.out = os.path.join(self.folder, "out" + number)
             os.makedirs(self.out, exist_ok=True)
             facts = self.download(number, image_set(directory=given, **FIELDS))
-            self.assertEqual(1, len(facts.movies), (given, real))
-            self.assertEqual(read_bytes(source), read_bytes(os.path.join(self.out, next(iter(facts.movies)))))
+            self.assertEqual(1, len(facts.images), (given, real))
+            self.assertEqual(read_bytes(source), read_bytes(os.path.join(self.out, next(iter(facts.images)))))
 
     # ---------------------------------------------------------------- names
 
@@ -111,9 +111,9 @@ class LayoutRows(Layout):
         paths = ["a/m.mrc", "b/m.mrc", "b c/m.mrc", "b_c/m.mrc", "é ü.mrc", "#1%2+3.mrc", "100%25.mrc", "a b.mrc"]
         sources = [self.put("1/data/Movies/" + path, seed=n) for n, path in enumerate(paths)]
         facts = self.download("1", image_set(**FIELDS))
-        self.assertEqual(len(paths), len(facts.movies))
-        self.assertEqual(len(paths), len({name.lower() for name in facts.movies}))
-        by_path = {movie["path"]: name for name, movie in facts.movies.items()}
+        self.assertEqual(len(paths), len(facts.images))
+        self.assertEqual(len(paths), len({name.lower() for name in facts.images}))
+        by_path = {movie["path"]: name for name, movie in facts.images.items()}
         for path, source in zip(paths, sources):
             local = os.path.join(self.out, by_path["data/Movies/" + path])
             self.assertEqual(read_bytes(source), read_bytes(local), path)
@@ -126,7 +126,7 @@ class LayoutRows(Layout):
             name = os.fsencode(name)
             os.link(source, os.path.join(os.fsencode(os.path.dirname(source)), name))
         facts = self.download("1", image_set(**FIELDS), left_out=3)
-        self.assertEqual(["good.mrc"], list(facts.movies))
+        self.assertEqual(["good.mrc"], list(facts.images))
 
     # ---------------------------------------------------------------- what is left out, what stops
 
@@ -138,7 +138,7 @@ class LayoutRows(Layout):
         archive = open_archive("1", urls["EMPIAR_FTP_URL"], urls["EMPIAR_HTTPS_URL"], self.transport)
         facts = Download(Request(found, found.image_set(), None), archive,
                                   Places(self.out, self.out + "/record"), Settings(), threading.Event()).run()
-        self.assertEqual(["a.mrc"], list(facts.movies))
+        self.assertEqual(["a.mrc"], list(facts.images))
         self.assertIn("single frame", facts.left_out["data/Movies/b.mrc"])
 
     def test_compressed_movies_that_scipion_cannot_register_as_they_are(self):
@@ -161,7 +161,7 @@ class LayoutRows(Layout):
                                   Places(self.out, self.out + "/record"), Settings(), cancelled).run()
         timer.join()
         self.assertTrue(facts.end["stopped"])
-        self.assertEqual({}, facts.movies)
+        self.assertEqual({}, facts.images)
 
     def test_more_movies_than_the_entry_says(self):
         for n in range(3):
@@ -182,21 +182,21 @@ class LayoutRows(Layout):
             self.demo.add_fault(kind, "*Movies/B")
             self.demo.add_fault(kind, "*Movies/B/")
             facts = self.download("1", image_set(num_images_or_tilt_series=6, **FIELDS))
-            self.assertEqual(4, len(facts.movies), kind)
+            self.assertEqual(4, len(facts.images), kind)
             notes = "\n".join(facts.notes)
             self.assertIn("The folder data/Movies/B could not be entered", notes)
             self.assertIn("4 movies were found, fewer than the 6", notes)
             self.assertFalse(facts.end["complete"])
             self.demo.clear_faults()
             facts = self.download("1", image_set(num_images_or_tilt_series=6, **FIELDS))
-            self.assertEqual((6, []), (len(facts.movies), facts.notes))
+            self.assertEqual((6, []), (len(facts.images), facts.notes))
 
     def test_a_folder_that_is_out_of_reach_for_a_moment(self):
         for folder in "ABC":
             self.put("1/data/Movies/%s/m.mrc" % folder)
         self.demo.add_fault(faults.FORBIDDEN, "*Movies/B*", times=2)
         facts = self.download("1", image_set(num_images_or_tilt_series=3, **FIELDS))
-        self.assertEqual((3, []), (len(facts.movies), facts.notes))
+        self.assertEqual((3, []), (len(facts.images), facts.notes))
 
     def test_movies_named_like_references(self):
         """A6: a few in a folder of their own, and a pattern that spells the word."""
@@ -208,7 +208,7 @@ class LayoutRows(Layout):
         for number, pattern in enumerate(("", "*_gaincorrected.tif", "Foil_1*_gain*.tif")):
             self.setUpOut("named%d" % number)
             facts = self.download("1", image_set(**fields), file_pattern=pattern)
-            self.assertEqual(13 if number < 2 else 4, len(facts.movies), pattern)
+            self.assertEqual(13 if number < 2 else 4, len(facts.images), pattern)
             self.assertEqual([], facts.chosen(GAIN))
 
     def test_hidden_names(self):
@@ -226,7 +226,7 @@ class LayoutRows(Layout):
         os.symlink("../Movies", os.path.join(self.root, "1/data/Movies/loop"))
         os.symlink("..", os.path.join(self.root, "1/data/Movies/up"))
         facts = self.download("1", image_set(num_images_or_tilt_series=1, **FIELDS))
-        self.assertEqual(["data/Movies/x.mrc"], [movie["path"] for movie in facts.movies.values()])
+        self.assertEqual(["data/Movies/x.mrc"], [movie["path"] for movie in facts.images.values()])
         self.assertIn("links in a circle", facts.notes[0])
 
     def test_files_that_hold_the_movies(self):
@@ -243,7 +243,7 @@ class LayoutRows(Layout):
             self.setUpOut(str(zlib.crc32(directory.encode())))
             facts = self.download("1", image_set(directory=directory, num_images_or_tilt_series=1, **FIELDS),
                                   shared=os.path.join(self.folder, "shared"))
-            self.assertEqual(["data/Movies/m.mrc"], [movie["path"] for movie in facts.movies.values()])
+            self.assertEqual(["data/Movies/m.mrc"], [movie["path"] for movie in facts.images.values()])
             self.assertIn("is not safe as a path", facts.notes[0])
             self.assertFalse(any("precious" in request or "DELE" in request for request in self.demo.requests))
 
@@ -283,7 +283,7 @@ class LayoutRows(Layout):
             self.put("1/data/Movies/Foil_%d.mrc" % n, frames=1)
         facts = self.download("1", image_set(num_images_or_tilt_series=3, **dict(FIELDS, frames_per_image=None)),
                               left_out=3)
-        self.assertEqual({"Foil_%d_fractions.mrc" % n for n in range(3)}, set(facts.movies))
+        self.assertEqual({"Foil_%d_fractions.mrc" % n for n in range(3)}, set(facts.images))
 
     def test_a_lost_folder_is_named_also_where_the_amount_is_reached(self):
         for folder in "AB":
@@ -292,7 +292,7 @@ class LayoutRows(Layout):
         self.demo.add_fault(faults.FORBIDDEN, "*Movies/A")
         self.demo.add_fault(faults.FORBIDDEN, "*Movies/A/")
         facts = self.download("1", image_set(num_images_or_tilt_series=6, **FIELDS), amount=3)
-        self.assertEqual(3, len(facts.movies))
+        self.assertEqual(3, len(facts.images))
         self.assertIn("The folder data/Movies/A could not be entered", "\n".join(facts.notes))
 
     def test_movies_after_one_that_vanished(self):
@@ -304,7 +304,7 @@ class LayoutRows(Layout):
         os.remove(os.path.join(self.root, "1/data/Movies/m_0.mrc"))
         self.demo.add_fault(faults.GONE, "*m_3*")
         facts = self.download("1", fields, amount=5, left_out=1)
-        self.assertEqual({"m_%d.mrc" % n for n in (0, 1, 2, 4, 5)}, set(facts.movies))
+        self.assertEqual({"m_%d.mrc" % n for n in (0, 1, 2, 4, 5)}, set(facts.images))
 
     # ---------------------------------------------------------------- requests and repetition
 
@@ -319,7 +319,7 @@ class LayoutRows(Layout):
                 if not os.path.exists(target):
                     os.link(first, target)
         facts = self.download("1", image_set(num_images_or_tilt_series=30000, **FIELDS), amount=1)
-        self.assertEqual(["square_000_m_00.mrc"], list(facts.movies))
+        self.assertEqual(["square_000_m_00.mrc"], list(facts.images))
         # The image set's folder, the first subfolder; for the gain: data and the entry's own folder.
         self.assertEqual(4, self.folders_listed())
         found = archive_entry.parse_entry("1", entry(image_set(**FIELDS)))
@@ -327,8 +327,8 @@ class LayoutRows(Layout):
                                self.transport)
         self.demo.requests.clear()
         connection = archive.connect()
-        finder = MovieFinder(found, found.image_set(), lambda folder, expected: connection.list_folder(folder))
-        self.assertEqual(30000, sum(1 for _ in finder.movies()))
+        finder = ImageFinder(found, found.image_set(), lambda folder, expected: connection.list_folder(folder))
+        self.assertEqual(30000, sum(1 for _ in finder.images()))
         connection.close()
         self.assertEqual(501, self.folders_listed())
 
@@ -337,14 +337,14 @@ class LayoutRows(Layout):
             self.put("1/data/Movies/m_%02d.mrc" % n)
         first = self.download("1", image_set(num_images_or_tilt_series=20, **FIELDS), amount=5)
         second = self.download("1", image_set(num_images_or_tilt_series=20, **FIELDS), amount=9)
-        self.assertEqual({"m_%02d.mrc" % n for n in range(5)}, set(list(second.movies)[:5]))
-        self.assertEqual({"m_%02d.mrc" % n for n in range(9)}, set(second.movies))
-        self.assertLessEqual(set(first.movies), set(second.movies))
+        self.assertEqual({"m_%02d.mrc" % n for n in range(5)}, set(list(second.images)[:5]))
+        self.assertEqual({"m_%02d.mrc" % n for n in range(9)}, set(second.images))
+        self.assertLessEqual(set(first.images), set(second.images))
 
     def test_more_than_there_are(self):
         self.put("1/data/Movies/a.mrc")
         facts = self.download("1", image_set(num_images_or_tilt_series=1, **FIELDS), amount=5)
-        self.assertEqual(1, len(facts.movies))
+        self.assertEqual(1, len(facts.images))
         self.assertTrue(facts.end["exhausted"])
 
     def test_the_next_one_takes_the_place_of_a_broken_one(self):
@@ -357,7 +357,7 @@ class LayoutRows(Layout):
         archive = open_archive("1", urls["EMPIAR_FTP_URL"], urls["EMPIAR_HTTPS_URL"], self.transport)
         facts = Download(Request(found, found.image_set(), 4), archive,
                                   Places(self.out, self.out + "/record"), Settings(), threading.Event()).run()
-        self.assertEqual({"m_0.mrc", "m_2.mrc", "m_3.mrc", "m_4.mrc"}, set(facts.movies))
+        self.assertEqual({"m_0.mrc", "m_2.mrc", "m_3.mrc", "m_4.mrc"}, set(facts.images))
         self.assertIn("its header promises", facts.left_out["data/Movies/m_1.mrc"])
 
 
@@ -383,7 +383,7 @@ class TestHttpsLayouts(LayoutRows):
         demo_http._listed = listed
         self.addCleanup(setattr, demo_http, "_listed", original)
         facts = self.download("1", image_set(num_images_or_tilt_series=5, **FIELDS))
-        self.assertEqual(5, len(facts.movies))
+        self.assertEqual(5, len(facts.images))
 
 
     def test_a_second_look_that_fails(self):
@@ -401,7 +401,7 @@ class TestHttpsLayouts(LayoutRows):
         demo_http._listed = listed
         self.addCleanup(setattr, demo_http, "_listed", original)
         facts = self.download("1", image_set(num_images_or_tilt_series=5, **FIELDS))
-        self.assertEqual(2, len(facts.movies))
+        self.assertEqual(2, len(facts.images))
 
 
 class TestSharedFolder(Layout):
@@ -422,7 +422,7 @@ class TestSharedFolder(Layout):
             sent = self.demo.sent_bytes
             facts = Download(Request(found, found.image_set(), None), archive, places, Settings(),
                                       threading.Event()).run()
-            self.assertEqual(3, len(facts.movies))
+            self.assertEqual(3, len(facts.images))
             for source in sources:
                 link = os.path.join(out, os.path.basename(source))
                 self.assertTrue(os.path.islink(link))

@@ -62,7 +62,7 @@ class LookRows(Layout):
         self.assertEqual(["data/Movies/gain.mrc"], [event["path"] for event in facts.chosen(GAIN)])
         with open(os.path.join(self.out, "record"), encoding="utf-8") as stream:
             order = [line.split('"what": "')[1].split('"')[0] for line in stream]
-        self.assertLess(order.index(record.REFERENCE), order.index(record.MOVIE))
+        self.assertLess(order.index(record.REFERENCE), order.index(record.IMAGE))
 
     def test_room_for_files_whose_sizes_are_not_listed(self):
         files = [RemoteFile("a.mrc"), RemoteFile("b.mrc")]

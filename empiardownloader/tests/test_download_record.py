@@ -18,21 +18,21 @@ class TestRecord(unittest.TestCase):
 
     def test_half_a_line_of_a_killed_process(self):
         writer = record.RecordWriter(self.path)
-        writer.add(record.MOVIE, name="a", path="x/a", bytes=1)
+        writer.add(record.IMAGE, name="a", path="x/a", bytes=1)
         writer.close()
         with open(self.path, "a") as stream:
             stream.write('{"what": "movie", "na')
-        self.assertEqual(["a"], list(record.Facts.read(self.path).movies))
+        self.assertEqual(["a"], list(record.Facts.read(self.path).images))
         writer = record.RecordWriter(self.path)
-        writer.add(record.MOVIE, name="b", path="x/b", bytes=1)
+        writer.add(record.IMAGE, name="b", path="x/b", bytes=1)
         writer.close()
-        self.assertEqual(["a", "b"], list(record.Facts.read(self.path).movies))
+        self.assertEqual(["a", "b"], list(record.Facts.read(self.path).images))
 
     def test_a_reader_goes_on_where_it_was(self):
         writer, reader = record.RecordWriter(self.path), record.RecordReader(self.path)
         self.addCleanup(writer.close)
         for name in "abc":
-            writer.add(record.MOVIE, name=name, path=name, bytes=1)
+            writer.add(record.IMAGE, name=name, path=name, bytes=1)
             self.assertEqual([name], [event["name"] for event in reader.new_events()])
         self.assertEqual([], list(reader.new_events()))
 
@@ -45,10 +45,10 @@ class TestRecord(unittest.TestCase):
     def test_a_movie_that_could_not_be_registered_is_left_out(self):
         writer = record.RecordWriter(self.path)
         self.addCleanup(writer.close)
-        writer.add(record.MOVIE, name="a.mrc", path="x/a.mrc", bytes=1)
+        writer.add(record.IMAGE, name="a.mrc", path="x/a.mrc", bytes=1)
         record.add_event(self.path, record.LEFT_OUT, path="x/a.mrc", name="a.mrc", reason="it cannot be read")
         facts = record.Facts.read(self.path)
-        self.assertEqual({}, facts.movies)
+        self.assertEqual({}, facts.images)
         self.assertEqual({"x/a.mrc": "it cannot be read"}, facts.left_out)
 
     def test_another_entry_does_not_inherit_the_gain_reference(self):

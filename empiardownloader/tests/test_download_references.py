@@ -9,7 +9,7 @@ from empiardownloader.archive.errors import EntryError
 from empiardownloader.archive.selection import DARK, GAIN
 from empiardownloader.demo import faults
 from empiardownloader.demo import http as demo_http
-from empiardownloader.download.download import nothing_missing
+from empiardownloader.download.complete import nothing_missing
 from empiardownloader.download.request import Places, Request
 from empiardownloader.tests.base import entry, image_set, read_bytes
 from empiardownloader.tests.layout_case import FIELDS, TINY, Layout
@@ -77,7 +77,7 @@ class ReferenceRows(Layout):
             self.setUpOut("shared" if shared else "own")
             facts = self.download("1", image_set(num_images_or_tilt_series=2, **FIELDS), shared=shared)
             self.assertEqual({"data/Movies/m.mrc", "data/Movies/n.mrc.bz2"},
-                             {movie["path"] for movie in facts.movies.values()})
+                             {movie["path"] for movie in facts.images.values()})
             self.assertIn("packed and not", facts.notes[0])
 
     # ---------------------------------------------------------------- sessions and other image sets
@@ -132,11 +132,11 @@ class ReferenceRows(Layout):
         others = (image_set(category="picked particles - single frame - processed", directory="/data/Particles/"),
                   image_set(name="Other", directory="Other", **FIELDS))
         facts = self.download("1", image_set(directory="data", num_images_or_tilt_series=3, **FIELDS), *others)
-        self.assertEqual({"m_0.mrc", "m_1.mrc", "m_2.mrc"}, set(facts.movies))
+        self.assertEqual({"m_0.mrc", "m_1.mrc", "m_2.mrc"}, set(facts.images))
         self.assertEqual([], facts.notes)
         self.setUpOut("other")
         facts = self.download("1", image_set(directory="data", **FIELDS), *others, choice="Other", left_out=0)
-        self.assertEqual({"o_0.mrc", "o_1.mrc", "o_2.mrc"}, set(facts.movies))
+        self.assertEqual({"o_0.mrc", "o_1.mrc", "o_2.mrc"}, set(facts.images))
 
     # ---------------------------------------------------------------- Continue, and archives that change in between
 
@@ -195,7 +195,7 @@ class ReferenceRows(Layout):
         self.demo.clear_faults()
         facts = self.download("1", fields)
         self.assertEqual(1, len(facts.chosen(GAIN)))
-        self.assertEqual("gain.mrc", facts.reference(GAIN, facts.movies["m.mrc"])["name"])
+        self.assertEqual("gain.mrc", facts.reference(GAIN, facts.images["m.mrc"])["name"])
         self.assertTrue(nothing_missing(request, places))
 
     def test_a_pattern_for_the_gain_that_matches_nothing(self):
@@ -213,7 +213,7 @@ class ReferenceRows(Layout):
                 self.demo.add_fault(kind, "1/data")
                 self.demo.add_fault(kind, "1/data/")
                 facts = self.download("1", image_set(num_images_or_tilt_series=1, **FIELDS), amount=1, gain=gain)
-                self.assertEqual(["m.mrc"], list(facts.movies))
+                self.assertEqual(["m.mrc"], list(facts.images))
                 self.demo.clear_faults()
 
     def test_movies_that_are_tried_as_references_first(self):
@@ -222,13 +222,13 @@ class ReferenceRows(Layout):
         for n in range(3, 8):
             self.put("1/data/Movies/Sub/again_%d.mrc" % n)
         facts = self.download("1", image_set(num_images_or_tilt_series=8, **FIELDS))
-        self.assertEqual(8, len(facts.movies))
+        self.assertEqual(8, len(facts.images))
         self.assertEqual([], facts.chosen(GAIN))
 
     def test_weak_words_in_folders_of_one(self):
         for n in range(2):
             self.put("1/data/Movies/square_%d/normoxia_%d.mrc" % (n, n))
-        self.assertEqual(2, len(self.download("1", image_set(num_images_or_tilt_series=2, **FIELDS)).movies))
+        self.assertEqual(2, len(self.download("1", image_set(num_images_or_tilt_series=2, **FIELDS)).images))
 
 
 class TestFtpReferences(ReferenceRows):

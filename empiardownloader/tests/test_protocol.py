@@ -81,12 +81,12 @@ class TestMainJob(ProtocolTestCase):
     def test_one_sentence_for_what_cannot_be_had(self):
         entries = {
             "20001": entry(image_set(), status="OBS"), "20002": entry(image_set(), status="HPUB"),
-            "20003": entry(image_set(category="class averages")), "20004": b"<html>maintenance</html>",
+            "20003": entry(), "20004": b"<html>maintenance</html>",
             "20005": b'{"EMPIAR-20005": {"tit', "20006": b"{}", "20007": b"[]",
             "20008": entry(image_set(pixel_width=None, pixel_height=None))}
         self.demo.entries.update(entries)
         words = {"20000": "has no entry 20000", "20001": "obsolete",
-                 "20002": "not released", "20003": "no image set of",
+                 "20002": "not released", "20003": "no image set",
                  "20004": "readable", "20005": "readable", "20006": "not with the metadata",
                  "20007": "not with the metadata", "20008": "pixel size"}
         protocols = {number: self.new(entryId=number) for number in words}

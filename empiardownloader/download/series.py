@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a run keeps of tilt series: which images they have, in the record, and what describes them, in a folder."""
+import os
+from typing import Any, Callable, Dict, Optional, Set
+
+from ..archive.errors import DiskError
+from ..archive.mdoc import rewrite_mdoc
+from ..archive.selection import RemoteFile
+from ..archive.series import Series
+from . import record
+
+# All .mdoc files of a run, where "compose tilt series" looks for them.
+MDOC_FOLDER = "mdocs"
+
+
+class Tilts:
+    """Writes down each series when its first image is asked for."""
+
+    def __init__(self, folder: str, facts: record.Facts, note: Callable[..., None],
+                 name_of: Callable[[RemoteFile], str]):
+        """``note`` writes an event, ``name_of`` gives the local name of an image."""
+        self._folder, self._facts, self._note, self._name_of = folder, facts, note, name_of
+        self._begun: Set[str] = set()
+
+    def begin(self, series: Optional[Series]) -> None:
+        if series is None or series.name in self._begun:
+            return
+        self._begun.add(series.name)
+        event: Dict[str, Any] = {
+            "name": series.name, "mdoc": self._write_mdoc(series), "axis": series.axis, "stack": series.is_stack,
+            "pixel_size": series.pixel_size, "ordered": series.ordered, "lacking": list(series.lacking),
+            "tilts": [{"path": tilt.path, "angle": tilt.angle, "order": tilt.order, "dose": tilt.dose}
+                      for tilt in series.tilts] or [{"path": series.images[0].path}]}
+        known = self._facts.series.get(series.name, {})
+        if any(known.get(key) != value for key, value in event.items()):
+            self._note(record.SERIES, **event)
+
+    def _write_mdoc(self, series: Series) -> str:
+        """The .mdoc with the names that the images have here -> its local name, '' where there is none.
+
+        "Compose tilt series" finds the images of a tilt by that name.
+        """
+        if not series.mdoc:
+            return ""
+        name = os.path.join(MDOC_FOLDER, series.name + ".mdoc")
+        text = series.text
+        if not series.is_stack:
+            images = {image.path: image for image in series.images}
+            text = rewrite_mdoc(text, {tilt.section: self._name_of(images[tilt.path]) for tilt in series.tilts})
+        target = os.path.join(self._folder, name)
+        temporary = os.path.join(self._folder, MDOC_FOLDER, ".%s.mdoc" % series.name)
+        try:
+            os.makedirs(os.path.dirname(target), exist_ok=True)
+            with open(temporary, "w", encoding="utf-8") as stream:
+                stream.write(text)
+            os.replace(temporary, target)
+        except OSError as error:
+            msg = "%s cannot be written (%s): make room or choose another place, then Continue." % (
+                target, (error.strerror or str(error)).lower())
+            raise DiskError(msg) from error
+        return name

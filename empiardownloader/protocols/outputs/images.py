@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Micrographs, class averages, volumes and subtomograms."""
+import os
+
+from pwem.objects import Micrograph, SetOfAverages, SetOfMicrographs, SetOfVolumes, Transform
+
+from .optional import tomoObjects
+from .sets import ImageSets
+
+
+class MicrographSets(ImageSets):
+    output = "outputMicrographs"
+    file = "micrographs"
+    setClass = SetOfMicrographs
+    words = "micrographs"
+
+    def _appendFile(self, itsSet, found, facts, name, header):
+        micrograph = Micrograph(location=self._protocol._getExtraPath(name))
+        micrograph.setMicName(name)
+        micrograph.setAcquisition(itsSet.getAcquisition())
+        itsSet.append(micrograph)
+        return 1
+
+
+class StackSets(ImageSets):
+    """ Sets whose items are the images of stacks, nothing else being known of
+    them than their stack. """
+
+    def __init__(self, protocol):
+        super().__init__(protocol)
+        self._stacks = None             # how many stacks are registered
+
+    def _appendFile(self, itsSet, found, facts, name, header):
+        if self._stacks is None:
+            self._stacks = len(self.getRegisteredNames())
+        self._stacks += 1
+        item = itsSet.ITEM_TYPE()
+        item.setAcquisition(itsSet.getAcquisition())
+        # As Scipion's import has it: a stack holds what was picked in one micrograph.
+        item.setMicId(self._stacks)
+        for index in range(1, header.frames + 1):
+            item.setObjId(None)
+            item.setLocation(index, self._protocol._getExtraPath(name))
+            itsSet.append(item)
+        return header.frames
+
+
+class AverageSets(StackSets):
+    output = "outputAverages"
+    file = "averages"
+    setClass = SetOfAverages
+    words = "class averages"
+
+
+class VolumeSets(ImageSets):
+    output = "outputVolumes"
+    file = "volumes"
+    setClass = SetOfVolumes
+    words = "volumes"
+
+    def describe(self, itsSet):
+        return "%d x %d x %d voxels" % tuple(itsSet.getDim())
+
+    def _getTraits(self, found, facts, name, header):
+        return header.width, header.height, header.frames
+
+    def _fits(self, itsSet, facts, traits):
+        return tuple(itsSet.getDim() or traits) == traits
+
+    def _prepareSet(self, itsSet, found, facts, traits):
+        self._setAcquisition(itsSet, found, facts, None)
+        itsSet.setDim(traits)
+
+    def _appendFile(self, itsSet, found, facts, name, header):
+        volume = itsSet.ITEM_TYPE()
+        volume.setLocation(self._protocol._getExtraPath(name))
+        volume.setObjComment(os.path.basename(facts.images.get(name, {}).get("path", name)))
+        volume.setAcquisition(itsSet.getAcquisition())
+        self._setOrigin(itsSet, volume)
+        itsSet.append(volume)
+        return 1
+
+    def _refreshItem(self, itsSet, item):
+        self._setOrigin(itsSet, item)
+
+    @staticmethod
+    def _setOrigin(itsSet, volume):
+        # Its middle, as Scipion's import has it.
+        origin = Transform()
+        origin.setShifts(*[-size / 2 * itsSet.getSamplingRate() for size in itsSet.getDim()])
+        volume.setOrigin(origin)
+
+
+class SubTomogramSets(VolumeSets):
+    output = "outputSubTomograms"
+    file = "subtomograms"
+    words = "subtomograms"
+
+    def __init__(self, protocol):
+        super().__init__(protocol)
+        self.setClass = tomoObjects().SetOfSubTomograms
+
+    def _setAcquisition(self, itsSet, found, facts, frames):
+        super()._setAcquisition(itsSet, found, facts, frames)
+        acquisition = tomoObjects().TomoAcquisition()
+        acquisition.copyInfo(itsSet.getAcquisition())
+        itsSet.setAcquisition(acquisition)

@@ -1,0 +1,219 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the outputs of all kinds share: sets that grow while others read them, survive a kill, and are closed once.
+
+The images of a set are alike. Those that differ go to sets of their own: outputX, outputX2, ... in the order in which
+they arrive. A kind says what makes images alike, and how a file becomes items.
+"""
+import os
+
+from pyworkflow.object import Set
+
+from ..acquisition import setAcquisition
+
+# A set is written after so many items, so that others see it grow also when thousands wait.
+COMMIT_ITEMS = 500
+
+
+class ImageSets:
+    """ The output sets of a run. The caller sees to it that one thread at a
+    time works with them. """
+    output = ""             # name of the first output
+    file = ""               # of its database, without the ending
+    setClass = None
+    words = "images"
+
+    def __init__(self, protocol):
+        self._protocol = protocol
+        self._appendable = set()        # names of the outputs that this process has opened for appending
+        self._unpublished = {}          # sets made just now, whose first item is not written yet
+
+    # -------------------------- for the protocol -----------------------
+
+    def iterSets(self, recover=True):
+        """ (name of the output, set): of this process, of the run's database,
+        or, where that was lost with a killed process, of the set's own file;
+        the last only with ``recover``, which is for the run itself. """
+        number = 1
+        while True:
+            name = self._getName(number)
+            itsSet = getattr(self._protocol, name, None)
+            path = self._getPath(number)
+            if itsSet is None and recover and os.path.exists(path):
+                itsSet = self._recover(name, path)
+            if itsSet is None:
+                return
+            yield name, itsSet
+            number += 1
+
+    def getRegisteredNames(self):
+        return {name for _, itsSet in self.iterSets() for name in self.getNames(itsSet)}
+
+    def getNames(self, itsSet):
+        """ Local names of the files that are in a set. """
+        if not itsSet.getSize():
+            return set()
+        folder = self._protocol._getExtraPath()
+        return {os.path.relpath(path, folder) for path in itsSet.getUniqueValues("_filename")}
+
+    def append(self, found, facts, headers):
+        """ Add files to the sets they fit.
+        :param facts: what the record says.
+        :param headers: dict local name -> header, None for a file that does not show its own.
+        :return: how many items each output got, by its name. """
+        registered = self.getRegisteredNames()
+        added, fitting, touched, waiting = {}, {}, {}, 0
+        for name in headers:
+            if name in registered:
+                continue
+            traits = self._getTraits(found, facts, name, headers[name])
+            if traits not in fitting:
+                fitting[traits] = self._choose(found, facts, traits)
+            output, itsSet = fitting[traits]
+            count = self._appendFile(itsSet, found, facts, name, headers[name])
+            touched[output] = itsSet
+            added[output] = added.get(output, 0) + count
+            waiting += count
+            if waiting >= COMMIT_ITEMS:
+                self._publish(touched)
+                waiting = 0
+        self._publish(touched)
+        return added
+
+    def settle(self, found, facts, ended=False):
+        """ Called when the download has told more, or has ended: what belongs
+        to several files can be registered. """
+
+    def close(self, found, facts):
+        """ There will be no more images. """
+        for _, itsSet in self.iterSets():
+            itsSet.setStreamState(Set.STREAM_CLOSED)
+            itsSet.write()
+            self._protocol._store(itsSet)
+            itsSet.close()
+        self._appendable.clear()
+
+    def refresh(self, found, facts):
+        """ A form changed since the sets were begun changes what they say, in
+        place: no item comes or goes. """
+        for output, itsSet in self.iterSets():
+            if not itsSet.getSize():
+                continue
+            fresh = self.setClass()
+            self._setAcquisition(fresh, found, facts, self._getFrames(itsSet))
+            if (fresh.getSamplingRate() == itsSet.getSamplingRate()
+                    and fresh.getAcquisition().equalAttributes(itsSet.getAcquisition())):
+                continue
+            self._protocol.info("The acquisition in the form has changed: it is changed in %s too." % output)
+            itsSet.setAcquisition(fresh.getAcquisition())
+            itsSet.setSamplingRate(fresh.getSamplingRate())
+            for item in [item.clone() for item in itsSet.iterItems()]:
+                item.setAcquisition(self._getItemAcquisition(itsSet))
+                item.setSamplingRate(fresh.getSamplingRate())
+                self._refreshItem(itsSet, item)
+                itsSet.update(item)
+            itsSet.write()
+            self._protocol._store(itsSet)
+
+    def describe(self, itsSet):
+        """ What the images of a set have in common. """
+        dim = itsSet.getDim()
+        return "%d x %d pixels" % tuple(dim[:2]) if dim else "a size they do not show"
+
+    # -------------------------- for each kind -----------------------
+
+    def _getTraits(self, found, facts, name, header):
+        """ What has to be the same for two files to share a set; hashable. """
+        return None if header is None else (header.width, header.height)
+
+    def _fits(self, itsSet, facts, traits):
+        dim = itsSet.getDim()
+        return traits is None or dim is None or tuple(dim[:2]) == traits
+
+    def _prepareSet(self, itsSet, found, facts, traits):
+        """ Tell a new set what all its items have in common. """
+        self._setAcquisition(itsSet, found, facts, None)
+        if traits is not None:
+            itsSet.setDim((*traits, 1))
+
+    def _appendFile(self, itsSet, found, facts, name, header):
+        """ :return: how many items a file became. """
+        raise NotImplementedError
+
+    def _setAcquisition(self, itsSet, found, facts, frames):
+        """ Acquisition and pixel size of a set whose images have so many
+        frames. """
+        setAcquisition(self._protocol, itsSet, found, frames)
+
+    @staticmethod
+    def _getItemAcquisition(itsSet):
+        return itsSet.getAcquisition()
+
+    def _refreshItem(self, itsSet, item):
+        """ What follows from the pixel size changes with it. """
+
+    @staticmethod
+    def _getFrames(itsSet):
+        return None
+
+    # -------------------------- which set -----------------------
+
+    def _choose(self, found, facts, traits):
+        """ (name, set) for images of a kind, open for appending; a new one
+        where none fits. """
+        count = 0
+        for output, itsSet in [*self.iterSets(), *self._unpublished.items()]:
+            count += 1
+            if self._fits(itsSet, facts, traits):
+                return output, self._openForAppending(output, itsSet)
+        return self._create(count + 1, found, facts, traits)
+
+    def _create(self, number, found, facts, traits):
+        output = self._getName(number)
+        itsSet = self.setClass.create(self._protocol._getPath(), prefix=self.file,
+                                      suffix=str(number) if number > 1 else None)
+        self._prepareSet(itsSet, found, facts, traits)
+        itsSet.setStreamState(Set.STREAM_OPEN)
+        self._unpublished[output] = itsSet
+        self._appendable.add(output)
+        if number > 1:
+            self._protocol.warning("%s with %s go to a set of their own, %s." % (
+                self.words.capitalize(), self.describe(itsSet), output))
+        return output, itsSet
+
+    def _openForAppending(self, output, itsSet):
+        if output not in self._appendable:
+            itsSet.enableAppend()
+            self._appendable.add(output)
+        itsSet.setStreamState(Set.STREAM_OPEN)
+        return itsSet
+
+    def _publish(self, touched):
+        """ Others see now what was appended. """
+        for output, itsSet in touched.items():
+            if not itsSet.getSize():
+                continue        # not before its first item is in it: others would meet a set without properties
+            itsSet.write()
+            if not hasattr(self._protocol, output):
+                self._protocol._defineOutputs(**{output: itsSet})
+                del self._unpublished[output]
+            self._protocol._store(itsSet)
+
+    # -------------------------- files -----------------------
+
+    def _getName(self, number):
+        return self.output if number == 1 else "%s%d" % (self.output, number)
+
+    def _getPath(self, number):
+        return self._protocol._getPath("%s.sqlite" % self.file if number == 1 else "%s_%d.sqlite" % (
+            self.file, number))
+
+    def _recover(self, output, path):
+        if output in self._unpublished:
+            return None
+        loaded = self.setClass(filename=path)
+        if loaded.getSize():
+            loaded.loadAllProperties()
+            self._protocol._defineOutputs(**{output: loaded})
+            return loaded
+        loaded.close()
+        return None
