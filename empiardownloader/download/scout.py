@@ -23,7 +23,7 @@ class Batch:
     references: Dict[str, List[RemoteFile]]         # gain or dark -> candidates, the likeliest first
     companions: Dict[str, List[RemoteFile]] = field(default_factory=dict)      # path of an image -> files
     series: Optional[Series] = None
-    # Candidates for the file that describes the particles, with the first images.
+    # Candidates for the file that describes the particles; then the images are all that there are.
     descriptions: Tuple[RemoteFile, ...] = ()
 
 
@@ -82,8 +82,13 @@ class Scout:
     def _once(self) -> Iterator[Batch]:
         for images, series, descriptions in self._groups():
             # Most are of one folder; files that only looked like references come at the end, from several.
-            for number, (_, its) in enumerate(itertools.groupby(images, key=lambda image: image.folder)):
-                yield self._batch(list(its), series, () if number else descriptions)
+            batches = [self._batch(list(its), series)
+                       for _, its in itertools.groupby(images, key=lambda image: image.folder)]
+            if descriptions:
+                companions = {path: files for batch in batches for path, files in batch.companions.items()}
+                yield Batch(images, {}, companions, None, descriptions)
+            else:
+                yield from batches
 
     def _groups(self) -> Iterator[Tuple[List[RemoteFile], Optional[Series], Tuple[RemoteFile, ...]]]:
         request = self._request
@@ -101,12 +106,11 @@ class Scout:
             for images in self._finder.batches():
                 yield images, None, ()
 
-    def _batch(self, images: List[RemoteFile], series: Optional[Series],
-               descriptions: Tuple[RemoteFile, ...]) -> Batch:
+    def _batch(self, images: List[RemoteFile], series: Optional[Series]) -> Batch:
         references = self._finder.references(images[0].folder) if self._request.wants_gain else {}
         companions = self._finder.companions(images, series is None) if self._request.companions else {}
         if series is not None and series.mdoc:
             # Written anew for the run, see series.py.
             companions = {path: [file for file in files if not file.path.endswith(".mdoc")]
                           for path, files in companions.items()}
-        return Batch(images, references, companions, series, descriptions)
+        return Batch(images, references, companions, series)
