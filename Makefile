@@ -16,8 +16,9 @@ QUICK := empiardownloader/tests/test_archive_entry.py empiardownloader/tests/tes
 help:           ## Show this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
 
-demo: demo-python       ## Download a few movies in a real Scipion project; ENTRY=10200 MOVIES=2 asks the real EMPIAR
-	@$(RUN) .demo -- $(PY) -m empiardownloader.demo $(if $(ENTRY),--entry $(ENTRY)) $(if $(MOVIES),--movies $(MOVIES))
+demo: demo-python       ## Download a few movies in a real Scipion project; KIND=particles other images, ENTRY=10200 MOVIES=2 the real EMPIAR
+	@$(RUN) .demo -- $(PY) -m empiardownloader.demo $(if $(KIND),--kind "$(KIND)") $(if $(ENTRY),--entry $(ENTRY)) \
+		$(if $(MOVIES),--movies $(MOVIES))
 
 test: test-python       ## Run all tests; TESTS=empiardownloader/tests/test_images_header.py runs some
 	@$(RUN) .test -- $(PY) -m pytest -q --durations=10 $(if $(TESTS),$(TESTS),-n $(WORKERS) --dist worksteal empiardownloader/tests)

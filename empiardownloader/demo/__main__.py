@@ -13,10 +13,11 @@ import subprocess
 import sys
 import time
 
+from pwem.objects import SetOfMovies
 from pyworkflow.project import Manager
 
 from ..download.progress_line import ProgressLine
-from . import entries
+from . import entries, kinds
 from .archive import DemoArchive
 
 PROJECT = "EmpiarDemo"
@@ -29,12 +30,14 @@ def main():
     parser.add_argument("--entry", help="an entry of the real EMPIAR; without it a small archive on this machine")
     parser.add_argument("--movies", type=int, default=None, choices=range(1, 1000000), metavar="N",
                         help="how many movies")
+    parser.add_argument("--kind", default="movies", choices=["movies", *kinds.NUMBERS], metavar="KIND",
+                        help="what the small archive's entry holds: movies, %s" % ", ".join(kinds.NUMBERS))
     parser.add_argument("--folder", default=".demo", help="where the demo archive goes")
     options = parser.parse_args()
     with contextlib.ExitStack() as stack:
         if options.entry is None:
             root = os.path.join(os.path.abspath(options.folder), "archive")
-            records, emdb = entries.build(root)
+            records, emdb = entries.build(root, options.kind)
             archive = stack.enter_context(DemoArchive(root, records, emdb, rate=RATE))
             os.environ.update(archive.variables)
         return show(options)
@@ -47,7 +50,9 @@ def show(options):
     workflow = os.path.join(os.path.abspath(options.folder), "workflow.json")
     with open(os.path.join(os.path.dirname(__file__), "workflow.json"), encoding="utf-8") as stream:
         steps = json.load(stream)
-    steps[0]["entryId"] = options.entry or entries.NUMBER
+    steps[0]["entryId"] = options.entry or kinds.NUMBERS.get(options.kind, entries.NUMBER)
+    if options.kind != "movies":
+        steps[0]["allImages"] = options.movies is None
     if options.movies is not None:
         steps[0]["amountOfImages"] = options.movies
     with open(workflow, "w", encoding="utf-8") as stream:
@@ -72,11 +77,12 @@ def show(options):
         return 1
     print()
     print("\n".join(run.summary()))
-    movies = run.outputMovies
-    print("\nOutput: %s\n  %d movies, %d x %d pixels, frames %s, %g A/px, %s" % (
-        movies, movies.getSize(), *movies.getDim()[:2], movies.getFramesRange().rangeStr(), movies.getSamplingRate(),
-        "closed" if movies.isStreamClosed() else "open"))
-    print("  gain reference: %s" % movies.getGain())
+    for name, output in run.iterOutputAttributes():
+        print("\n%s: %s\n  %d items, %s pixels, %g A/px, %s" % (
+            name, output, output.getSize(), " x ".join(map(str, output.getDim())), output.getSamplingRate(),
+            "closed" if output.isStreamClosed() else "open"))
+        if isinstance(output, SetOfMovies):
+            print("  frames %s, gain reference: %s" % (output.getFramesRange().rangeStr(), output.getGain()))
     return 0
 
 
@@ -107,7 +113,7 @@ def look(run):
 
     The download is most of it; the last movies are registered and the set is closed after it.
     """
-    registered = sum(output.getSize() for _, output in run.iterOutputAttributes())
+    registered = len(run.getSets().getRegisteredNames())
     try:
         with open(run._getProgressFile(), encoding="utf-8") as stream:
             progress = json.load(stream)
@@ -116,12 +122,12 @@ def look(run):
     wanted = progress["images_wanted"]
     done = progress["done_bytes"] / progress["total_bytes"] if progress["total_bytes"] else 0
     if run.isFinished():
-        return 1, "finished", "Finished: %d movies registered" % registered
-    if wanted is None or progress["movies"] < wanted:
+        return 1, "finished", "Finished: %d files registered" % registered
+    if wanted is None or progress["images"] < wanted:
         return 0.8 * done, "download", "%s, %d registered" % (progress["text"], registered)
     if registered < wanted:
-        return 0.8 + 0.15 * registered / wanted, "register", "Registering: %d of %d movies" % (registered, wanted)
-    return 0.95, "close", "Closing the set of %d movies" % registered
+        return 0.8 + 0.15 * registered / wanted, "register", "Registering: %d of %d files" % (registered, wanted)
+    return 0.95, "close", "Closing the set of %d files" % registered
 
 
 if __name__ == "__main__":

@@ -2,15 +2,19 @@
 """The demo archive's own entry, made on first use from seeded random numbers."""
 import os
 
-from . import movies
+from . import kinds, movies
 
 NUMBER = "90001"
 FRAMES, WIDTH, HEIGHT = 10, 512, 384
 MOVIES = 12
 
 
-def build(root):
-    """Make the entry's files below ``root`` unless they are there -> (entries, EMDB records) for DemoArchive."""
+def build(root, kind="movies"):
+    """Make an entry's files below ``root`` unless they are there -> (entries, EMDB records) for DemoArchive."""
+    if kind != "movies":
+        record = dict(_entry(), title="Small %s" % kind, entry_doi="10.6019/EMPIAR-%s" % kinds.NUMBERS[kind],
+                      imagesets=[kinds.build(root, kind)])
+        return {kinds.NUMBERS[kind]: record}, {"EMD-90001": _emdb()}
     folder = os.path.join(root, NUMBER, "data")
     for extension, name in (("mrc", "Movies"), ("tif", "Movies_tiff")):
         for number in range(1, MOVIES + 1):

@@ -84,8 +84,8 @@ def mdoc(names: Sequence[str], angles: Sequence[float] = ANGLES, image_file: str
     """The description of a tilt series; ``names``: of the files with its frames, '' for none."""
     lines = ["PixelSpacing = %g" % PIXEL_SIZE, "Voltage = 300", "ImageFile = %s" % image_file,
              "ImageSize = %d %d" % (WIDTH, HEIGHT), "DataMode = 1", "",
-             "[T = SerialEM: synthetic]", "", "[T =     Tilt axis angle = %g, binning = 1  spot = 8  camera = 0]" % axis,
-             ""]
+             "[T = SerialEM: synthetic]", "",
+             "[T =     Tilt axis angle = %g, binning = 1  spot = 8  camera = 0]" % axis, ""]
     for number, (name, angle) in enumerate(zip(names, angles)):
         lines += ["[ZValue = %d]" % (places[number] if places else number), "TiltAngle = %g" % angle,
                   "Magnification = 53000", "ExposureDose = %g" % DOSE_PER_TILT, "PixelSpacing = %g" % PIXEL_SIZE,

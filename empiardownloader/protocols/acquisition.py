@@ -3,15 +3,24 @@
 from pwem.objects import Acquisition
 
 from .. import constants
+from ..archive.kinds import MOVIES
 
 
-def getAcquisitionValues(protocol, acquisition, frames):
-    """ :param acquisition: what EMDB says.
+def getAcquisitionValues(protocol, found, facts, frames):
+    """ :param found: what the archives say.
+    :param facts: what the record of the download says.
     :param frames: frames of a movie, the dose of the whole movie is divided by; None where unknown.
     :return: dict name -> (value, source) with the units of the form. """
-    dose = None
-    if acquisition.dose_per_movie is not None and frames:
-        dose = acquisition.dose_per_movie / frames
+    acquisition = found.acquisition
+    dose, source = None, acquisition.source
+    if facts.series:
+        # EMDB's dose may be that of a tilt or of a series, who knows; the microscope's own words are of a tilt.
+        whole, source = _getTiltDose(facts), "the .mdoc files"
+    else:
+        kind = found.entry.image_set(protocol.imageSet.get()).kind
+        whole = acquisition.dose_per_movie if kind == MOVIES else None
+    if whole is not None and frames:
+        dose = whole / frames
     asked = (
         ("voltage", acquisition.voltage, constants.DEFAULT_VOLTAGE),
         ("sphericalAberration", acquisition.spherical_aberration, constants.DEFAULT_SPHERICAL_ABERRATION),
@@ -25,10 +34,19 @@ def getAcquisitionValues(protocol, acquisition, frames):
         if typed is not None:
             values[name] = (typed, "the form")
         elif archived is not None:
-            values[name] = (archived, acquisition.source)
+            values[name] = (archived, source if name == "dosePerFrame" else acquisition.source)
         else:
             values[name] = (default, "assumed")
     return values
+
+
+def _getTiltDose(facts):
+    """ e/Å² of a tilt, on average over the first series that tells it. """
+    for series in facts.series.values():
+        doses = [tilt["dose"] for tilt in series["tilts"] if tilt.get("dose")]
+        if doses:
+            return sum(doses) / len(doses)
+    return None
 
 
 def getPixelSize(protocol, imageSet):
@@ -36,9 +54,9 @@ def getPixelSize(protocol, imageSet):
     return protocol.samplingRate.get() or imageSet.pixel_size
 
 
-def setAcquisition(protocol, movieSet, found, frames):
-    """ Acquisition and pixel size of a set whose movies have so many frames. """
+def setAcquisition(protocol, itsSet, found, facts, frames):
+    """ Acquisition and pixel size of a set whose images have so many frames. """
     imageSet = found.entry.image_set(protocol.imageSet.get())
-    values = getAcquisitionValues(protocol, found.acquisition, frames or found.acquisition.frames or imageSet.frames)
-    movieSet.setAcquisition(Acquisition(**{name: value for name, (value, _) in values.items()}))
-    movieSet.setSamplingRate(getPixelSize(protocol, imageSet))
+    values = getAcquisitionValues(protocol, found, facts, frames or found.acquisition.frames or imageSet.frames)
+    itsSet.setAcquisition(Acquisition(**{name: value for name, (value, _) in values.items()}))
+    itsSet.setSamplingRate(getPixelSize(protocol, imageSet))

@@ -48,8 +48,8 @@ def summarize(protocol):
     others = [(name, itsSet) for name, itsSet in allSets if not isinstance(itsSet, SetOfMovies)]
     summary += [why for why in (imageSet.why_files_only, getattr(protocol.getSets(), "why", "")) if why]
     if not imageSet.kind.files_only:
-        summary += _summarizeAcquisition(protocol, found, sets)
-    if imageSet.kind.gain:
+        summary += _summarizeAcquisition(protocol, found, facts, sets)
+    if imageSet.kind.gain and not (facts.series and not sets and others):
         summary += _summarizeReferences(protocol, facts, sets)
     summary += _summarizeSets(protocol, sets, facts)
     summary += _summarizeOthers(protocol, imageSet, others, facts)
@@ -82,9 +82,9 @@ def groupLeftOut(leftOut):
     return lines
 
 
-def _summarizeAcquisition(protocol, found, sets):
+def _summarizeAcquisition(protocol, found, facts, sets):
     frames = sets[0][1].getFramesRange()[1] if sets else found.acquisition.frames
-    values = getAcquisitionValues(protocol, found.acquisition, frames)
+    values = getAcquisitionValues(protocol, found, facts, frames)
     labels = (("voltage", "%g kV"), ("sphericalAberration", "Cs %g mm"), ("magnification", "magnification %g"),
               ("dosePerFrame", "%.3g e/Å² per frame"))
     bySource = {}

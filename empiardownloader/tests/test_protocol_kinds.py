@@ -1,38 +1,39 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Real runs for every kind of image set."""
-import contextlib
 import os
+import signal
 import sqlite3
 import subprocess
 import sys
+import time
 
 from empiardownloader import constants
 from empiardownloader.demo import kinds
-from empiardownloader.protocols.outputs import hasTomo
 from empiardownloader.tests.base import ProtocolTestCase, emdb, entry, read_bytes
 
+TRANSPORTS = {"FTP": constants.TRANSPORT_FTP, "HTTPS": constants.TRANSPORT_HTTPS}
+# Kind -> output, its class, its size, name of its first item's file where all comes in order.
 OUTPUTS = {
-    "micrographs": ("outputMicrographs", "SetOfMicrographs", 6), "particles": ("outputParticles", "SetOfParticles", 120),
+    "micrographs": ("outputMicrographs", "SetOfMicrographs", 6),
+    "particles": ("outputParticles", "SetOfParticles", kinds.STACKS * kinds.PARTICLES_A_STACK),
     "class averages": ("outputAverages", "SetOfAverages", 20), "volumes": ("outputVolumes", "SetOfVolumes", 3),
-    "subtomograms": ("outputSubTomograms", "SetOfSubTomograms", 4), "tilt series": ("outputMovies", "SetOfMovies", 21),
+    "subtomograms": ("outputSubTomograms", "SetOfSubTomograms", 4),
+    "tilt series": ("outputTiltSeriesM", "SetOfTiltSeriesM", len(kinds.SERIES)),
     "tilt stacks": ("outputTiltSeries", "SetOfTiltSeries", 2), "files": (None, None, 0)}
+# What another process sees: size, pixel size, whether closed, the files of all items.
 READ = """
-import os, sys
+import importlib, os, sys
 os.environ.setdefault("SCIPION_DOMAIN", "pwem")
 import pyworkflow as pw
 pw.Config.getDomain()
-from pwem import objects
 name, path = sys.argv[1:]
-try:
-    kind = getattr(objects, name)
-except AttributeError:
-    import tomo.objects
-    kind = getattr(tomo.objects, name)
-items = kind(filename=path)
+module = "pwem.objects" if hasattr(importlib.import_module("pwem.objects"), name) else "tomo.objects"
+items = getattr(importlib.import_module(module), name)(filename=path)
 items.loadAllProperties()
-first = items.getFirstItem()
-location = getattr(first, "getLocation", lambda: (0, first.getTsId()))()
-print(items.getSize(), location, items.getSamplingRate(), items.isStreamClosed(), first.getDim())
+files = []
+for item in items.iterItems():
+    files += [image.getFileName() for image in item.iterItems()] if "TiltSeries" in name else [item.getFileName()]
+print(items.getSize(), items.getSamplingRate(), items.isStreamClosed(), *files)
 """
 
 
@@ -42,32 +43,155 @@ class KindsCase(ProtocolTestCase):
     def fill(cls):
         for kind, number in kinds.NUMBERS.items():
             cls.demo.entries[number] = entry(kinds.build(cls.root, kind))
-        cls.demo.emdb["EMD-0001"] = emdb(dose=None)
+        cls.demo.emdb["EMD-0001"] = emdb()
 
-    def read(self, protocol, name, kind):
-        """What another process reads in the file of a set: size, first location, pixel size, whether it is closed."""
-        path = getattr(protocol, name).getFileName()
-        return subprocess.run([sys.executable, "-c", READ, kind, path], stdout=subprocess.PIPE, text=True, check=True,
-                              cwd=self.proj.getPath()).stdout
+    def read(self, protocol, output, name):
+        """What another process reads in an output's file: size, pixel size, whether it is closed, its files."""
+        path = getattr(protocol, output).getFileName()
+        words = subprocess.run([sys.executable, "-c", READ, name, path], stdout=subprocess.PIPE, text=True, check=True,
+                               cwd=self.proj.getPath()).stdout.split()
+        return int(words[0]), float(words[1]), words[2] == "True", words[3:]
+
+    def check_output(self, run, kind):
+        output, name, size = OUTPUTS[kind]
+        if output is None:
+            self.assertEqual([], list(run.iterOutputAttributes()))
+            return
+        count, sampling, closed, files = self.read(run, output, name)
+        self.assertEqual((size, kinds.PIXEL_SIZE, True), (count, sampling, closed), kind)
+        self.assertEqual(name, getattr(run, output).getClassName())
+        for path in set(files):
+            self.assertTrue(os.path.exists(os.path.join(self.proj.getPath(), path)), path)
+        # Nothing twice.
+        if kind in ("micrographs", "volumes", "subtomograms", "tilt series"):
+            self.assertEqual(len(files), len(set(files)), kind)
+
+    def check_bytes(self, run, kind):
+        """Every file of the entry is here, and as it is there."""
+        facts = run._readFacts()
+        root = os.path.join(self.root, kinds.NUMBERS[kind])
+        for name, image in facts.images.items():
+            self.assertEqual(read_bytes(os.path.join(root, image["path"])), read_bytes(self.extra(run, name)), name)
+        return facts
 
 
 class TestEveryKind(KindsCase):
 
-    def check(self, kind, transport):
-        output, name, size = OUTPUTS[kind]
-        run = self.finish(self.new(entryId=kinds.NUMBERS[kind], allImages=True, transport=transport))
-        print(kind, transport, run.summary())
-        if output is None:
-            self.assertEqual([], list(run.iterOutputAttributes()))
-            return run
-        outputSet = getattr(run, output)
-        self.assertEqual((name, size), (outputSet.getClassName(), outputSet.getSize()))
-        self.assertAlmostEqual(kinds.PIXEL_SIZE, outputSet.getSamplingRate())
-        print(self.read(run, output, name))
-        return run
+    def test_each_kind_over_each_transport(self):
+        runs = {}
+        for kind, number in kinds.NUMBERS.items():
+            for transport, choice in TRANSPORTS.items():
+                run = runs[kind, transport] = self.new(entryId=number, allImages=True, transport=choice)
+                self.launch(run, wait=False)
+        for (kind, transport), run in runs.items():
+            with self.subTest(kind, transport=transport):
+                run = self.ended(run, 300)
+                self.assertTrue(run.isFinished(), run.getErrorMessage())
+                self.check_output(run, kind)
+                self.check_bytes(run, kind)
+                summary = "\n".join(run.summary())
+                self.assertIn({"files": "Scipion does not read SMV files", "tilt stacks": "registered in no set: no file "
+                               "beside it tells its angles"}.get(kind, OUTPUTS[kind][0] or ""), summary)
+                self.check_what_is_known(run, kind)
 
-    def test_all(self):
-        for kind in OUTPUTS:
-            for transport in (constants.TRANSPORT_FTP, constants.TRANSPORT_HTTPS):
-                with self.subTest(kind, transport=transport):
-                    self.check(kind, transport)
+    def check_what_is_known(self, run, kind):
+        if kind == "micrographs":
+            first = run.outputMicrographs.getFirstItem()
+            self.assertTrue(first.getMicName().startswith("Falcon_2012_06_12-"))
+            self.assertIsNone(run.outputMicrographs.getAcquisition().getDosePerFrame())
+            self.assertEqual(6, sum(name.endswith(".coord") for name in os.listdir(self.extra(run))))
+        elif kind == "particles":
+            self.check_particles(run.outputParticles)
+        elif kind == "volumes":
+            origin = run.outputVolumes.getFirstItem().getOrigin().getShifts()
+            self.assertEqual([-kinds.VOXELS / 2 * kinds.PIXEL_SIZE] * 3, list(origin))
+        elif kind == "tilt series":
+            self.check_tilts(run.outputTiltSeriesM, "_000_0.0.mrc")
+            self.assertEqual(21, run.outputMovies.getSize())
+            self.assertAlmostEqual(kinds.DOSE_PER_TILT / kinds.FRAMES,
+                                   run.outputMovies.getAcquisition().getDosePerFrame())
+        elif kind == "tilt stacks":
+            series = run.outputTiltSeries.getFirstItem()
+            self.assertEqual([(number, angle) for number, angle in enumerate(sorted(kinds.ANGLES), start=1)],
+                             [(tilt.getLocation()[0] and number, tilt.getTiltAngle())
+                              for number, tilt in enumerate(series.iterItems(), start=1)])
+        elif kind == "files":
+            self.assertEqual(["frame 000.smv", "frame 001.smv", "frame 002.smv"],
+                             sorted(os.listdir(self.extra(run, "crystal_1"))))
+
+    def check_particles(self, particles):
+        self.assertTrue(particles.hasCTF())
+        self.assertTrue(particles.hasAlignmentProj())
+        self.assertEqual(300.0, particles.getAcquisition().getVoltage())
+        self.assertIn("rlnImagePixelSize", particles.getAcquisition().opticsGroupInfo.get())
+        first = particles.getFirstItem()
+        self.assertEqual((15010.0, 14810.0, 45.0), (first.getCTF().getDefocusU(), first.getCTF().getDefocusV(),
+                                                    first.getCTF().getDefocusAngle()))
+        self.assertTrue(first.getCoordinate().getMicName().endswith("_particles.mrc"))
+        self.assertEqual((1, 2, 2), (first.getLocation()[0], first._rlnRandomSubset.get(), first.getClassId()))
+        self.assertEqual((4, 4), first.getTransform().getMatrix().shape)
+
+    def check_tilts(self, seriesSet, ending):
+        self.assertEqual(set(kinds.SERIES), set(seriesSet.getTSIds()))
+        for series in seriesSet.iterItems():
+            tilts = sorted((tilt.clone() for tilt in series.iterItems()), key=lambda tilt: tilt.getAcquisitionOrder())
+            self.assertEqual(list(kinds.ANGLES), [tilt.getTiltAngle() for tilt in tilts])
+            self.assertTrue(tilts[0].getFileName().endswith(ending))
+            self.assertEqual([kinds.DOSE_PER_TILT * number for number in range(len(tilts))],
+                             [tilt.getAcquisition().getDoseInitial() for tilt in tilts])
+            self.assertEqual(85.3, series.getAcquisition().getTiltAxisAngle())
+            self.assertEqual(kinds.DOSE_PER_TILT * len(tilts), series.getAcquisition().getAccumDose())
+
+
+class TestKilled(KindsCase):
+    RATE = 30 << 10     # slow enough to be seen half done
+
+    def rows(self, protocol):
+        """How many items the database of the output has, whoever writes it."""
+        paths = [os.path.join(self.proj.getPath(), protocol._getPath(name)) for name in os.listdir(os.path.join(
+            self.proj.getPath(), protocol._getPath())) if name.endswith(".sqlite") and name != "steps.sqlite"]
+        for path in paths:
+            try:
+                with sqlite3.connect("file:%s?mode=ro" % path, uri=True) as database:
+                    return database.execute("SELECT COUNT(*) FROM Objects").fetchone()[0]
+            except sqlite3.Error:
+                continue
+        return 0
+
+    def test_killed_in_the_middle_and_continued(self):
+        """While it is open another process reads it; nothing is registered twice."""
+        runs = {}
+        for number, kind in enumerate(kinds.NUMBERS):
+            runs[kind] = self.new(entryId=kinds.NUMBERS[kind], allImages=True, connections=1, numberOfThreads=4,
+                                  transport=list(TRANSPORTS.values())[number % 2])
+            self.launch(runs[kind], wait=False)
+        seen = {}
+        for kind, run in runs.items():
+            output, name, size = OUTPUTS[kind]
+            if output is None:
+                continue
+            self.wait_for(lambda run=run, output=output: hasattr(self.fresh(run), output), 180, "the output of " + kind)
+            fresh = self.fresh(run)
+            seen[kind] = self.read(fresh, output, name)
+            self.assertGreater(seen[kind][0], 0, kind)
+            self.assertEqual(kinds.PIXEL_SIZE, seen[kind][1])
+            try:
+                os.kill(fresh.getPid(), signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+        self.assertTrue(any(not closed for _, _, closed, _ in seen.values()))
+        self.demo.rate = 0
+        time.sleep(1)
+        again = {}
+        for kind, run in runs.items():
+            self.ended(run)
+            again[kind] = self.again(run)
+            self.launch(again[kind], wait=False)
+        for kind, run in again.items():
+            with self.subTest(kind):
+                run = self.ended(run, 240)
+                self.assertTrue(run.isFinished(), run.getErrorMessage())
+                self.check_output(run, kind)
+                self.check_bytes(run, kind)
+                if kind in seen:
+                    self.assertLessEqual(set(seen[kind][3]), set(self.read(run, *OUTPUTS[kind][:2])[3]))

@@ -62,7 +62,8 @@ class ImageSetProvider(TreeProvider):
         self._entry = entry
 
     def getColumns(self):
-        return [("No.", 50), ("Name", 250), ("Category", 220), ("Format", 80), ("Images", 80), ("Pixel size (Å)", 110)]
+        return [("No.", 50), ("Name", 230), ("Category", 240), ("Format", 80), ("Images", 80), ("Pixel size (Å)", 110),
+                ("Becomes", 150)]
 
     def getObjects(self):
         objects = []
@@ -75,7 +76,7 @@ class ImageSetProvider(TreeProvider):
     def getObjectInfo(self, item):
         imageSet = item.imageSet
         texts = (imageSet.name or imageSet.directory, imageSet.category, imageSet.data_format, imageSet.num_images,
-                 imageSet.pixel_size)
+                 imageSet.pixel_size, imageSet.kind.name)
         return {"key": item.get(), "text": item.get(), "values": tuple("" if t is None else str(t) for t in texts)}
 
 
@@ -88,7 +89,7 @@ class EmpiarImageSetWizard(_EntryWizard):
         if entry is None:
             return
         chosen = dialog.ListDialog(form.root, "Image sets of %s" % entry.name, ImageSetProvider(entry),
-                                   "Movies are the image sets of category 'micrographs - multiframe'.",
+                                   "The output follows from the image set: what the last column says, or files alone.",
                                    selectmode="browse", selectOnDoubleClick=True)
         if chosen.resultYes() and chosen.values:
             form.setVar("imageSet", chosen.values[0].get())
@@ -129,7 +130,7 @@ class _PatternWizard(_EntryWizard):
 class EmpiarFilePatternWizard(_PatternWizard):
     _targets = [(EmpiarDownloader, ["filePattern"])]
     _parameter = "filePattern"
-    _message = "Select a movie: the pattern then takes all files named like it.\nSelect a folder: all files in it."
+    _message = "Select an image: the pattern then takes all files named like it.\nSelect a folder: all files in it."
 
     def _makePattern(self, path):
         """ 'data/Grid_1/Foil_0012_frames.tif' -> 'data/Grid_1/Foil_*_frames.tif', 'data/Grid_1/' -> 'data/Grid_1/*' """

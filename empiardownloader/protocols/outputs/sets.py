@@ -142,7 +142,7 @@ class ImageSets:
     def _setAcquisition(self, itsSet, found, facts, frames):
         """ Acquisition and pixel size of a set whose images have so many
         frames. """
-        setAcquisition(self._protocol, itsSet, found, frames)
+        setAcquisition(self._protocol, itsSet, found, facts, frames)
 
     @staticmethod
     def _getItemAcquisition(itsSet):
