@@ -147,7 +147,7 @@ def _tilt_series(data: str) -> Tuple[str, Dict[str, object]]:
 
 
 def _class_averages(data: str) -> Tuple[str, Dict[str, object]]:
-    for number in range(2):
+    for number in range(5):
         write_stack(os.path.join(data, "classes_%d.mrcs" % number), number, 10)
     return "class averages", {"data_format": "MRCS"}
 
