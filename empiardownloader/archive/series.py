@@ -19,9 +19,9 @@ MDOC = ".mdoc"
 ANGLES = (".tlt", ".rawtlt")
 # 'TS_01_003_-9.0.mrc', 'Position_1_003[-9.00]_fractions.tiff', 'tomo2_-9.0_Mar07.tif': the name of the series, perhaps
 # the order of acquisition, the angle. Without a decimal point a number is no angle, unless there is an order before it.
-NAMED = (re.compile(r"(?P<name>.+?)[_-](?P<order>[0-9]{1,3})[_-]?[\[_](?P<angle>[-+]?[0-9]{1,2}(?:\.[0-9]+)?)\]?"
-                    r"(?=[_.\[-]|$)"),
-         re.compile(r"(?P<name>.+?)[_-]\[?(?P<angle>[-+]?[0-9]{1,2}\.[0-9]+)\]?(?=[_.-]|$)"))
+ORDERED = re.compile(r"(?P<name>.+)[_-](?P<order>[0-9]{1,3})[_-]?[\[_](?P<angle>[-+]?[0-9]{1,2}(?:\.[0-9]+)?)\]?"
+                     r"(?=[_.\[-]|$)")
+UNORDERED = re.compile(r"(?P<name>.+?)[_-]\[?(?P<angle>[-+]?[0-9]{1,2}\.[0-9]+)\]?(?=[_-]|$)")
 # A name with a number in it makes no series yet.
 LEAST_TILTS = 3
 # A folder of this name beside the images shows that movies are tilts, though their category does not.
@@ -198,12 +198,13 @@ class SeriesFinder:
     # -------------------------- by names -----------------------
 
     def _by_names(self, images: Sequence[RemoteFile]) -> Iterator[Series]:
-        groups: Dict[Tuple[str, str], List[Tuple[SeriesTilt, RemoteFile]]] = {}
-        for image in images:
-            parsed = parse_tilt_name(posixpath.basename(image.path))
-            name, tilt = parsed or (stem_of(image.path), None)
-            groups.setdefault((image.folder, name), []).append(
-                (replace(tilt, path=image.path) if tilt else SeriesTilt(image.path, None, 0), image))
+        groups: _Groups = {}
+        for group, members in _grouped(images, True).items():
+            if len({tilt.order for tilt, _ in members}) == len(members):
+                groups[group] = members
+            else:
+                # What looked like the order is part of the name: 'tomo_7_-9.0.mrc'.
+                groups.update(_grouped([image for _, image in members], False))
         for (folder, name), members in groups.items():
             angles = {tilt.angle for tilt, _ in members}
             if len(members) < LEAST_TILTS or None in angles or len(angles) < len(members):
@@ -268,10 +269,26 @@ class _Known:
         return near[0][2]
 
 
-def parse_tilt_name(name: str) -> Optional[Tuple[str, SeriesTilt]]:
-    """'TS_01_003_-9.0.mrc' -> ('TS_01', tilt of -9 degrees, the third); None where no angle is in the name"""
+_Groups = Dict[Tuple[str, str], List[Tuple[SeriesTilt, RemoteFile]]]
+
+
+def _grouped(images: Sequence[RemoteFile], ordered: bool) -> _Groups:
+    """(folder, name of the series) -> its images, by what their names say."""
+    groups: _Groups = {}
+    for image in images:
+        parsed = parse_tilt_name(posixpath.basename(image.path), ordered)
+        name, tilt = parsed or (stem_of(image.path), SeriesTilt("", None, 0))
+        groups.setdefault((image.folder, name), []).append((replace(tilt, path=image.path), image))
+    return groups
+
+
+def parse_tilt_name(name: str, ordered: bool = True) -> Optional[Tuple[str, SeriesTilt]]:
+    """'TS_01_003_-9.0.mrc' -> ('TS_01', tilt of -9 degrees, the fourth); None where no angle is in the name
+
+    ``ordered``: whether a number before the angle is the order of acquisition, from 0.
+    """
     stem = stem_of(name)
-    for pattern in NAMED:
+    for pattern in (ORDERED, UNORDERED) if ordered else (UNORDERED,):
         match = pattern.match(stem)
         if match and abs(float(match.group("angle"))) <= 90:
             order = match.groupdict().get("order")

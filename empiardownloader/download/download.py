@@ -197,7 +197,7 @@ class Download:
             self._looks.listed(batch.images)
             keys = self._references.begin(batch.references)
             self._listed.extend(Wanted(image, keys, batch.companions.get(image.path, []), batch.series)
-                                for image in batch.images)
+                                for image in batch.images if self._is_described(image))
             if batch.descriptions and self._search is None:
                 self._search = ParticleSearch(batch.descriptions, batch.images, self._note_text)
         if self._search is not None and not self._search.settled:
@@ -215,6 +215,10 @@ class Download:
                 file.path, self._request.entry.name)
             raise EntryError(msg)
         return job
+
+    def _is_described(self, file: RemoteFile) -> bool:
+        """Whether nothing describes the particles so far, or it names this stack."""
+        return self._search is None or self._search.file is None or file.path in self._search.matches.names
 
     def _look_again(self, found: Wanted) -> None:
         """An image of an earlier run gets what the form asks for now."""
@@ -337,7 +341,7 @@ class Download:
         self._note(record.DESCRIPTION, name=name if found else "", path=found.path if found else "",
                    others=self._search.others, failed=self._search.failed)
         if found:
-            self._listed = deque(wanted for wanted in self._listed if wanted.path in self._search.matches.names)
+            self._listed = deque(wanted for wanted in self._listed if self._is_described(wanted.file))
 
     def _promised_size(self) -> Size:
         """The movies' size as the metadata has it, where a file does not show its own."""
