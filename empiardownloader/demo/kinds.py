@@ -15,7 +15,8 @@ SERIES = ("TS_01", "TS_03", "TS_43")
 VOXELS = 24
 PIXEL_SIZE = 1.5                                    # angstrom
 NUMBERS = {"micrographs": "90002", "particles": "90003", "tilt series": "90004", "class averages": "90005",
-           "volumes": "90006", "subtomograms": "90007", "tilt stacks": "90008", "files": "90009"}
+           "volumes": "90006", "subtomograms": "90007", "tilt stacks": "90008", "files": "90009",
+           "tilt images": "90010"}
 
 
 def write_stack(path: str, seed: int, count: int, width: int = BOX, height: int = BOX) -> None:
@@ -146,6 +147,15 @@ def _tilt_series(data: str) -> Tuple[str, Dict[str, object]]:
     return "tilt series", {"frames_per_image": FRAMES, "num_images_or_tilt_series": len(SERIES)}
 
 
+def _tilt_images(data: str) -> Tuple[str, Dict[str, object]]:
+    """A single image for each tilt, beside what describes the series."""
+    for seed, series in enumerate(SERIES):
+        for number, name in enumerate(tilt_names(series)):
+            write_stack(os.path.join(data, name), 100 * seed + number, 1, WIDTH, HEIGHT)
+        write_text(os.path.join(data, series + ".mdoc"), mdoc(tilt_names(series)))
+    return "tilt series", {"num_images_or_tilt_series": len(SERIES)}
+
+
 def _class_averages(data: str) -> Tuple[str, Dict[str, object]]:
     for number in range(5):
         write_stack(os.path.join(data, "classes_%d.mrcs" % number), number, 10)
@@ -184,4 +194,5 @@ def _files(data: str) -> Tuple[str, Dict[str, object]]:
 
 BUILDERS = {"micrographs": _micrographs, "particles": _particles, "tilt series": _tilt_series,
             "class averages": _class_averages, "volumes": _volumes, "subtomograms": _subtomograms,
-            "tilt stacks": _tilt_stacks, "files": _files}
+            "tilt stacks": _tilt_stacks, "files": _files,
+            "tilt images": _tilt_images}

@@ -9,7 +9,7 @@ import time
 
 from empiardownloader import constants
 from empiardownloader.demo import kinds
-from empiardownloader.tests.base import ProtocolTestCase, emdb, entry, read_bytes
+from empiardownloader.tests.base import ProtocolTestCase, emdb, entry, environment, read_bytes
 
 TRANSPORTS = {"FTP": constants.TRANSPORT_FTP, "HTTPS": constants.TRANSPORT_HTTPS}
 # Kind -> output, its class, its size, name of its first item's file where all comes in order.
@@ -19,7 +19,8 @@ OUTPUTS = {
     "class averages": ("outputAverages", "SetOfAverages", 50), "volumes": ("outputVolumes", "SetOfVolumes", 3),
     "subtomograms": ("outputSubTomograms", "SetOfSubTomograms", 4),
     "tilt series": ("outputTiltSeriesM", "SetOfTiltSeriesM", len(kinds.SERIES)),
-    "tilt stacks": ("outputTiltSeries", "SetOfTiltSeries", 2), "files": (None, None, 0)}
+    "tilt stacks": ("outputTiltSeries", "SetOfTiltSeries", 2), "files": (None, None, 0),
+    "tilt images": ("outputMicrographs", "SetOfMicrographs", 21)}
 # What another process sees: size, pixel size, whether closed, the files of all items.
 READ = """
 import importlib, os, sys
@@ -111,6 +112,8 @@ class TestEveryKind(KindsCase):
             self.assertEqual(21, run.outputMovies.getSize())
             self.assertAlmostEqual(kinds.DOSE_PER_TILT / kinds.FRAMES,
                                    run.outputMovies.getAcquisition().getDosePerFrame())
+        elif kind == "tilt images":
+            self.assertEqual(kinds.DOSE_PER_TILT, run.outputMicrographs.getAcquisition().getDosePerFrame())
         elif kind == "tilt stacks":
             series = run.outputTiltSeries.getFirstItem()
             self.assertEqual([(number, angle) for number, angle in enumerate(sorted(kinds.ANGLES), start=1)],
@@ -142,6 +145,52 @@ class TestEveryKind(KindsCase):
                              [tilt.getAcquisition().getDoseInitial() for tilt in tilts])
             self.assertEqual(85.3, series.getAcquisition().getTiltAxisAngle())
             self.assertEqual(kinds.DOSE_PER_TILT * len(tilts), series.getAcquisition().getAccumDose())
+
+
+BLOCK = """
+import sys
+
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("tomo", "relion"):
+            raise ModuleNotFoundError("no module " + name, name=name)
+
+sys.meta_path.insert(0, Absent())
+"""
+
+
+class TestWithoutOtherPlugins(KindsCase):
+
+    def test_what_needs_tomo_says_so(self):
+        """Where neither scipion-em-tomo nor scipion-em-relion is there: files, movies and a sentence."""
+        folder = os.path.join(self.folder, "absent")
+        os.makedirs(folder)
+        with open(os.path.join(folder, "sitecustomize.py"), "w") as stream:
+            stream.write(BLOCK)
+        words = {"tilt series": "with it, whole tilt series are registered too", "particles": "with CTF, with alignment",
+                 "tilt stacks": "scipion-em-tomo, which has sets of tilt series, is not installed",
+                 "subtomograms": "scipion-em-tomo, which has sets of subtomograms, is not installed"}
+        runs = {}
+        with environment(PYTHONPATH=os.pathsep.join([folder, os.environ.get("PYTHONPATH", "")]).strip(os.pathsep)):
+            for kind in words:
+                runs[kind] = self.new(entryId=kinds.NUMBERS[kind], allImages=True)
+                self.launch(runs[kind], wait=False)
+            for kind, run in runs.items():
+                runs[kind] = self.ended(run, 200)
+            script = ("import os; os.environ.setdefault('SCIPION_DOMAIN', 'pwem'); import sys, pyworkflow as pw\n"
+                      "pw.Config.getDomain().getProtocols()\n"
+                      "from pyworkflow.project import Manager\n"
+                      "project = Manager().loadProject(sys.argv[1])\n"
+                      "for run in project.getRuns(): print(run.getObjId(), ' '.join(run.summary()))\n")
+            said = subprocess.run([sys.executable, "-c", script, self.proj.getName()], stdout=subprocess.PIPE, text=True,
+                                  check=True).stdout
+        for kind, run in runs.items():
+            self.assertTrue(run.isFinished(), run.getErrorMessage())
+            self.check_bytes(run, kind)
+            self.assertTrue(any(line.startswith("%d " % run.getObjId()) and words[kind] in line
+                                for line in said.splitlines()), (kind, said))
+        self.assertEqual({"outputMovies": 21, "outputParticles": 120}, {
+            name: output.getSize() for run in runs.values() for name, output in run.iterOutputAttributes()})
 
 
 class TestKilled(KindsCase):

@@ -14,6 +14,10 @@ class MicrographSets(ImageSets):
     setClass = SetOfMicrographs
     words = "micrographs"
 
+    @staticmethod
+    def _getFrames(itsSet):
+        return 1
+
     def _appendFile(self, itsSet, found, facts, name, header):
         micrograph = Micrograph(location=self._protocol._getExtraPath(name))
         micrograph.setMicName(name)

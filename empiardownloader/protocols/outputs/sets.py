@@ -131,7 +131,7 @@ class ImageSets:
 
     def _prepareSet(self, itsSet, found, facts, traits):
         """ Tell a new set what all its items have in common. """
-        self._setAcquisition(itsSet, found, facts, None)
+        self._setAcquisition(itsSet, found, facts, self._getFrames(itsSet))
         if traits is not None:
             itsSet.setDim((*traits, 1))
 
