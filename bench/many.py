@@ -76,6 +76,37 @@ assert protocol.outputMovies.getSize() == len(names)
 print("BENCH", time.perf_counter() - began)
 """
 
+# The same for 200 particles a stack, described by a .star file, and for micrographs.
+KINDS = PROTOCOL + """
+from empiardownloader.demo import kinds
+protocol = protocol_in(tempfile.mkdtemp())
+count = int(os.environ["BENCH_FILES"])
+particles = os.environ["BENCH_KIND"] == "particles"
+category, box, each = ("picked particles - single frame - processed", 32, 200) if particles else (
+    "micrographs - single frame", 64, 1)
+metadata.write_whole(protocol._getMetadataFile(), {"number": "1", "entry": entry(image_set(category=category)),
+                                                   "settled": True, "acquisition": {"notes": []}})
+names = ["s_%05d.mrcs" % number for number in range(count)]
+kinds.write_stack("run/extra/" + names[0], 1, each, box, box)
+for name in names[1:]:
+    os.link("run/extra/" + names[0], "run/extra/" + name)
+add = record.add_event
+if particles:
+    kinds.write_text("run/extra/all.star", kinds.particles_star(names, each))
+    add(protocol._getRecordFile(), record.DESCRIPTION, name="all.star", path="all.star", failed=False, others=[])
+for name in names:
+    add(protocol._getRecordFile(), record.IMAGE, name=name, path=name, bytes=1, stack=name)
+def memory(what):
+    return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith(what)) / 1024
+before = memory("VmRSS")
+began = time.perf_counter()
+protocol.registerImageStep(*names)
+seconds = time.perf_counter() - began
+output = protocol.outputParticles if particles else protocol.outputMicrographs
+assert output.getSize() == count * each
+print("BENCH", seconds, memory("VmHWM") - before)
+"""
+
 # One movie arrives before each check of the engine.
 CHECKS = PROTOCOL + """
 protocol = protocol_in(tempfile.mkdtemp())
@@ -117,6 +148,11 @@ def measure_many():
     costs = {count: min(run(REGISTER, BENCH_MOVIES=str(count))[0] / count for _ in range(3)) for count in (1000, 10000)}
     print("registering, %.3f ms a movie for 1,000 and %.3f ms for 10,000: %.2f" % (
         costs[1000] * 1000, costs[10000] * 1000, costs[10000] / costs[1000]))
+    for kind, few, many, words in (("particles", 50, 500, "stacks of 200 particles"),
+                                   ("micrographs", 1000, 10000, "micrographs")):
+        (less, _), (more, megabytes) = (run(KINDS, BENCH_KIND=kind, BENCH_FILES=str(count)) for count in (few, many))
+        print("registering %d %s: %.1f s and %.0f MB more memory; %.2f times what ten times %d of them take" % (
+            many, words, more, megabytes, more / (10 * less), few))
     early, late, rewriting = run(CHECKS)
     print("one movie a check: %.2f ms a check at 1,000 steps, %.2f ms at 10,000: %.2f (updateSteps would take %.0f ms)"
           % (early * 1000, late * 1000, late / early, rewriting * 1000))

@@ -172,8 +172,8 @@ def _summarizeOthers(protocol, imageSet, sets, facts):
             described, protocol._getExtraPath(MDOC_FOLDER)) if described else ""))
         if not any(tilt.get("dose") for series in facts.series.values() for tilt in series["tilts"]) \
                 and protocol.dosePerFrame.get() is None:
-            summary.append("No file tells the dose of the tilts: type in the dose per frame, which *compose tilt series* "
-                           "needs.")
+            summary.append("No file tells the dose of the tilts: type in the dose per frame, which *compose tilt "
+                           "series* needs.")
         if not hasTomo():
             summary.append("scipion-em-tomo is not installed: with it, whole tilt series are registered too.")
     beside = sum(bool(companion["name"]) for companion in facts.companions.values())

@@ -167,7 +167,8 @@ class TestWithoutOtherPlugins(KindsCase):
         os.makedirs(folder)
         with open(os.path.join(folder, "sitecustomize.py"), "w") as stream:
             stream.write(BLOCK)
-        words = {"tilt series": "with it, whole tilt series are registered too", "particles": "with CTF, with alignment",
+        words = {"tilt series": "with it, whole tilt series are registered too",
+                 "particles": "with CTF, with alignment",
                  "tilt stacks": "scipion-em-tomo, which has sets of tilt series, is not installed",
                  "subtomograms": "scipion-em-tomo, which has sets of subtomograms, is not installed"}
         runs = {}
@@ -182,8 +183,8 @@ class TestWithoutOtherPlugins(KindsCase):
                       "from pyworkflow.project import Manager\n"
                       "project = Manager().loadProject(sys.argv[1])\n"
                       "for run in project.getRuns(): print(run.getObjId(), ' '.join(run.summary()))\n")
-            said = subprocess.run([sys.executable, "-c", script, self.proj.getName()], stdout=subprocess.PIPE, text=True,
-                                  check=True).stdout
+            said = subprocess.run([sys.executable, "-c", script, self.proj.getName()], stdout=subprocess.PIPE,
+                                  text=True, check=True).stdout
         for kind, run in runs.items():
             self.assertTrue(run.isFinished(), run.getErrorMessage())
             self.check_bytes(run, kind)
