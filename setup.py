@@ -24,7 +24,7 @@ VERSION = re.search(r'^__version__ = "(.+)"$', read("empiardownloader", "__init_
 setup(
     name="scipion-em-empiardownloader",
     version=VERSION,
-    description="Scipion plugin: movies of EMPIAR entries, registered while they are being downloaded.",
+    description="Scipion plugin: images of EMPIAR entries, registered while they are being downloaded.",
     long_description=read("README.rst"),
     long_description_content_type="text/x-rst",
     url="https://github.com/scipion-em/scipion-em-empiardownloader",

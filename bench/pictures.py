@@ -28,12 +28,12 @@ for number in range(count):
     movies.append(movie)
 movies.write()
 movies.close()
-from empiardownloader.viewers.viewer_empiar import MoviesPage
+from empiardownloader.viewers.viewer_empiar import ImagesPage
 sys.path.insert(0, sys.argv[3])
 from transfer import peak_memory
 before = peak_memory()
 began = time.monotonic()
-page = MoviesPage(movies.getFileName())
+page = ImagesPage(movies.getFileName(), type(movies))
 page.show()
 assert page.wait(120)
 page.figure.canvas.draw()

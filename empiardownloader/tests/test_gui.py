@@ -13,7 +13,8 @@ from empiardownloader.demo import entries
 from empiardownloader.demo.archive import DemoArchive
 from empiardownloader.tests.base import ArchiveTestCase, environment
 
-FORM = ["entryId", "amountOfImages", "allImages", "imageSet", "filePattern", "downloadGain", "gainPattern",
+FORM = ["entryId", "amountOfImages", "allImages", "imageSet", "filePattern", "companionFiles", "particlesFile",
+        "downloadGain", "gainPattern",
         "samplingRate", "voltage", "sphericalAberration", "magnification", "dosePerFrame", "doseInitial",
         "amplitudeContrast", "transport", "connections", "downloadFolder", "decompress", "numberOfThreads"]
 

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Analyze results: the movies as pictures, page by page, and the download's history."""
+"""Analyze results: the movies or micrographs as pictures, page by page, and the download's history."""
 import os
 import queue
 import threading
 import time
 
 import matplotlib.widgets
-from pwem.objects import SetOfMovies
+from pwem.objects import Movie, SetOfMicrographs, SetOfMovies
 from pwem.viewers import EmPlotter
 from pyworkflow.viewer import DESKTOP_TKINTER, Viewer
 
@@ -16,37 +16,55 @@ from ..download.progress import format_bytes
 from ..protocols.protocol_empiar_download import EmpiarDownloader
 from .previews import PREVIEW_FOLDER, load_preview
 
+DRAWN = (SetOfMovies, SetOfMicrographs)
 PAGE_MOVIES = 4
 MOST_SETS = 4           # windows opened at once
 POLL_MS = 100
 
 
 class EmpiarDownloadViewer(Viewer):
-    """ Shows the movies that have arrived so far, and how they came. """
+    """ Shows the images that have arrived so far, and how they came. """
     _environments = [DESKTOP_TKINTER]
     _targets = [EmpiarDownloader, SetOfMovies]
-    _name = "EMPIAR movies"
+    _name = "EMPIAR images"
 
     def _visualize(self, obj, **kwargs):
-        sets = [("", obj)] if isinstance(obj, SetOfMovies) else list(obj.iterOutputAttributes(SetOfMovies))
-        sets = [(name, movies.getFileName()) for name, movies in sets if movies.getSize()]
+        outputs = [("", obj)] if isinstance(obj, SetOfMovies) else list(obj.iterOutputAttributes())
+        sets = [(name, images) for name, images in outputs
+                if isinstance(images, DRAWN) and images.getSize()]
         if not sets:
-            return [self.infoMessage("No movie has arrived yet.", "EMPIAR")]
-        views = [MoviesPage(path, name if len(sets) > 1 else "") for name, path in sets[:MOST_SETS]]
-        facts = record.Facts.read(os.path.join(os.path.dirname(sets[0][1]), "extra", RECORD_FILE))
+            return [self.infoMessage(self._describe(obj, outputs), "EMPIAR")]
+        views = [ImagesPage(images.getFileName(), type(images), name if len(sets) > 1 else "")
+                 for name, images in sets[:MOST_SETS]]
+        facts = record.Facts.read(os.path.join(os.path.dirname(sets[0][1].getFileName()), "extra", RECORD_FILE))
         if facts.history:
             views.append(HistoryPlot(facts))
         return views
 
 
-class MoviesPage:
-    """ A window with a few movies: above the frame average, below its power
-    spectrum. Only the movies of the page shown are read. """
+    @staticmethod
+    def _describe(run, outputs):
+        """ Words about what is not drawn here. """
+        if outputs:
+            return "%s: click on an output in the project window to see it." % "; ".join(
+                "%s has %d items" % (name, images.getSize()) for name, images in outputs)
+        facts = record.Facts.read(run._getRecordFile())
+        if not facts.images:
+            return "Nothing has arrived yet."
+        return "%d files are here, which Scipion has no set for: see %s." % (
+            len(facts.images), os.path.abspath(run._getExtraPath()))
 
-    def __init__(self, setFile, name=""):
+
+class ImagesPage:
+    """ A window with a few movies or micrographs: above the average of the
+    frames, below its power spectrum. Only those of the page shown are read. """
+
+    def __init__(self, setFile, setClass, name=""):
         """ :param setFile: path of the set's sqlite file, read anew for every page.
+        :param setClass: SetOfMovies or SetOfMicrographs.
         :param name: the output's name, where there are several. """
         self._setFile = setFile
+        self._setClass = setClass
         self._name = name
         self._cache = os.path.join(os.path.dirname(setFile), "extra", PREVIEW_FOLDER)
         self._drawn = queue.Queue()
@@ -78,8 +96,9 @@ class MoviesPage:
             return
         self.page += pages
         first = self.page * PAGE_MOVIES + 1
-        self.figure.suptitle("%sMovies %d to %d of %d" % (self._name and self._name + ": ", first,
-                                                          first + len(movies) - 1, total))
+        self.figure.suptitle("%s%s %d to %d of %d" % (
+            self._name and self._name + ": ", "Movies" if issubclass(self._setClass, SetOfMovies) else "Micrographs",
+            first, first + len(movies) - 1, total))
         for column in range(PAGE_MOVIES):
             for row in range(2):
                 axes = self._axes[row][column]
@@ -90,24 +109,23 @@ class MoviesPage:
                 name = os.path.basename(path)
                 name = name if len(name) <= 34 else "..." + name[-31:]
                 size = format_bytes(os.path.getsize(path)) if os.path.exists(path) else "file is gone"
-                self._axes[0][column].set_title("%s\n%s, %s frames, %s" % (name, dim, frames or "?", size), fontsize=9)
+                self._axes[0][column].set_title("%s\n%s, %s%s" % (name, dim, frames, size), fontsize=9)
                 self._axes[0][column].text(0.5, 0.5, "reading ...", ha="center")
         self.figure.canvas.draw_idle()
         threading.Thread(target=self._readPreviews, args=(self.page, [movie[0] for movie in movies]),
                          daemon=True).start()
 
     def _readPage(self, page):
-        """ [(path, frames, 'width x height')] of a page's movies, and how many there are in all. """
+        """ [(path, 'so many frames, ', 'width x height')] of a page's images, and how many there are in all. """
         if page < 0:
             return [], 0
-        movieSet = SetOfMovies(filename=self._setFile)
+        movieSet = self._setClass(filename=self._setFile)
         try:
             movieSet.loadAllProperties()
             dim = movieSet.getDim()
             text = "%d x %d" % dim[:2] if dim else "?"
             limit = (PAGE_MOVIES, page * PAGE_MOVIES)
-            found = [(movie.getFileName(), movie.getFramesRange()[1], text)
-                     for movie in movieSet.iterItems(limit=limit)]
+            found = [(item.getFileName(), _describeFrames(item), text) for item in movieSet.iterItems(limit=limit)]
             return found, movieSet.getSize()
         finally:
             movieSet.close()
@@ -167,10 +185,14 @@ class HistoryPlot:
         minutes = [(event["time"] - began) / 60 for event in history]
         axes.plot(minutes, [event["bytes"] / 1e9 for event in history], label="GB on disk", color="tab:blue")
         movies = axes.twinx()
-        movies.plot(minutes, [event["movies"] for event in history], label="movies", color="tab:orange")
-        movies.set_ylabel("Movies")
+        movies.plot(minutes, [event["movies"] for event in history], label="images", color="tab:orange")
+        movies.set_ylabel("Images")
         lines = axes.get_lines() + movies.get_lines()
         axes.legend(lines, [line.get_label() for line in lines], loc="upper left")
 
     def show(self):
         self.plotter.show()
+
+
+def _describeFrames(item):
+    return "%s frames, " % (item.getFramesRange()[1] or "?") if isinstance(item, Movie) else ""
