@@ -48,7 +48,7 @@ def addEntrySection(form):
                   help="Look for the gain reference (and a dark one) beside the movies and in the folders above, "
                        "and set it in the output. It is never registered as a movie.")
     form.addParam("companionFiles", params.BooleanParam, default=True,
-                  label="Get the files that tell of the images?",
+                  label="Get companion files?",
                   help="Also what lies beside the images and describes them: .mdoc of tilt series, .star of "
                        "particles, coordinates (.coord, .box, .star). Particles get CTF, coordinates and alignment "
                        "from their .star file; the .mdoc files of tilt series are gathered in the run's folder "
