@@ -7,7 +7,6 @@ import os
 import threading
 import time
 from collections import deque
-from dataclasses import dataclass
 from typing import Any, Callable, Deque, Dict, List, Optional, Set, Tuple, Union
 
 from ..archive.errors import EntryError
@@ -16,7 +15,6 @@ from ..archive.mdoc import MAX_MDOC_BYTES
 from ..archive.names import LocalNames, split_compression
 from ..archive.remote import HTTPS, Archive, Connection, Listing
 from ..archive.selection import GAIN, ImageFinder, RemoteFile
-from ..archive.series import Series
 from ..images.header import BadImageError, Header, read_header
 from ..transfer.jobs import PENDING, Job, Outcome, Pending, Settings
 from ..transfer.transfer import Transfer
@@ -27,7 +25,7 @@ from .particles import ParticleFile, ParticleSearch
 from .progress import Progress, Rate, format_bytes
 from .references import Keys, References, Size, pattern_of
 from .request import Places, Request
-from .scout import Scout
+from .scout import Scout, Wanted
 from .series import Tilts
 from .space import bytes_in_parts, bytes_needed, check_space
 
@@ -37,19 +35,6 @@ logger = logging.getLogger(__name__)
 REGISTERED_COMPRESSED = (".bz2",)
 PROGRESS_SECONDS = 1        # between two reports of progress
 HISTORY_SECONDS = 10        # between two points of the download's history
-
-
-@dataclass
-class Wanted:
-    """A listed image: the keys of the searches for its references, and the files that tell of it."""
-    file: RemoteFile
-    keys: Keys
-    companions: List[RemoteFile]
-    series: Optional[Series]
-
-    @property
-    def path(self) -> str:
-        return self.file.path
 
 
 class Download:
@@ -196,8 +181,7 @@ class Download:
                 return None
             self._looks.listed(batch.images)
             keys = self._references.begin(batch.references)
-            self._listed.extend(Wanted(image, keys, batch.companions.get(image.path, []), batch.series)
-                                for image in batch.images if self._is_described(image))
+            self._listed.extend(wanted for wanted in batch.wanted(keys) if self._is_described(wanted.file))
             if batch.descriptions and self._search is None:
                 self._search = ParticleSearch(batch.descriptions, batch.images, self._note_text)
         if self._search is not None and not self._search.settled:

@@ -11,9 +11,23 @@ from ..archive.kinds import MOVIES, PARTICLES, TILT_SERIES
 from ..archive.selection import ImageFinder, RemoteFile
 from ..archive.series import ReadText, Series, SeriesFinder
 from ..transfer.jobs import PENDING, Pending
+from .references import Keys
 from .request import Request
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass
+class Wanted:
+    """A listed image: the keys of the searches for its references, and the files that tell of it."""
+    file: RemoteFile
+    keys: Keys
+    companions: List[RemoteFile]
+    series: Optional[Series]
+
+    @property
+    def path(self) -> str:
+        return self.file.path
 
 
 @dataclass(frozen=True)
@@ -25,6 +39,10 @@ class Batch:
     series: Optional[Series] = None
     # Candidates for the file that describes the particles; then the images are all that there are.
     descriptions: Tuple[RemoteFile, ...] = ()
+
+    def wanted(self, keys: Keys) -> List[Wanted]:
+        """``keys``: of the searches for the references."""
+        return [Wanted(image, keys, self.companions.get(image.path, []), self.series) for image in self.images]
 
 
 class Scout:

@@ -4,7 +4,7 @@ import os
 
 from pwem.objects import Micrograph, SetOfAverages, SetOfMicrographs, SetOfVolumes, Transform
 
-from .optional import tomoObjects
+from .optional import setTomoAcquisition, tomoObjects
 from .sets import ImageSets
 
 
@@ -106,6 +106,4 @@ class SubTomogramSets(VolumeSets):
 
     def _setAcquisition(self, itsSet, found, facts, frames):
         super()._setAcquisition(itsSet, found, facts, frames)
-        acquisition = tomoObjects().TomoAcquisition()
-        acquisition.copyInfo(itsSet.getAcquisition())
-        itsSet.setAcquisition(acquisition)
+        setTomoAcquisition(itsSet)

@@ -20,6 +20,13 @@ def tomoObjects():
     return None
 
 
+def setTomoAcquisition(itsSet):
+    """ Give a set of tomo the kind of acquisition that it has there. """
+    acquisition = tomoObjects().TomoAcquisition()
+    acquisition.copyInfo(itsSet.getAcquisition())
+    itsSet.setAcquisition(acquisition)
+
+
 def hasTomo():
     """ Whether scipion-em-tomo can be used. """
     return tomoObjects() is not None

@@ -13,7 +13,7 @@ from ...download import record
 from ...images.header import Header
 from .images import MicrographSets
 from .movies import MovieSets
-from .optional import hasTomo, tomoObjects
+from .optional import hasTomo, setTomoAcquisition, tomoObjects
 
 LEAST_TILTS = 2
 
@@ -147,9 +147,7 @@ class TiltMovieSets(MovieSets):
 
     def _setAcquisition(self, itsSet, found, facts, frames):
         super()._setAcquisition(itsSet, found, facts, frames)
-        acquisition = tomoObjects().TomoAcquisition()
-        acquisition.copyInfo(itsSet.getAcquisition())
-        itsSet.setAcquisition(acquisition)
+        setTomoAcquisition(itsSet)
 
     def _publish(self, touched):
         super()._publish(touched)
