@@ -4,8 +4,9 @@ import importlib.util
 import os
 import signal
 
-# A job in the background is born deaf to Ctrl-C, and so would be every child of a test.
+# A job in the background, or of nohup, is born deaf to Ctrl-C and hang-ups, and so would be every child of a test.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 os.environ.setdefault("SCIPION_DOMAIN", "pwem")
 os.environ.setdefault("SCIPION_NOTIFY", "False")
 if "SCIPION_HOSTS" not in os.environ and importlib.util.find_spec("scipion"):
