@@ -47,6 +47,8 @@ FEW_REFERENCES = 3
 REFERENCE_SHARE, WEAK_REFERENCE_SHARE = 0.5, 0.05
 # No entry is deeper or has more folders; a tree of links in circles would be.
 MAX_DEPTH, MAX_FOLDERS = 32, 100000
+# Folders that are looked into for a file that is named by a pattern.
+MOST_LOOKED_THROUGH = 300
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ class ImageFinder:
     def __init__(self, entry: Entry, image_set: ImageSet, lister: Lister, file_pattern: str = "",
                  gain_pattern: str = ""):
         self._entry = entry
-        self._image_set = image_set
+        self.image_set = image_set
         self._kind = image_set.kind
         self._lister = lister
         self._user_pattern = file_pattern.strip()
@@ -84,6 +86,7 @@ class ImageFinder:
         self.known: List[RemoteFile] = []       # the images listed so far; for an estimate of the space needed
         self.refused: List[str] = []            # names that must not become local ones
         self.lost: Dict[str, str] = {}          # folders that could not be entered -> reason
+        self.unread: Dict[str, str] = {}        # files that tell of images and could not be read -> reason
         self.notes: List[str] = []
 
     @property
@@ -151,6 +154,7 @@ class ImageFinder:
         self._listings.clear()
         self._names_of_references.clear()
         self.known.clear()
+        self.unread.clear()
 
     # -------------------------- where and how to look -----------------------
 
@@ -163,26 +167,26 @@ class ImageFinder:
             yield (lambda path: matches(path, self._user_pattern)), ""
             return
         wanted = self._kind.extensions
-        given = self._image_set.file_pattern if self._kind.patterned else ""
+        given = self.image_set.file_pattern if self._kind.patterned else ""
         note = ""
         if given:
             yield (lambda path: matches(path, given)), ""
             note = 'The file pattern that the entry gives, "%s", matches nothing: %s were taken by their ' \
                    'extension.' % (given[:200], self._kind.many)
-        of_format = [ending for ending in FORMAT_EXTENSIONS.get(self._image_set.data_format.upper(), ())
+        of_format = [ending for ending in FORMAT_EXTENSIONS.get(self.image_set.data_format.upper(), ())
                      if ending in wanted]
         if of_format:
             yield (lambda path: extension_of(path) in of_format), note
             note = "The entry says %s, the %s found are of another format." % (
-                self._image_set.data_format, self._kind.many)
+                self.image_set.data_format, self._kind.many)
         yield (lambda path: True), note
 
     def _folders(self) -> Iterator[str]:
         """Where the image set's folder may be, given the ways depositors write it; only folders that exist."""
-        parts = split_path(self._image_set.directory)
+        parts = split_path(self.image_set.directory)
         if not all(is_safe(part) for part in parts):
             self.note("The folder that the entry gives, %s, is not safe as a path: the %s were looked for in its "
-                       "data folder." % (ascii(self._image_set.directory[:200]), self._kind.many))
+                       "data folder." % (ascii(self.image_set.directory[:200]), self._kind.many))
             parts = []
         guesses = _spellings(parts) if parts else ["data", ""]
         tried = set()
@@ -259,7 +263,7 @@ class ImageFinder:
         claimed = set()
         for image_set in self._entry.image_sets:
             parts = split_path(image_set.directory)
-            if image_set.number != self._image_set.number and parts:
+            if image_set.number != self.image_set.number and parts:
                 claimed.update(_spellings(parts))
         above = root + "/" if root else ""
         return {folder for folder in claimed if folder.startswith(above)} - {root}
@@ -318,19 +322,38 @@ class ImageFinder:
         ``pattern``: name or path of the one that the user wants; '' for what the entry says, else the nearest and of
         those in a folder the largest. One that is called like a stack is about that stack alone.
         """
-        given = pattern or self._image_set.particles_pattern
+        given = pattern or self.image_set.particles_pattern
         folders = list(dict.fromkeys(stack.folder for stack in stacks))
         of_one = {stem_of(stack.path) for stack in stacks} if len(stacks) > 1 else set()
-        ranked: Dict[str, Tuple[Tuple[bool, int, int, str], RemoteFile]] = {}
-        for distance, folder in enumerate(self._around(folders, given)):
+        places = self._around(folders, given)
+        if given and not any(matches(join(folder, name), given) for folder in places
+                             for name, _ in (self.listing_or_lost(folder) or Listing((), ())).files):
+            places = self._everywhere(places)
+        # Names shared by many, '012_autopick.star', are of one micrograph each.
+        shapes = Counter(_shape(name) for folder in places
+                         for name, _ in (self.listing_or_lost(folder) or Listing((), ())).files)
+        ranked: Dict[str, Tuple[Tuple[bool, bool, int, int, str], RemoteFile]] = {}
+        for distance, folder in enumerate(places):
             listing = self.listing_or_lost(folder)
             for name, size in (listing.files if listing else ()):
                 path = join(folder, name)
                 is_given = bool(given) and matches(path, given)
                 stem, ending = posixpath.splitext(name)
                 if is_given or (not pattern and ending.lower() == DESCRIPTION and stem not in of_one):
-                    ranked.setdefault(path, ((not is_given, distance, -(size or 0), name), RemoteFile(path, size)))
+                    rank = (not is_given, shapes[_shape(name)] > FEW_REFERENCES, distance, -(size or 0), name)
+                    ranked.setdefault(path, (rank, RemoteFile(path, size)))
         return [file for _, file in sorted(ranked.values(), key=lambda item: item[0])]
+
+    def _everywhere(self, places: Sequence[str]) -> List[str]:
+        """These folders, and those below the highest of them."""
+        found, stack = list(places), ["data" if "data" in places else ""]
+        while stack and len(found) < MOST_LOOKED_THROUGH:
+            folder = stack.pop()
+            listing = self.listing_or_lost(folder)
+            stack += [join(folder, name) for name in reversed(listing.folders if listing else ())]
+            if folder not in found:
+                found.append(folder)
+        return found
 
     def _around(self, folders: Sequence[str], pattern: str) -> List[str]:
         """Where to look for what belongs to the images in some folders: there, above, and where a pattern says."""
@@ -406,7 +429,7 @@ class ImageFinder:
             self.notes.append(text)
 
     def _none_found(self, looked_in: List[str]) -> str:
-        places = ", ".join(looked_in) or self._image_set.directory[:200] or "its data folder"
+        places = ", ".join(looked_in) or self.image_set.directory[:200] or "its data folder"
         if self._user_pattern:
             msg = 'No file of %s in %s matches the pattern "%s": change it, or leave it empty.' % (
                 self._entry.name, places, self._user_pattern)

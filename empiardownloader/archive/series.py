@@ -18,12 +18,15 @@ from .selection import ImageFinder, RemoteFile
 MDOC = ".mdoc"
 ANGLES = (".tlt", ".rawtlt")
 # 'TS_01_003_-9.0.mrc', 'Position_1_003[-9.00]_fractions.tiff', 'tomo2_-9.0_Mar07.tif': the name of the series, perhaps
-# the order of acquisition, the angle. Without a decimal point a number is no angle, unless there is an order before it.
-ORDERED = re.compile(r"(?P<name>.+)[_-](?P<order>[0-9]{1,3})[_-]?[\[_](?P<angle>[-+]?[0-9]{1,2}(?:\.[0-9]+)?)\]?"
-                     r"(?=[_.\[-]|$)")
-UNORDERED = re.compile(r"(?P<name>.+?)[_-]\[?(?P<angle>[-+]?[0-9]{1,2}\.[0-9]+)\]?(?=[_-]|$)")
-# A name with a number in it makes no series yet.
+# the order of acquisition, the angle. The first number with a decimal point is the angle, for dates and times come
+# behind it; without such a number it is the last one: 'TS_006_4_-6.tif', 'TS_01_-60.mrc'.
+ORDER, END = r"(?P<name>.+?)[_-](?P<order>[0-9]{1,4})[_-]?[\[_]", r"\]?(?=[_.\[-]|$)"
+DECIMAL, WHOLE = r"(?P<angle>[-+]?[0-9]{1,2}\.[0-9]+)", r"(?P<angle>[-+]?[0-9]{1,2})"
+ORDERED = (re.compile(ORDER + DECIMAL + END), re.compile(ORDER.replace(".+?", ".+") + WHOLE + r"\]?$"))
+UNORDERED = (re.compile(r"(?P<name>.+?)[_-]\[?" + DECIMAL + END), re.compile(r"(?P<name>.+?)[_-]\[?" + WHOLE + r"\]?$"))
+# A name with a number in it makes no series yet: 'TS_01.mrc', 'TS_03.mrc', 'TS_43.mrc' are three stacks.
 LEAST_TILTS = 3
+HAS_DECIMAL = re.compile(r"[0-9]\.[0-9]")
 # A folder of this name beside the images shows that movies are tilts, though their category does not.
 MDOC_FOLDER = "mdoc"
 # Folders that are looked into for .mdoc files which do not lie with the images.
@@ -41,6 +44,7 @@ class SeriesTilt:
     order: int                      # of acquisition, from 1
     dose: Optional[float] = None    # e/A^2
     section: int = -1               # of the .mdoc
+    before: Optional[float] = None  # e/A^2 received when it was taken, also of tilts that are not in the archive
 
 
 @dataclass(frozen=True)
@@ -74,7 +78,9 @@ class SeriesFinder:
         self._declared = declared
         self._amount = amount
         self._names: Set[str] = set()
+        self._unused: List[str] = []    # .mdoc files of which fewer than two images are here
         self.limited = False            # whether there may be more series than were given
+        self.lacking = False            # whether a series lacks an image that is named
 
     def batches(self) -> Iterator[Tuple[List[RemoteFile], Optional[Series]]]:
         """(images, their series), series by series; None for images of no series. Raises what the finder raises."""
@@ -96,10 +102,30 @@ class SeriesFinder:
         if left:
             rest = yield from self._described(self._mdocs_elsewhere(left), left)
             if self._declared:
-                for series in self._by_names(rest):
-                    yield list(series.images), series
+                yield from self._undescribed(rest)
             elif rest:
                 yield rest, None
+        if self._unused:
+            self._finder.note("%d .mdoc files are not used, for fewer than two of the images that they name are in the "
+                              "image set (%s)." % (len(self._unused), ", ".join(self._unused[:LACKING_TOLD])))
+
+    def _undescribed(self, images: Sequence[RemoteFile]) -> Iterator[Tuple[List[RemoteFile], Optional[Series]]]:
+        """Series by their names; then images that tell nothing: stacks, or, where there are more of them than the entry
+        has series, tilts of which nobody knows the angle."""
+        alone = []
+        for series in self._by_names(images):
+            if series.is_stack and not series.tilts:
+                alone.append(series)
+            else:
+                yield list(series.images), series
+        promised = self._finder.image_set.num_images
+        if promised is not None and len(alone) > promised:
+            self._finder.note("Nothing tells the angles of %d images, neither .mdoc files nor their names (%s): they "
+                              "come without series." % (len(alone), alone[0].images[0].path))
+            yield [image for series in alone for image in series.images], None
+            return
+        for series in alone:
+            yield list(series.images), series
 
     def _has_mdoc_folder(self, folder: str) -> bool:
         above = self._finder.listing_or_lost(posixpath.dirname(folder)) if folder else None
@@ -114,23 +140,36 @@ class SeriesFinder:
 
     def _mdocs_elsewhere(self, images: Sequence[RemoteFile]) -> List[str]:
         """The .mdoc files in the folders around the images, the nearest first."""
-        own = {image.folder for image in images}
-        looked, found = set(own), []
-        for top in list(dict.fromkeys(above for image in images[:1] for above in ancestors(image.folder)))[:-1]:
-            stack = [top]
-            while stack and len(looked) < MOST_FOLDERS + len(own):
-                folder = stack.pop()
-                listing = self._finder.listing_or_lost(folder)
-                if listing is None:
-                    continue
-                if folder not in looked:
-                    found += self._mdocs_in(folder)
-                looked.add(folder)
-                stack += [join(folder, name) for name in reversed(listing.folders)
-                          if join(folder, name) not in looked]
-            if found:
-                break
+        own = list(dict.fromkeys(image.folder for image in images))
+        looked: Set[str] = set(own)
+        found: List[str] = []
+        for folder in own:
+            for top in ancestors(folder)[:-1]:
+                # What was found for another folder may be about this one, too.
+                if any(path.startswith(top + "/") for path in found):
+                    break
+                stack = [top]
+                while stack and len(looked) < MOST_FOLDERS + len(own):
+                    current = stack.pop()
+                    listing = self._finder.listing_or_lost(current)
+                    if listing is None:
+                        continue
+                    if current not in looked:
+                        found += self._mdocs_in(current)
+                    looked.add(current)
+                    stack += [join(current, name) for name in reversed(listing.folders)
+                              if join(current, name) not in looked]
         return found
+
+    def _text_of(self, path: str) -> Optional[str]:
+        """None where a file that tells of tilts cannot be read."""
+        try:
+            return self._read_text(path)
+        except StoppedError:
+            raise
+        except RemoteError as error:
+            self._finder.unread[path] = str(error)
+            return None
 
     def _described(self, mdocs: Sequence[str], images: Sequence[RemoteFile]) -> Iterator[
             Tuple[List[RemoteFile], Series]]:
@@ -140,12 +179,8 @@ class SeriesFinder:
         for path in sorted(mdocs):
             if not self._declared and known.find(posixpath.basename(path)[:-len(MDOC)], path):
                 continue        # of a single movie
-            try:
-                text = self._read_text(path)
-            except StoppedError:
-                raise
-            except RemoteError as error:
-                self._finder.note("%s could not be read (%s): what it tells of its tilts is missing." % (path, error))
+            text = self._text_of(path)
+            if text is None:
                 continue
             try:
                 mdoc = parse_mdoc(text)
@@ -156,6 +191,7 @@ class SeriesFinder:
                 continue
             series = self._of_frames(path, text, mdoc, known) or self._of_stack(path, text, mdoc, known)
             if series is None:
+                self._unused.append(path)
                 continue
             twice = [image.path for image in series.images if image.path in taken]
             if twice:
@@ -168,19 +204,21 @@ class SeriesFinder:
 
     def _of_frames(self, path: str, text: str, mdoc: Mdoc, known: "_Known") -> Optional[Series]:
         tilts, images, lacking = [], [], []
+        before = _received(mdoc)
         for tilt in mdoc.tilts:
             image = known.find(tilt.file, path) if tilt.file else None
             if image is None:
                 lacking.append(tilt.file or "section %d" % tilt.section)
                 continue
             images.append(image)
-            tilts.append(SeriesTilt(image.path, tilt.angle, tilt.order, tilt.dose, tilt.section))
+            tilts.append(SeriesTilt(image.path, tilt.angle, tilt.order, tilt.dose, tilt.section, before[tilt.order]))
         if len(tilts) < 2:
             return None
         if len({image.path for image in images}) < len(images):
             self._finder.note("%s is not used: it names a file twice." % path)
             return None
         if lacking:
+            self.lacking = True
             self._finder.note("%s: %d of %d tilts are not in the archive (%s): it is registered without them." % (
                 path, len(lacking), len(mdoc.tilts), ", ".join(lacking[:LACKING_TOLD])))
         by_order = sorted(range(len(tilts)), key=lambda place: tilts[place].order)
@@ -192,7 +230,9 @@ class SeriesFinder:
         image = known.find(mdoc.image_file, path) or known.find(base, path)
         if image is None:
             return None
-        tilts = tuple(SeriesTilt(image.path, tilt.angle, tilt.order, tilt.dose, tilt.section) for tilt in mdoc.tilts)
+        before = _received(mdoc)
+        tilts = tuple(SeriesTilt(image.path, tilt.angle, tilt.order, tilt.dose, tilt.section, before[tilt.order])
+                      for tilt in mdoc.tilts)
         return Series("", tilts, (image,), path, text, (), mdoc.axis, mdoc.pixel_size)
 
     # -------------------------- by names -----------------------
@@ -207,7 +247,8 @@ class SeriesFinder:
                 groups.update(_grouped([image for _, image in members], False))
         for (folder, name), members in groups.items():
             angles = {tilt.angle for tilt, _ in members}
-            if len(members) < LEAST_TILTS or None in angles or len(angles) < len(members):
+            if len(members) < LEAST_TILTS or None in angles or len(angles) < len(members) or (
+                    min(angles) >= 0 and not all(HAS_DECIMAL.search(image.path) for _, image in members)):
                 for _, image in members:
                     yield self._stack(image)
                 continue
@@ -229,7 +270,10 @@ class SeriesFinder:
         for ending in ANGLES:
             name = names.get((stem + ending).lower())
             if name and not tilts:
-                tilts, ordered = _tilts_of(self._read_text(join(image.folder, name)), image.path)
+                tilts, ordered = _tilts_of(self._text_of(join(image.folder, name)) or "", image.path)
+                if tilts and not ordered:
+                    self._finder.note("%s tells no order of acquisition: that of its lines is taken." % join(
+                        image.folder, name))
         return Series(self._unique(stem, image.folder), tuple(tilts), (image,), ordered=ordered)
 
     # -------------------------- names of series -----------------------
@@ -262,11 +306,17 @@ class _Known:
         there is none, or several are as near."""
         plain = split_compression(name)[0].lower()
         found = self._by_name.get(plain) or self._by_name.get(posixpath.splitext(plain)[0]) or []
-        near = sorted((-len(posixpath.commonprefix([posixpath.dirname(beside).split("/"), image.folder.split("/")])),
-                       image.path, image) for image in found)
-        if not near or (len(near) > 1 and near[0][0] == near[1][0]):
+        place = posixpath.dirname(beside).split("/")
+
+        def far(image: RemoteFile) -> Tuple[int, int]:
+            parts = image.folder.split("/")
+            # In mirrored folders, 'frames/s1' and 'mdocs/s1', the ends agree.
+            return tuple(-len(posixpath.commonprefix([place[::way], parts[::way]])) for way in (1, -1))
+
+        near = sorted(found, key=lambda image: (far(image), image.path))
+        if not near or (len(near) > 1 and far(near[0]) == far(near[1])):
             return None
-        return near[0][2]
+        return near[0]
 
 
 _Groups = Dict[Tuple[str, str], List[Tuple[SeriesTilt, RemoteFile]]]
@@ -288,7 +338,9 @@ def parse_tilt_name(name: str, ordered: bool = True) -> Optional[Tuple[str, Seri
     ``ordered``: whether a number before the angle is the order of acquisition, from 0.
     """
     stem = stem_of(name)
-    for pattern in (ORDERED, UNORDERED) if ordered else (UNORDERED,):
+    ordered_ones, others = (ORDERED, UNORDERED) if ordered else ((), UNORDERED)
+    # A number with a decimal point goes before one without, wherever they stand.
+    for pattern in [one for pair in zip(ordered_ones or others, others) for one in pair]:
         match = pattern.match(stem)
         if match and abs(float(match.group("angle"))) <= 90:
             order = match.groupdict().get("order")
@@ -297,21 +349,43 @@ def parse_tilt_name(name: str, ordered: bool = True) -> Optional[Tuple[str, Seri
 
 
 def _tilts_of(text: str, path: str) -> Tuple[List[SeriesTilt], bool]:
-    """A .tlt file: an angle a line, perhaps dose and order of acquisition behind it -> (tilts, whether ordered)"""
-    tilts: List[SeriesTilt] = []
-    ordered = True
+    """A .tlt file: an angle a line, perhaps the dose accumulated by then and the order of acquisition behind it, as
+    scipion-em-tomo reads it -> (tilts, whether their order is known)"""
+    rows: List[List[float]] = []
     for line in text.splitlines():
         words = line.split()
         if not words:
             continue
         try:
-            values = [float(word) for word in words[:3]]
+            rows.append([float(word) for word in words[:3]])
         except ValueError:
             return [], False
-        ordered = ordered and len(values) > 2
-        tilts.append(SeriesTilt(path, values[0], int(values[2]) if len(values) > 2 else len(tilts) + 1,
-                                values[1] if len(values) > 1 else None))
-    return tilts, ordered
+    columns = min((len(row) for row in rows), default=0)
+    orders = list(range(1, len(rows) + 1))
+    if columns > 1:
+        # What had received less was taken earlier.
+        by_dose = sorted(range(len(rows)), key=lambda place: rows[place][1])
+        orders = [by_dose.index(place) + 1 for place in range(len(rows))]
+    if columns > 2:
+        orders = [int(row[2]) for row in rows]
+    doses: Dict[int, float] = {}
+    if columns > 1:
+        accumulated = 0.0
+        for place in sorted(range(len(rows)), key=lambda place: orders[place]):
+            doses[place], accumulated = rows[place][1] - accumulated, rows[place][1]
+    return [SeriesTilt(path, row[0], orders[place], doses.get(place), -1,
+                       row[1] - doses[place] if place in doses else None)
+            for place, row in enumerate(rows)], columns > 1
+
+
+def _received(mdoc: Mdoc) -> Dict[int, Optional[float]]:
+    """Order of acquisition -> e/A^2 that had been received by then; None where a dose is not known."""
+    received: Dict[int, Optional[float]] = {}
+    total: Optional[float] = 0.0
+    for tilt in sorted(mdoc.tilts, key=lambda tilt: tilt.order):
+        received[tilt.order] = total
+        total = None if total is None or tilt.dose is None else total + tilt.dose
+    return received
 
 
 def series_name(base: str) -> str:

@@ -6,7 +6,7 @@ import re
 import socket
 import threading
 import time
-from typing import Any, BinaryIO, Callable, Iterator, List, Optional
+from typing import Any, BinaryIO, Callable, Iterator, List, Optional, Tuple
 from urllib.parse import urlsplit
 
 import requests
@@ -38,15 +38,7 @@ class SideQuestion:
         if not self._url or not request.startswith(b"GET "):
             return request
         url, self._url, self._sent = self._url, "", True
-        first, _, rest = request.partition(b"\r\n")
-        _, target, version = first.split(b" ")
-        parts = urlsplit(url)
-        path = parts.path.encode("ascii")
-        if not target.startswith(b"/"):
-            # To a proxy the whole address is said.
-            path = b"%s://%s%s" % (parts.scheme.encode("ascii"), parts.netloc.encode("ascii"), path)
-        headers = re.sub(rb"\r\nRange: [^\r]*", b"", b"\r\n" + rest, flags=re.IGNORECASE)
-        return b"HEAD %s %s%s%s" % (path, version, headers, request)
+        return _retargeted(request, b"HEAD", url, "") + request
 
     def hear(self, stream: BinaryIO) -> None:
         """Read the answer, where there is one to come."""
@@ -63,13 +55,95 @@ class SideQuestion:
         self.status, self.headers = status, headers
 
 
+def _retargeted(request: bytes, method: bytes, url: str, byte_range: str) -> bytes:
+    """The bytes of a request, made one for another address and range ('' for none)."""
+    first, _, rest = request.partition(b"\r\n")
+    _, target, version = first.split(b" ")
+    parts = urlsplit(url)
+    path = parts.path.encode("ascii")
+    if not target.startswith(b"/"):
+        # To a proxy the whole address is said.
+        path = b"%s://%s%s" % (parts.scheme.encode("ascii"), parts.netloc.encode("ascii"), path)
+    line = b"\r\nRange: " + byte_range.encode("ascii") if byte_range else b""
+    headers = re.sub(rb"\r\nRange: [^\r]*", line, b"\r\n" + rest, flags=re.IGNORECASE)
+    return b"%s %s %s%s" % (method, path, version, headers)
+
+
+class _Kept:
+    """What comes over a connection, for one answer after another: none of them takes what follows it along."""
+
+    def __init__(self, stream: BinaryIO):
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def close(self) -> None:
+        """The connection closes it."""
+
+
+# Older versions look at a connection by themselves, and take one whose answer is there already for a dead one.
+CAN_ASK_AHEAD = hasattr(urllib3.connection.HTTPConnection, "is_connected")
+
+
 class _TrackingAdapter(HTTPAdapter):
-    """An adapter that writes the sockets in use into ``sockets``, and asks ``question`` along."""
+    """An adapter that writes the socket in use into ``sockets``, asks ``question`` along, and asks ahead."""
 
     def __init__(self, sockets: List[socket.socket], retries: Optional[Retry]):
         self._sockets = sockets
         self.question = SideQuestion()
+        self.connection: Any = None                 # the one that made the last request
+        self._stream: Optional[BinaryIO] = None     # what comes over it
+        self._request = b""                         # its last GET
+        self._ahead: Optional[Tuple[bytes, SideQuestion]] = None    # what has been asked already
         super().__init__(pool_connections=1, pool_maxsize=1, max_retries=retries or 0)
+
+    def ask_ahead(self, url: str, byte_range: str, along: str) -> bool:
+        """Ask for bytes, and about the file ``along``, while those of the request before are still to come.
+
+        The same request made afterwards is not sent again, but gets the answer; another one may not be made on the
+        connection. -> whether it was asked.
+        """
+        if not CAN_ASK_AHEAD or self.connection is None or self._stream is None or b"\r\nRange: " not in self._request:
+            return False
+        request, question = _retargeted(self._request, b"GET", url, byte_range), SideQuestion(along)
+        # Known before it is sent: a connection with such a request may not be used for anything else.
+        self._ahead = request, question
+        self.connection.sock.sendall(question.before(request))
+        return True
+
+    @property
+    def asked_ahead(self) -> bool:
+        return self._ahead is not None
+
+    def sending(self, data: bytes) -> bytes:
+        """What of a request is to be sent, and what before it."""
+        if data.startswith(b"GET "):
+            self._request = data
+        ahead, self._ahead = self._ahead, None
+        if ahead is not None and ahead[0] == data:
+            self.question = ahead[1]
+            return b""
+        return self.question.before(data)
+
+    def begin(self, answer: http.client.HTTPResponse) -> None:
+        """Before an answer is read."""
+        if self._stream is None:
+            self._stream = answer.fp
+        elif answer.fp is not self._stream:
+            answer.fp.close()
+        answer.fp = _Kept(self._stream)
+        self.question.hear(answer.fp)
+
+    def begun(self, answer: http.client.HTTPResponse) -> None:
+        if answer.will_close:
+            # Its bytes come yet, but http.client gives up the connection now.
+            answer.fp, self._stream = self._stream, None
+
+    def disconnected(self) -> None:
+        stream, self._stream, self._ahead = self._stream, None, None
+        if stream is not None:
+            stream.close()
 
     def init_poolmanager(self, *args: object, **kwargs: object) -> None:
         super().init_poolmanager(*args, **kwargs)
@@ -85,17 +159,32 @@ class _TrackingAdapter(HTTPAdapter):
 
         class Answer(http.client.HTTPResponse):
             def begin(self) -> None:
-                adapter.question.hear(self.fp)
+                adapter.begin(self)
                 super().begin()
+                adapter.begun(self)
 
         def tracked(pool_class: type) -> type:
             class Tracked(pool_class.ConnectionCls):
                 response_class = Answer
 
+                @property
+                def is_connected(self) -> bool:
+                    # An answer that has come already is no sign that the server has hung up.
+                    return adapter.asked_ahead or super().is_connected
+
                 def send(self, data: Any) -> None:
-                    super().send(adapter.question.before(data) if isinstance(data, bytes) else data)
+                    if isinstance(data, bytes):
+                        data = adapter.sending(data)
+                    if data:
+                        super().send(data)
+
+                def close(self) -> None:
+                    adapter.disconnected()
+                    super().close()
 
                 def connect(self) -> None:
+                    adapter.disconnected()
+                    adapter.connection = self
                     try:
                         super().connect()
                     finally:
@@ -123,18 +212,30 @@ class Session(requests.Session):
         super().__init__()
         self.headers["User-Agent"] = USER_AGENT
         self._sockets: List[socket.socket] = []
+        self._adapter = _TrackingAdapter(self._sockets, retries)
         for scheme in ("http://", "https://"):
-            self.mount(scheme, _TrackingAdapter(self._sockets, retries))
+            self.mount(scheme, self._adapter)
 
     @contextlib.contextmanager
-    def asking_along(self, url: str) -> Iterator[SideQuestion]:
-        """The GET that is made in the block also asks about ``url``."""
-        adapter = self.get_adapter(url)
+    def asking_along(self, url: str) -> Iterator[Callable[[], SideQuestion]]:
+        """The GET that is made in the block also asks about ``url``, where it has not been asked ahead; gives what went
+        along with it."""
+        adapter = self._adapter
         adapter.question = SideQuestion(url)
         try:
-            yield adapter.question
+            yield lambda: adapter.question
         finally:
             adapter.question = SideQuestion()
+
+    def ask_ahead(self, url: str, byte_range: str, along: str) -> bool:
+        """See the adapter's."""
+        return self._adapter.ask_ahead(url, byte_range, along)
+
+    def forget_ahead(self) -> None:
+        """What was asked ahead is not wanted any more, and with it the connection."""
+        if self._adapter.asked_ahead:
+            self._adapter.disconnected()
+            self.abort()
 
     def abort(self) -> None:
         for sock in list(self._sockets):

@@ -169,8 +169,8 @@ def _tell(facts: Facts, options: argparse.Namespace) -> None:
     beside = sum(bool(companion["name"]) for companion in facts.companions.values())
     if beside:
         print("%d file%s that tell%s of them" % (beside, *(("", "s") if beside == 1 else ("s", ""))))
-    if facts.description and facts.description["name"]:
-        print("Particles: %s" % os.path.join(folder, facts.description["name"]))
+    for name in (facts.description or {}).get("names", ()):
+        print("Particles: %s" % os.path.join(folder, name))
     if any(series["mdoc"] for series in facts.series.values()):
         print("Tilt series: %d, described in %s" % (len(facts.series), os.path.join(folder, MDOC_FOLDER)))
     for kind, paths in references.items():

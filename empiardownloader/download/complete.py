@@ -20,8 +20,12 @@ def nothing_missing(request: Request, places: Places) -> bool:
             not companion["name"] or not os.path.exists(os.path.join(places.folder, companion["name"]))
             for companion in facts.companions.values())):
         return False
-    if (facts.description or {}).get("failed"):
+    description = facts.description or {}
+    if description.get("failed") or not all(os.path.exists(os.path.join(places.folder, name))
+                                            for name in description.get("names", ())):
         return False
+    if any(series["lacking"] for series in facts.series.values()):
+        return False    # the next listing may show it
     if request.wants_gain and any(movie.get(GAIN, "") is None or not _is_answered(facts, movie, request)
                             for movie in facts.images.values()):
         return False

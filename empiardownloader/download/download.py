@@ -71,6 +71,7 @@ class Download:
         self._references = References(request, self._facts, self._note, self._reference_name, self._looks.digests)
         self._companions: Deque[RemoteFile] = deque()       # to be fetched
         self._search: Optional[ParticleSearch] = None
+        self._looked_at: Set[str] = set()           # files that came and may describe the particles
         self._tilts = Tilts(places.folder, self._facts, self._note, self._local_name)
         self._end_of_list = self._space_checked = self._size_seen = self._unpacked_checked = False
         self._refused_told = 0
@@ -123,6 +124,7 @@ class Download:
             if found.path in self._have or found.path in self._passed or not self._has_room():
                 if found.path not in self._have and found.path not in self._passed:
                     self._later.append(found)
+                self._tilts.begin(found.series)
                 job = self._next_belonging()
                 if job is not None:
                     return job
@@ -202,7 +204,11 @@ class Download:
 
     def _is_described(self, file: RemoteFile) -> bool:
         """Whether nothing describes the particles so far, or it names this stack."""
-        return self._search is None or self._search.file is None or file.path in self._search.matches.names
+        return self._search is None or not self._search.files or file.path in self._search.stacks
+
+    def _read_description(self, path: str, local: str) -> ParticleFile:
+        self._looked_at.add(path)
+        return ParticleFile.read(local)
 
     def _look_again(self, found: Wanted) -> None:
         """An image of an earlier run gets what the form asks for now."""
@@ -227,7 +233,8 @@ class Download:
 
     def _may_lack_names(self) -> bool:
         promised = self._request.image_set.num_images
-        return self._archive.transport == HTTPS and (promised is None or len(self._finder.known) < promised)
+        return self._archive.transport == HTTPS and (
+            promised is None or len(self._finder.known) < promised or self._scout.lacking)
 
     def _local_name(self, file: RemoteFile) -> str:
         folder = self._finder.folder
@@ -264,7 +271,8 @@ class Download:
         if kind == record.COMPANION:
             return Job(file.path, target, compression, size=file.size)
         if kind == record.DESCRIPTION:
-            return Job(file.path, target, compression, ParticleFile.read, urgent, file.size)
+            return Job(file.path, target, compression, functools.partial(self._read_description, file.path), urgent,
+                       file.size)
         if kind != record.IMAGE:
             return Job(file.path, target, compression, functools.partial(self._looks.reference, target), urgent,
                        file.size)
@@ -304,7 +312,10 @@ class Download:
         self._done_bytes += outcome.size
         size = _size_of(outcome.header) or self._promised_size()
         keys = self._keys.pop(file.path)
-        described = {"stack": self._search.matches.names[file.path]} if self._search and self._search.file else {}
+        described = {}
+        if self._search is not None and file.path in self._search.stacks:
+            star, stack = self._search.stacks[file.path]
+            described = {"star": self._names.name(star, star), "stack": stack}
         self._note(record.IMAGE, path=file.path, name=name, bytes=outcome.size, found=outcome.found, size=size,
                    frames=outcome.header.frames if outcome.header else None, **described, **keys)
         self._references.want(keys, size)
@@ -316,15 +327,15 @@ class Download:
             self._check_space(os.path.getsize(outcome.job.target))
 
     def _take_description(self, file: RemoteFile, name: str, outcome: Outcome) -> None:
-        self._search.took(file, outcome)
+        self._search.took(file, outcome, file.path in self._looked_at)
         if not outcome.error:
             self._note(record.FILE, path=file.path, name=name)
         if not self._search.settled:
             return
-        found = self._search.file
-        self._note(record.DESCRIPTION, name=name if found else "", path=found.path if found else "",
-                   others=self._search.others, failed=self._search.failed)
-        if found:
+        files = self._search.files
+        self._note(record.DESCRIPTION, names=[self._names.name(one.path, one.path) for one in files],
+                   paths=[one.path for one in files], others=self._search.others, failed=self._search.failed)
+        if files:
             self._listed = deque(wanted for wanted in self._listed if self._is_described(wanted.file))
 
     def _promised_size(self) -> Size:
@@ -336,6 +347,8 @@ class Download:
 
     def _tell_notes(self) -> None:
         notes = list(self._finder.notes)
+        notes += ["%s could not be read (%s): what it tells is missing; Continue asks again." % unread
+                  for unread in self._finder.unread.items()]
         notes += ["The folder %s could not be entered (%s): what is in it is missing; Continue asks again." % lost
                   for lost in self._finder.lost.items()]
         promised, found = self._request.image_set.num_images, len({file.path for file in self._finder.known})
@@ -353,7 +366,7 @@ class Download:
         self._refused_told = len(self._finder.refused)
 
     def _is_complete(self) -> bool:
-        if self._cancelled.is_set() or (self._end_of_list and self._finder.lost):
+        if self._cancelled.is_set() or (self._end_of_list and (self._finder.lost or self._finder.unread)):
             return False
         return self._end_of_list or not self._amount_open()
 

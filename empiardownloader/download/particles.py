@@ -4,7 +4,6 @@
 Depositors give RELION's .star files as they were in their own project: the stacks have the paths that they had there.
 A stack of the archive is the one of the .star file with which it shares the most of its path, counted from its end.
 """
-import posixpath
 from array import array
 from dataclasses import dataclass, field
 from typing import Callable, Dict, Iterable, List, Optional, Sequence, Set, Tuple
@@ -68,19 +67,23 @@ class Matches:
 
 
 def match_stacks(named: Iterable[str], paths: Iterable[str]) -> Matches:
-    by_name: Dict[str, List[str]] = {}
+    by_tail: Dict[Tuple[str, ...], List[str]] = {}
     for path in paths:
-        by_name.setdefault(_base(path), []).append(path)
+        parts = _parts(path)
+        for count in range(1, len(parts) + 1):
+            by_tail.setdefault(tuple(parts[-count:]), []).append(path)
     claims: Dict[str, List[Tuple[int, str]]] = {}
     missing, ambiguous = [], []
     for name in named:
-        alike = sorted(((_common_tail(name, path), path) for path in by_name.get(_base(name), ())), reverse=True)
+        parts = _parts(name)
+        count = next((count for count in range(len(parts), 0, -1) if tuple(parts[-count:]) in by_tail), 0)
+        alike = by_tail.get(tuple(parts[-count:]), []) if count else []
         if not alike:
             missing.append(name)
-        elif len(alike) > 1 and alike[0][0] == alike[1][0]:
+        elif len(alike) > 1:
             ambiguous.append(name)
         else:
-            claims.setdefault(alike[0][1], []).append((alike[0][0], name))
+            claims.setdefault(alike[0], []).append((count, name))
     names = {}
     for path, its in claims.items():
         its.sort(reverse=True)
@@ -93,7 +96,8 @@ def match_stacks(named: Iterable[str], paths: Iterable[str]) -> Matches:
 
 
 class ParticleSearch:
-    """Finds, among some .star files, the one that describes the stacks of an image set."""
+    """Finds, among some .star files, those that describe the stacks of an image set: the first that names some of them,
+    and others for those that it does not name."""
 
     def __init__(self, candidates: Sequence[RemoteFile], stacks: Sequence[RemoteFile], note: Callable[[str], None]):
         """``candidates``: the likeliest first; ``note`` takes sentences for the user."""
@@ -101,32 +105,41 @@ class ParticleSearch:
         self._stacks = [stack.path for stack in stacks]
         self._note = note
         self.others = [file.path for file in candidates]
-        self.file: Optional[RemoteFile] = None      # the one that fits
-        self.matches = Matches({}, (), ())
+        self.files: List[RemoteFile] = []           # those that fit
+        self.stacks: Dict[str, Tuple[str, str]] = {}    # path of a stack -> path of its file, its name there
         self.failed = False             # whether a likelier one could not be had, and may be the next time
 
     @property
     def settled(self) -> bool:
-        return self.file is not None or not self._left
+        return not self._left or len(self.stacks) == len(self._stacks)
 
     def next(self) -> Optional[RemoteFile]:
-        return self._left[0] if self._left and self.file is None else None
+        return None if self.settled else self._left[0]
 
-    def took(self, file: RemoteFile, outcome: Outcome) -> None:
-        """What became of a candidate."""
+    def took(self, file: RemoteFile, outcome: Outcome, came: bool) -> None:
+        """What became of a candidate; ``came``: it could be looked at."""
         self._left.remove(file)
         complaint = outcome.error
-        self.failed = self.failed or bool(complaint and outcome.size == 0)
+        self.failed = self.failed or (bool(complaint) and not came)
         if not complaint:
             matches = match_stacks(outcome.header.rows, self._stacks)
-            if matches.names:
-                self.file, self.matches = file, matches
+            new = {path: name for path, name in matches.names.items() if path not in self.stacks}
+            if new:
+                self.files.append(file)
                 self.others.remove(file.path)
+                self.stacks.update((path, (file.path, name)) for path, name in new.items())
                 self._tell(file.path, outcome.header, matches)
-                return
-            complaint = "it names no stack that is in the archive" if not matches.ambiguous else \
-                "its stacks (%s) may be more than one file of the archive" % ", ".join(matches.ambiguous[:NAMED])
-        self._note("%s does not describe the particles: %s." % (file.path, complaint.replace(file.path, "the file")))
+            elif not self.files:
+                complaint = "it names no stack that is in the archive" if not matches.ambiguous else \
+                    "its stacks (%s) may be more than one file of the archive" % ", ".join(matches.ambiguous[:NAMED])
+        if complaint:
+            self._note("%s does not describe the particles: %s." % (
+                file.path, complaint.replace(file.path, "the file")))
+        undescribed: Set[str] = set(self._stacks) - set(self.stacks)
+        if self.settled and self.files and undescribed:
+            self._note("%d stacks are not downloaded, for %s does not name them (%s)." % (
+                len(undescribed), " and ".join(one.path for one in self.files),
+                ", ".join(sorted(undescribed)[:NAMED])))
 
     def _tell(self, path: str, particles: ParticleFile, matches: Matches) -> None:
         for names, why in ((matches.missing, "are not in the archive"),
@@ -135,23 +148,10 @@ class ParticleSearch:
                 rows = sum(len(particles.rows[name]) for name in names)
                 self._note("%d of the %d stacks that %s names %s (%s): their %d particles are left out." % (
                     len(names), len(particles.rows), path, why, ", ".join(names[:NAMED]), rows))
-        undescribed: Set[str] = set(self._stacks) - set(matches.names)
-        if undescribed:
-            self._note("%d stacks are not downloaded, for %s does not name them (%s)." % (
-                len(undescribed), path, ", ".join(sorted(undescribed)[:NAMED])))
 
 
-def _base(path: str) -> str:
-    """The name without packing; one ending of MRC stacks is as good as the other."""
-    name = split_compression(posixpath.basename(path.replace("\\", "/")))[0].lower()
-    return name[:-1] if name.endswith(".mrcs") else name
-
-
-def _common_tail(one: str, other: str) -> int:
-    """How many parts two paths share, counted from their ends; the names are known to agree."""
-    count = 1
-    for left, right in zip(one.split("/")[-2::-1], other.split("/")[-2::-1]):
-        if left != right:
-            break
-        count += 1
-    return count
+def _parts(path: str) -> List[str]:
+    """The parts of a path, the last without packing and with one ending for all that MRC stacks have."""
+    parts = [part for part in path.replace("\\", "/").split("/") if part]
+    name = split_compression(parts[-1])[0].lower() if parts else ""
+    return parts[:-1] + [name[:-1] if name.endswith(".mrcs") else name]

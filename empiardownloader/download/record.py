@@ -16,13 +16,14 @@ from ..transfer.parts import lock
 # An image of any kind is called "movie": version 1.0.0 knew no others, and its runs are continued.
 IMAGE, LEFT_OUT, REFERENCE, FILE, NOTE, BYTES, BEGIN, END = (
     "movie", "left out", "reference", "file", "note", "bytes", "begin", "end")
-COMPANION, DESCRIPTION, SERIES = "companion", "description", "series"
+COMPANION, DESCRIPTION, SERIES, REGISTERED, REMARK = "companion", "description", "series", "registered", "remark"
 
 
 # What a line has to tell of it; one that does not was damaged, and is as good as not there.
 NEEDED = {IMAGE: ("name", "path", "bytes"), LEFT_OUT: ("path", "reason"), REFERENCE: ("kind", "name", "path"),
           FILE: ("name", "path"), NOTE: ("text",), BYTES: ("bytes",), END: ("complete", "exhausted"),
-          COMPANION: ("name", "path", "reason"), DESCRIPTION: ("name", "path", "failed"), SERIES: ("name", "tilts")}
+          COMPANION: ("name", "path", "reason"), DESCRIPTION: ("names", "paths", "failed"), SERIES: ("name", "tilts"),
+          REGISTERED: ("series", "as"), REMARK: ("text",)}
 # The search for a reference: its kind, its key, width and height of the movies' frames.
 ReferenceKey = Tuple[str, Optional[str], Optional[Tuple[int, ...]]]
 # For movies that were to have no reference.
@@ -95,9 +96,11 @@ class Facts:
         self.names: Dict[str, str] = {}                     # local name -> remote path, of whatever was fetched
         # Remote path -> what became of a file that tells of images; its name is '' where it could not be had.
         self.companions: Dict[str, Dict[str, Any]] = {}
-        self.description: Optional[Dict[str, Any]] = None       # of the particles; its name is '' where there is none
+        self.description: Optional[Dict[str, Any]] = None       # of the particles: the files, none where none fits
         self.series: Dict[str, Dict[str, Any]] = {}             # by name
+        self.registered: Dict[str, str] = {}    # name of a series -> what it was registered as
         self.notes: List[str] = []
+        self.remarks: List[str] = []        # what is worth knowing for good, whoever continues
         self.begin: Optional[Dict[str, Any]] = None
         self.end: Optional[Dict[str, Any]] = None
         self.history: List[Dict[str, Any]] = []             # 'bytes' events
@@ -137,6 +140,10 @@ class Facts:
             self.description = event
         elif what == SERIES:
             self.series[event["name"]] = event
+        elif what == REGISTERED:
+            self.registered[event["series"]] = event["as"]
+        elif what == REMARK and event["text"] not in self.remarks:
+            self.remarks.append(event["text"])
         elif what == NOTE and event["text"] not in self.notes:
             self.notes.append(event["text"])
         elif what == BYTES:

@@ -56,6 +56,7 @@ class Scout:
         self._request = request
         self._read_text = read_text
         self.limited = False        # whether there is more in the entry than what was asked for
+        self.lacking = False        # whether a file that is named is not in the entry, as far as its listing shows
         self._look_again = look_again
         self._wake = wake
         self._batches = self._walk()
@@ -113,11 +114,16 @@ class Scout:
         if request.kind == PARTICLES and (request.companions or request.particles_file):
             # Which stack is which of the file that describes them can be told when all are known.
             images = [image for batch in self._finder.batches() for image in batch]
-            yield images, None, tuple(self._finder.describing(images, request.particles_file.strip()))
+            found = self._finder.describing(images, request.particles_file.strip())
+            if request.particles_file.strip() and not found:
+                self._finder.note('No file of %s matches the file of the particles, "%s": the stacks are registered as '
+                                  "they are." % (request.entry.name, request.particles_file.strip()))
+            yield images, None, tuple(found)
         elif request.kind == TILT_SERIES or (request.kind == MOVIES and request.companions):
             declared = request.kind == TILT_SERIES
             finder = SeriesFinder(self._finder, self._read_text, declared, request.amount if declared else None)
             for images, series in finder.batches():
+                self.lacking = finder.lacking
                 yield images, series, ()
             self.limited = finder.limited
         else:

@@ -2,7 +2,7 @@
 """What a run keeps of tilt series: which images they have, in the record, and what describes them, in a folder."""
 import os
 import time
-from typing import Any, Callable, Dict, Optional, Set
+from typing import Any, Callable, Dict, Optional
 
 from ..archive.errors import DiskError
 from ..archive.mdoc import rewrite_mdoc
@@ -22,17 +22,18 @@ class Tilts:
                  name_of: Callable[[RemoteFile], str]):
         """``note`` writes an event, ``name_of`` gives the local name of an image."""
         self._folder, self._facts, self._note, self._name_of = folder, facts, note, name_of
-        self._begun: Set[str] = set()
+        self._begun: Dict[str, Series] = {}
 
     def begin(self, series: Optional[Series]) -> None:
-        if series is None or series.name in self._begun:
+        # A second look into the folders may show more of a series.
+        if series is None or self._begun.get(series.name) is series:
             return
-        self._begun.add(series.name)
+        self._begun[series.name] = series
         event: Dict[str, Any] = {
             "name": series.name, "mdoc": self._write_mdoc(series), "axis": series.axis, "stack": series.is_stack,
             "pixel_size": series.pixel_size, "ordered": series.ordered, "lacking": list(series.lacking),
-            "tilts": [{"path": tilt.path, "angle": tilt.angle, "order": tilt.order, "dose": tilt.dose}
-                      for tilt in series.tilts] or [{"path": series.images[0].path}]}
+            "tilts": [{"path": tilt.path, "angle": tilt.angle, "order": tilt.order, "dose": tilt.dose,
+                       "before": tilt.before} for tilt in series.tilts] or [{"path": series.images[0].path}]}
         known = self._facts.series.get(series.name, {})
         if any(known.get(key) != value for key, value in event.items()):
             self._note(record.SERIES, **event)

@@ -155,7 +155,7 @@ class EmpiarDownloader(EMProtocol):
         facts = record.Facts.read(self._getRecordFile())
         if facts.images and not request.same_images_as(facts.begin or {}):
             raise ArchiveError("This run already holds images of image set %s of EMPIAR-%s, chosen with other "
-                               "settings (image set, file pattern or decompression): choose Restart, or copy the "
+                               "settings (image set, patterns or decompression): choose Restart, or copy the "
                                "protocol." % (facts.begin["image_set"], facts.begin["entry"]))
         # A file that describes particles tells it, too.
         described = imageSet.kind == PARTICLES and (request.companions or request.particles_file)
@@ -367,6 +367,15 @@ class EmpiarDownloader(EMProtocol):
                 return None
             return Header(imageSet.width, imageSet.height, imageSet.frames)
         return readMovieHeader(path)
+
+    def remark(self, text):
+        """ Tell the user, in the log and for good in the summary. """
+        self.warning(text)
+        record.add_event(self._getRecordFile(), record.REMARK, text=text)
+
+    def noteSeries(self, name, what):
+        """ Write down as what a tilt series is registered. """
+        record.add_event(self._getRecordFile(), record.REGISTERED, series=name, **{"as": what})
 
     def _leaveOut(self, name, error):
         reason = str(error) if isinstance(error, BadImageError) else "it cannot be read"

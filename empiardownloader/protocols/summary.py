@@ -159,10 +159,14 @@ def _summarizeOthers(protocol, imageSet, sets, facts):
                            % (name, told, imageSet.pixel_size))
     if len(sets) > SETS:
         summary.append("... and %d more sets" % (len(sets) - SETS))
-    if facts.description and facts.description["name"]:
+    if facts.description and facts.description["paths"]:
         others = ", ".join(facts.description["others"][:OTHERS])
-        summary.append("Particles described by %s%s" % (facts.description["path"],
+        summary.append("Particles described by %s%s" % (" and ".join(facts.description["paths"]),
                                                         " (other candidates: %s)" % others if others else ""))
+        bare = sum("star" not in image for image in facts.images.values())
+        if bare:
+            summary.append("%d stacks came before that was known, or are not in it: their particles are images alone."
+                           % bare)
     elif imageSet.kind == PARTICLES and sets:
         summary.append("No .star file describes the particles: they are images alone, without CTF, coordinates and "
                        "alignment.")
@@ -170,6 +174,7 @@ def _summarizeOthers(protocol, imageSet, sets, facts):
     if facts.series:
         summary.append("%d tilt series%s" % (len(facts.series), ", the .mdoc files of %d of them in %s" % (
             described, protocol._getExtraPath(MDOC_FOLDER)) if described else ""))
+        summary += _summarizeTilts(facts)
         if not any(tilt.get("dose") for series in facts.series.values() for tilt in series["tilts"]) \
                 and protocol.dosePerFrame.get() is None:
             summary.append("No file tells the dose of the tilts: type in the dose per frame, which *compose tilt "
@@ -181,6 +186,24 @@ def _summarizeOthers(protocol, imageSet, sets, facts):
         summary.append("%d files that tell of the images are with them in %s" % (beside, protocol._getExtraPath()))
     if "contrast inverted" in imageSet.category.lower():
         summary.append("The contrast of the images is inverted, as the entry says.")
+    return summary
+
+
+def _summarizeTilts(facts):
+    """ Series whose images could not all be had. """
+    here = {image["path"] for image in facts.images.values()}
+    summary = []
+    for name, series in facts.series.items():
+        missing = [tilt["path"] for tilt in series["tilts"] if tilt["path"] in facts.left_out]
+        if missing and any(tilt["path"] in here for tilt in series["tilts"]):
+            summary.append("%s is without %d of its %d tilts, which could not be had: %s" % (
+                name, len(missing), len(series["tilts"]), ", ".join(missing[:EXAMPLES])))
+    if len(summary) > SETS:
+        summary[SETS:] = ["... and %d more series are without some of their tilts" % (len(summary) - SETS)]
+    if any(image.get("frames") == 1 for image in facts.images.values()) and not all(
+            series["stack"] for series in facts.series.values()):
+        summary.append("The tilts have a single frame each, so they are micrographs: *compose tilt series* makes "
+                       "series of them.")
     return summary
 
 
@@ -212,7 +235,7 @@ def _summarizeDownload(protocol, kind, facts):
     if wanted is not None and have > wanted:
         summary.append("%d %s are here although %d are asked for: nothing is taken away." % (have, kind.many, wanted))
     missing = {path: companion["reason"] for path, companion in facts.companions.items() if not companion["name"]}
-    return summary + groupLeftOut({**facts.left_out, **missing}) + facts.notes
+    return summary + groupLeftOut({**facts.left_out, **missing}) + facts.remarks + facts.notes
 
 
 def _compareWithEntry(protocol, imageSet, sets):

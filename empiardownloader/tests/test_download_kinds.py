@@ -63,7 +63,7 @@ class KindLayouts(Layout):
         named = ["Particles/" + path for path in paths[:3]] + ["Particles/MRC_1901/010_particles.mrcs"]
         self.particles("10028", paths, kinds.particles_star(named, 5, old=True))
         facts = self.download("10028", image_set(**PARTICLES))
-        self.assertEqual("shiny_2sets.star", facts.description["name"])
+        self.assertEqual(["shiny_2sets.star"], facts.description["names"])
         self.assertEqual({"Particles/" + path for path in paths[:3]},
                          {image["stack"] for image in facts.images.values()})
         self.assertEqual(["MRC_0601_001_particles.mrcs", "MRC_0601_002_particles.mrcs",
@@ -97,7 +97,7 @@ class KindLayouts(Layout):
         kinds.write_text(self.path("1/data/Particles/run.star"), kinds.particles_star(["x/nobody_has.mrcs"], 2))
         kinds.write_text(self.path("1/data/all.star"), "no star at all")
         facts = self.download("1", image_set(**PARTICLES))
-        self.assertEqual((2, ""), (len(facts.images), facts.description["name"]))
+        self.assertEqual((2, []), (len(facts.images), facts.description["names"]))
         notes = "\n".join(facts.notes)
         for words in ("model.star does not describe the particles: it names no images in stacks",
                       "run.star does not describe the particles: it names no stack that is in the archive",
@@ -108,7 +108,7 @@ class KindLayouts(Layout):
         self.particles("1", ["a.mrcs", "b.mrcs"], kinds.particles_star(["a.mrcs", "b.mrcs"], 5), "all.star")
         kinds.write_text(self.path("1/data/chosen/half.star"), kinds.particles_star(["b.mrcs"], 5))
         facts = self.download("1", image_set(**PARTICLES), particles_file="data/chosen/*.star")
-        self.assertEqual(("half.star", ["b.mrcs"]), (facts.description["name"], self.names_of(facts)))
+        self.assertEqual((["half.star"], ["b.mrcs"]), (facts.description["names"], self.names_of(facts)))
 
     def test_the_same_name_in_two_folders(self):
         """Which is which the folders tell; where they do not, neither is taken."""
@@ -274,12 +274,15 @@ class TestNames(unittest.TestCase):
                 ("TS_01_000_0.0.mrc", "TS_01", 0.0, 1), ("TS_01_039_-57.0.mrc.bz2", "TS_01", -57.0, 40),
                 ("Position_12_003[-9.00]_2023_fractions.tiff", "Position_12", -9.0, 4),
                 ("tomo2_-60.0_Mar07_10.11.12.tif", "tomo2", -60.0, 0), ("TS_006_4_-6.tif", "TS_006", -6.0, 5),
-                ("tilt_3_+12.00.mrc", "tilt", 12.0, 4)):
+                ("tilt_3_+12.00.mrc", "tilt", 12.0, 4), ("TS_01_00_0.0.mrc", "TS_01", 0.0, 1),
+                ("Position_1_2_001_3.00_20230101_12_15_11.eer", "Position_1_2", 3.0, 2),
+                ("2021_07_12_ts1_001_3.00.tif", "2021_07_12_ts1", 3.0, 2), ("TS_01_0001_0.0.mrc", "TS_01", 0.0, 2)):
             found = parse_tilt_name(name)
             self.assertIsNotNone(found, name)
             self.assertEqual((series, angle, order), (found[0], found[1].angle, found[1].order), name)
-        name, tilt = parse_tilt_name("tilt_3_+12.00.mrc", ordered=False)
-        self.assertEqual(("tilt_3", 12.0, 0), (name, tilt.angle, tilt.order))
+        for name, series, angle in (("tilt_3_+12.00.mrc", "tilt_3", 12.0), ("TS_01_-60.mrc", "TS_01", -60.0)):
+            found, tilt = parse_tilt_name(name, ordered=False)
+            self.assertEqual((series, angle, 0), (found, tilt.angle, tilt.order))
         for name in ("TS_006.st", "FoilHole_123_456.mrc", "IS002_291013_011.mrcs", "tomo_120.0.mrc"):
             self.assertIsNone(parse_tilt_name(name), name)
 

@@ -85,7 +85,7 @@ class TestFollowed(FollowedCase):
         self.assertEqual(8, len(rows))
         self.assertEqual(("finished", None), (end.data.data, end.data.description))
         progress = end.node.info["progress"]
-        self.assertEqual((8, progress["total_bytes"]), (progress["movies"], progress["done_bytes"]))
+        self.assertEqual((8, progress["total_bytes"]), (progress["images"], progress["done_bytes"]))
         # It came while the run went on, not at its end.
         self.assertGreater(len(follower.of(NEW_DATA, name)), 1)
         output = follower.of(NEW_DATA, name)[-1].node

@@ -201,7 +201,7 @@ class TestContinued(InterruptedCase):
         for item in (run.outputMovies, run.outputMovies.getFirstItem()):
             self.assertEqual((120, 2.0), (item.getAcquisition().getVoltage(), item.getSamplingRate()))
         refused = self.again(protocol, entryId="40002")
-        self.assertIn("already holds movies of EMPIAR-10200", refused.validate()[0])
+        self.assertIn("already holds images of EMPIAR-10200", refused.validate()[0])
         run = self.again(protocol, entryId="10200", filePattern="n_*.mrc")
         self.launch(run)
         self.assertIn("choose Restart", run.getErrorMessage())

@@ -280,4 +280,4 @@ class TestRightScience(ProtocolTestCase):
         self.launch(run)
         run = self.fresh(run)
         self.assertTrue(run.isFailed())
-        self.assertIn("its output was closed with 2 movies", self.summary(run))
+        self.assertIn("its output was closed with 2 items", self.summary(run))

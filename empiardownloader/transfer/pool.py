@@ -48,7 +48,9 @@ class ConnectionPool:
             if urgent:
                 self._urgent_since = min(self._urgent_since, time.monotonic())
             try:
-                while not self._closing.is_set() and len(self._used) >= self._limit:
+                # Who gives a slot back for somebody urgent does not take it again before that one has come.
+                while not self._closing.is_set() and len(self._used) + (
+                        0 if urgent else self.urgent) >= self._limit:
                     self._changed.wait(0.5)
                     self._raise_limit()
             finally:

@@ -27,6 +27,9 @@ MIN_TAKEOVER_BYTES, MIN_TAKEOVER_SECONDS = 512 << 10, 0.3
 SLOW_SECONDS, SLOW_TO_ASKING = 6, 20
 # After so long a piece has shown how fast it comes.
 SHOWN_SECONDS = 0.5
+# From so far a worker asks for its next piece before the last bytes of the one at hand have come: by then what is left
+# of that takes so many times as long as an answer.
+AHEAD_SECONDS, AHEAD_TO_ASKING = 0.02, 1.5
 # Asking for a file's size takes a round trip or two.
 PREPARE_SECONDS = 2
 # A connection that brings nothing for so long while others do, or have nothing left to do, is dropped. From afar its
@@ -59,6 +62,7 @@ class Piece:
         self.connection: Any = None     # what to abort then
         # A file that is complete and about whose state is asked along with the bytes of this one.
         self.passenger: Optional["FileOnItsWay"] = None
+        self.asked_ahead: Optional[int] = None      # the end that was asked for while another piece was coming
 
     @property
     def remaining(self) -> int:
@@ -234,6 +238,10 @@ class Plan:
         if piece.flowing:
             self.gap = 0.9 * self.gap + 0.1 * (now - piece.last_byte)
         piece.file.moved(piece, count, now, self.ranges and not piece.file.single)
+
+    def nearly_done(self, piece: Piece) -> bool:
+        """Whether it is time to ask for what comes after a piece."""
+        return self.asking > AHEAD_SECONDS and 0 < piece.remaining < self.pace * self.asking * AHEAD_TO_ASKING
 
     @property
     def patience(self) -> float:

@@ -4,7 +4,7 @@ import logging
 import os
 import threading
 import time
-from typing import Any, Callable, List, Optional, Tuple
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
 from ..archive.errors import BrokenFileError, ChangedFileError
 from ..archive.remote import Archive, Connection, FileState, Stream
@@ -22,6 +22,8 @@ logger = logging.getLogger(__name__)
 # lost with a killed process on a slow one.
 CHUNK_SECONDS = 0.02
 MIN_CHUNK_BYTES, MAX_CHUNK_BYTES = 4 << 10, 256 << 10     # the most: what a processor's cache holds
+# Files that are looked at for a piece to ask for ahead.
+MOST_PRESUMED = 3
 # Less tells nothing of how fast a connection is.
 PACE_BYTES, PACE_SECONDS = 1 << 20, 0.5
 
@@ -44,6 +46,7 @@ class Steps:
         """``ended`` is called for a file that was there already."""
         self._archive, self._plan, self._pool, self._faults = archive, plan, pool, faults
         self._line, self._finisher, self._ended = line, finisher, ended
+        self._promises: Dict[Connection, Piece] = {}    # what has been asked for ahead
 
     def carry_out(self, connection: Connection, file: FileOnItsWay, piece: Optional[Piece]) -> None:
         if piece is not None:
@@ -121,18 +124,68 @@ class Steps:
         asked = piece.began = piece.last_byte = time.monotonic()
         end = None if file.single or piece.to_the_end else piece.end
         also = piece.passenger.job.path if piece.passenger else ""
+        if piece.asked_ahead is not None:
+            end = piece.asked_ahead
         with connection.open(file.job.path, piece.position, end, also) as (state, stream):
             if piece.passenger is not None:
                 self._last_look(piece, stream.also)
             with self._line.changed:
                 if file.ending:
                     return
-                self._plan.answered(time.monotonic() - asked, is_new)
+                if piece.asked_ahead is None:
+                    self._plan.answered(time.monotonic() - asked, is_new)
                 self._recognize(file, state)
                 if stream.whole and end is not None:
                     self.whole_files_only("the %s only sends whole files" % self._archive.server)
                     file.comes_whole(piece)
-            self._read(stream, piece)
+            self._read(connection, stream, piece)
+
+    def _ask_ahead(self, connection: Connection, piece: Piece) -> None:
+        """The next piece for this connection is asked for while the last bytes of the one at hand are still to come."""
+        if self._pool.urgent or connection in self._promises:
+            return
+        following = self._claim_ahead()
+        if following is None:
+            return
+        also = following.passenger.job.path if following.passenger else ""
+        asked = False
+        try:
+            asked = not following.to_the_end and not following.file.single and connection.ask_ahead(
+                following.file.job.path, following.start, following.end, also)
+        finally:
+            with self._line.changed:
+                if asked:
+                    self._promises[connection] = following
+                else:
+                    following.file.give_back(following)
+                    self._line.changed.notify_all()
+
+    def _claim_ahead(self) -> Optional[Piece]:
+        """The next piece, where nothing has to be known of its file before."""
+        for _ in range(MOST_PRESUMED):
+            with self._line.changed:
+                task = self._plan.claim(time.monotonic(), self._pool.limit)
+                if task is None or isinstance(task, Piece):
+                    if task is not None:
+                        task.asked_ahead = task.end
+                    return task
+            presumed = task.phase == NEW and self.presume(task)
+            with self._line.changed:
+                task.busy = False
+                self._line.changed.notify_all()
+            if not presumed:
+                return None
+        return None
+
+    def promised(self, connection: Optional[Connection]) -> Optional[Piece]:
+        """What has been asked for on a connection already; the lock is held."""
+        return self._promises.pop(connection, None) if connection is not None else None
+
+    def break_promise(self, connection: Optional[Connection]) -> None:
+        """Nothing more comes over a connection; the lock is held."""
+        piece = self.promised(connection)
+        if piece is not None:
+            piece.file.give_back(piece)
 
     def _recognize(self, file: FileOnItsWay, state: FileState) -> None:
         """An answer tells about the file, perhaps for the first time; the lock is held. Raises ChangedFileError."""
@@ -154,8 +207,8 @@ class Steps:
             logger.warning("%s: every file gets one connection.", why)
         self._plan.ranges = False
 
-    def _read(self, stream: Stream, piece: Piece) -> None:
-        file, chunk = piece.file, MIN_CHUNK_BYTES
+    def _read(self, connection: Connection, stream: Stream, piece: Piece) -> None:
+        file, chunk, tried = piece.file, MIN_CHUNK_BYTES, stream.whole
         while piece.remaining > 0 and not self._line.over and not file.ending:
             before = time.monotonic()
             data = stream.read(min(chunk, piece.remaining))
@@ -174,6 +227,9 @@ class Steps:
                 self._faults.hopeless = 0
             if self._pool.urgent and not file.single and self._pool.wanted_at_once():
                 break
+            if not tried and self._plan.nearly_done(piece):
+                tried = True
+                self._ask_ahead(connection, piece)
             wanted = int(len(data) * CHUNK_SECONDS / max(now - before, 1e-6))
             chunk = min(max(wanted, MIN_CHUNK_BYTES), 2 * chunk, MAX_CHUNK_BYTES)
         count, seconds = piece.position - piece.flowed, time.monotonic() - piece.flowing

@@ -236,9 +236,13 @@ class Transfer:
         while not self._line.over:
             try:
                 with self.pool.slot() as slot:
-                    while not self._line.over and not self.pool.wanted_elsewhere():
-                        if self._do_next(slot):
-                            failures = 0
+                    try:
+                        while not self._line.over and not self.pool.wanted_elsewhere():
+                            if self._do_next(slot):
+                                failures = 0
+                    finally:
+                        with self._line.changed:
+                            self._steps.break_promise(slot.connection)
             except TransientError as error:
                 if isinstance(error, BusyError):
                     self.pool.too_many()
@@ -271,7 +275,7 @@ class Transfer:
         Raises TransientError for what is not the fault of the file: there is no connection.
         """
         with self._line.changed:
-            task = self._plan.claim(time.monotonic(), self.pool.limit)
+            task = self._steps.promised(slot.connection) or self._plan.claim(time.monotonic(), self.pool.limit)
             if task is None:
                 self._line.changed.wait(0.2)
                 return False
@@ -301,6 +305,8 @@ class Transfer:
             fault = error
         finally:
             with self._line.changed:
+                if piece is not None and piece.connection is not slot.connection:
+                    self._steps.break_promise(piece.connection)
                 if piece is not None:
                     # What is cut short by ourselves is nobody's fault, unless it never brought a byte.
                     if self._line.over or file.ending or (piece.dropped and piece.position > piece.start):

@@ -34,6 +34,8 @@ from . import (
 from .listings import PageParser
 
 PAGE_BLOCK_BYTES = 256 << 10
+# Answers of servers that let nobody ask about a file without fetching it.
+NOT_ALLOWED = (405, 501)
 
 
 # Who loses a connection over two requests in one packet may have lost it for another reason, but not so often.
@@ -63,6 +65,7 @@ class HttpConnection(Connection):
         self._base = "%s://%s%s" % (url.scheme, netloc, quote(unquote(url.path)))
         self._session = Session()
         self._aborted = False
+        self._ahead: Optional[Tuple[str, Optional[str]]] = None     # path and range that were asked for ahead
         if url.username:
             self._session.auth = (unquote(url.username), unquote(url.password or ""))
         # Ranges are of the file's own bytes, so no compression on the way.
@@ -97,11 +100,13 @@ class HttpConnection(Connection):
                 raise BrokenFileError(msg) from error
 
     def state(self, path: str) -> FileState:
-        with self._translated(), contextlib.closing(self._request("HEAD", path)) as response:
+        with self._translated(), contextlib.closing(
+                self._request("HEAD", path, welcome=(200, 206, *NOT_ALLOWED))) as response:
             # There is none, but as long as that has not been seen the connection is of no further use.
             response.raw.read()
             size, state = _size_and_versions(response)
-        if size is None:
+            refused = response.status_code in NOT_ALLOWED
+        if size is None or refused:
             # Apache does not tell the size of an empty file.
             with self._translated(), contextlib.closing(
                     self._request("GET", path, {"Range": "bytes=0-0"}, (200, 206, 416))) as response:
@@ -145,28 +150,38 @@ class HttpConnection(Connection):
         """The answer, and what was told of the file ``also``."""
         headers = {}
         if start or end is not None:
-            headers["Range"] = "bytes=%d-%s" % (start, "" if end is None else end - 1)
-        archive = self._archive
-        if also and not archive.patient:
-            with self._session.asking_along(self._address(also)) as question:
+            headers["Range"] = _byte_range(start, end)
+        ahead = (path, headers.get("Range")) == self._ahead
+        archive, told = self._archive, None
+        if ahead or (also and not archive.patient):
+            with self._session.asking_along(self._address(also) if also else "") as along:
                 try:
                     with self._translated():
-                        response = self._request("GET", path, headers, (200, 206, 416), impatient=not archive.proven)
-                    archive.proven = archive.proven or question.status > 0
-                    return response, _told(question)
+                        response = self._request("GET", path, headers, (200, 206, 416),
+                                                 impatient=not archive.proven, ahead=ahead)
+                    archive.proven = archive.proven or along().status > 0
+                    return response, _told(along())
                 except TransientError:
                     # Where the question was answered, and nothing else, the server does not take two requests at a
-                    # time, or has had enough of this connection.
-                    if not archive.proven and (question.status or not self._aborted):
+                    # time, or has had enough of this connection; as it may between two requests, too.
+                    answered = along().status > 0
+                    if not archive.proven and (answered or not self._aborted):
                         archive.lessons += 1
                         archive.patient = archive.lessons >= LESSONS
-                    if not question.status or self._aborted:
+                    if self._aborted or not (answered or ahead):
                         raise
-                    told = _told(question)
-        else:
-            told = None
+                    told = _told(along())
         with self._translated():
             return self._request("GET", path, headers, (200, 206, 416)), told
+
+    def ask_ahead(self, path: str, start: int, end: int, also: str = "") -> bool:
+        if not self._archive.proven or self._archive.patient:
+            return False
+        byte_range = _byte_range(start, end)
+        with self._translated():
+            asked = self._session.ask_ahead(self._address(path), byte_range, self._address(also) if also else "")
+        self._ahead = (path, byte_range) if asked else None
+        return asked
 
     def abort(self) -> None:
         self._aborted = True
@@ -180,7 +195,10 @@ class HttpConnection(Connection):
         return "%s/%s" % (self._base, quote(path, errors="surrogateescape"))
 
     def _request(self, method: str, path: str, headers: Optional[dict] = None, welcome: Tuple[int, ...] = (200, 206),
-                 impatient: bool = False) -> requests.Response:
+                 impatient: bool = False, ahead: bool = False) -> requests.Response:
+        self._ahead = None
+        if not ahead:
+            self._session.forget_ahead()
         connect, answer = self._timeout
         response = self._session.request(
             method, self._address(path), headers=headers, stream=True, allow_redirects=True,
@@ -228,6 +246,10 @@ class _HttpStream(Stream):
     def read(self, size: int) -> memoryview:
         with self._translated():
             return memoryview(self._raw.read(size, decode_content=False))
+
+
+def _byte_range(start: int, end: Optional[int]) -> str:
+    return "bytes=%d-%s" % (start, "" if end is None else end - 1)
 
 
 def _told(question: SideQuestion) -> Optional[FileState]:

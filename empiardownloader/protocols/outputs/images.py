@@ -15,10 +15,10 @@ class MicrographSets(ImageSets):
     words = "micrographs"
 
     @staticmethod
-    def _getFrames(itsSet):
+    def _getFrames(traits):
         return 1
 
-    def _appendFile(self, itsSet, found, facts, name, header):
+    def _appendPart(self, itsSet, found, facts, name, header, part):
         micrograph = Micrograph(location=self._protocol._getExtraPath(name))
         micrograph.setMicName(name)
         micrograph.setAcquisition(itsSet.getAcquisition())
@@ -34,12 +34,12 @@ class StackSets(ImageSets):
         super().__init__(protocol)
         self._stacks = None             # how many stacks are registered
 
-    def _appendFile(self, itsSet, found, facts, name, header):
+    def _appendPart(self, itsSet, found, facts, name, header, part):
         if self._stacks is None:
             self._stacks = len(self.getRegisteredNames())
         self._stacks += 1
         item = itsSet.ITEM_TYPE()
-        item.setAcquisition(itsSet.getAcquisition())
+        item.setAcquisition(self._getItemAcquisition(itsSet))
         # As Scipion's import has it: a stack holds what was picked in one micrograph.
         item.setMicId(self._stacks)
         for index in range(1, header.frames + 1):
@@ -72,10 +72,10 @@ class VolumeSets(ImageSets):
         return tuple(itsSet.getDim() or traits) == traits
 
     def _prepareSet(self, itsSet, found, facts, traits):
-        self._setAcquisition(itsSet, found, facts, None)
+        self._setAcquisition(itsSet, found, facts, traits)
         itsSet.setDim(traits)
 
-    def _appendFile(self, itsSet, found, facts, name, header):
+    def _appendPart(self, itsSet, found, facts, name, header, part):
         volume = itsSet.ITEM_TYPE()
         volume.setLocation(self._protocol._getExtraPath(name))
         volume.setObjComment(os.path.basename(facts.images.get(name, {}).get("path", name)))
@@ -84,7 +84,7 @@ class VolumeSets(ImageSets):
         itsSet.append(volume)
         return 1
 
-    def _refreshItem(self, itsSet, item):
+    def _refreshItem(self, itsSet, item, facts):
         self._setOrigin(itsSet, item)
 
     @staticmethod
@@ -104,6 +104,6 @@ class SubTomogramSets(VolumeSets):
         super().__init__(protocol)
         self.setClass = tomoObjects().SetOfSubTomograms
 
-    def _setAcquisition(self, itsSet, found, facts, frames):
-        super()._setAcquisition(itsSet, found, facts, frames)
+    def _setAcquisition(self, itsSet, found, facts, traits):
+        super()._setAcquisition(itsSet, found, facts, traits)
         setTomoAcquisition(itsSet)

@@ -52,7 +52,7 @@ class MovieSets(ImageSets):
         dim = itsSet.getDim()
         if header is None or dim is None:
             return True
-        frames = self._getFrames(itsSet)
+        frames = itsSet.getFramesRange()[1]
         return tuple(dim[:2]) == (header.width, header.height) and (
             not frames or abs(frames - header.frames) <= FRAMES_TOLERANCE * frames)
 
@@ -66,7 +66,10 @@ class MovieSets(ImageSets):
         for kind, (name, _) in zip((GAIN, DARK), references):
             self._setReference(itsSet, kind, name)
 
-    def _appendFile(self, itsSet, found, facts, name, header):
+    def _getTraitsOf(self, itsSet, facts):
+        return itsSet.getFramesRange()[1]
+
+    def _appendPart(self, itsSet, found, facts, name, header, part):
         movie = Movie(location=self._protocol._getExtraPath(name))
         movie.setMicName(name)
         movie.setSamplingRate(itsSet.getSamplingRate())
@@ -76,8 +79,8 @@ class MovieSets(ImageSets):
         return 1
 
     @staticmethod
-    def _getFrames(itsSet):
-        return itsSet.getFramesRange()[1]
+    def _getFrames(traits):
+        return traits
 
     # -------------------------- references -----------------------
 

@@ -17,7 +17,7 @@ class NoSets:
     def append(self, found, facts, headers):
         return {}
 
-    def settle(self, found, facts, ended=False):
+    def settle(self, found, facts):
         """ Nothing is registered. """
 
     def close(self, found, facts):

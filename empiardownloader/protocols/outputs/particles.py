@@ -23,12 +23,16 @@ OPTICS_GROUP = "rlnOpticsGroup"
 KEPT = {"rlnRandomSubset": Integer, OPTICS_GROUP: Integer, "rlnGroupNumber": Integer, "rlnGroupName": String,
         "rlnCtfBfactor": Float, "rlnCtfScalefactor": Float}
 PIXEL_SIZE_ERROR = 1e-4
+BARE = ()       # what a particle has of which nothing is known
 ACQUISITION = (("voltage", "rlnVoltage", "setVoltage"),
                ("sphericalAberration", "rlnSphericalAberration", "setSphericalAberration"),
                ("amplitudeContrast", "rlnAmplitudeContrast", "setAmplitudeContrast"))
 
 
 class ParticleSets(StackSets):
+    """ The particles of a set have the same box, the same optics, and the same
+    is known of them: traits are (width, height, what the optics group says,
+    names of what a particle has). """
     output = "outputParticles"
     file = "particles"
     setClass = SetOfParticles
@@ -36,49 +40,88 @@ class ParticleSets(StackSets):
 
     def __init__(self, protocol):
         super().__init__(protocol)
-        self._described = None          # ParticleFile, None for bare stacks
+        self._described = {}            # local name of a .star file -> (what it was when it was read, ParticleFile)
+        self._beyond = {}               # local name of a stack -> rows that are beyond its images
+        self._last = None, {}           # a stack and its rows, those that were read last
 
-    def append(self, found, facts, headers):
-        self._load(facts)
-        return super().append(found, facts, headers)
-
-    def refresh(self, found, facts):
-        if any(True for _ in self.iterSets()):
-            self._load(facts)
-        super().refresh(found, facts)
-
-    def _load(self, facts):
-        name = (facts.description or {}).get("name")
-        path = self._protocol._getExtraPath(name) if name else ""
-        if path and (self._described is None or self._described.path != path) and os.path.exists(path):
-            self._described = ParticleFile.read(path)
+    def getRegisteredNames(self):
+        """ A stack whose particles go to several sets counts when all are in. """
+        names = super().getRegisteredNames()
+        if sum(1 for _ in self.iterSets()) < 2:
+            return names
+        facts, counts = self._protocol._readFacts(), {}
+        for _, itsSet in self.iterSets():
+            for row in itsSet.aggregate(["count"], "_filename", ["_filename"]):
+                name = self._getLocalName(row["_filename"])
+                counts[name] = counts.get(name, 0) + row["count"]
+        return {name for name in names
+                if counts.get(name, 0) >= self._countRows(facts, name) - self._beyond.get(name, 0)}
 
     # -------------------------- what is said of a whole set -----------------------
 
-    def _getTraits(self, found, facts, name, header):
-        first = self._getRows(facts, name)[:1]
-        return header.width, header.height, self._getPixelSize(found, self._getOptics(first[0]) if first else {})
+    def _getParts(self, found, facts, name, header):
+        rows = self._getRows(facts, name)
+        if not rows:
+            return [((header.width, header.height, self._getPixelSize(found, {}), (), BARE), None)]
+        beyond = [row for row in rows if not 1 <= (split_image(row[IMAGE_NAME])[0] or 0) <= header.frames]
+        if beyond:
+            self._beyond[name] = len(beyond)
+            self._protocol.remark("%d particles are left out: %s has no more than %d images." % (
+                len(beyond), name, header.frames))
+        parts = {}
+        star = facts.images[name]["star"]
+        for row in rows:
+            if row in beyond:
+                continue
+            optics = self._getOptics(star, row)
+            key = (header.width, header.height, self._getPixelSize(found, optics),
+                   tuple(number(optics, label) for _, label, _ in ACQUISITION),
+                   tuple(sorted(self._getTable(star).columns)))
+            parts.setdefault(key, []).append(row)
+        return [(key, (star, rows)) for key, rows in parts.items()]
 
     def _fits(self, itsSet, facts, traits):
-        width, height, pixelSize = traits
-        return tuple(itsSet.getDim()[:2]) == (width, height) \
-            and abs(itsSet.getSamplingRate() - pixelSize) <= PIXEL_SIZE_ERROR * pixelSize
+        width, height, pixelSize, _, columns = traits
+        if tuple(itsSet.getDim()[:2]) != (width, height) \
+                or abs(itsSet.getSamplingRate() - pixelSize) > PIXEL_SIZE_ERROR * pixelSize:
+            return False
+        its = self._getTraitsOf(itsSet, facts)
+        return its is None or its[3:] == traits[3:] or (columns == BARE and its[4] == BARE)
+
+    def _getTraitsOf(self, itsSet, facts):
+        """ Those of the first particle of a set; None where there is none. """
+        if itsSet.isEmpty():
+            return None
+        first = itsSet.getFirstItem()
+        index, path = first.getLocation()
+        name = self._getLocalName(path)
+        # Bare particles know their stack, described ones their micrograph.
+        if first.getMicId() is not None:
+            return (*itsSet.getDim()[:2], {}, (), BARE)
+        row = self._getRowsByIndex(facts, name).get(index)
+        if row is None:
+            return None
+        star = facts.images[name]["star"]
+        optics = self._getOptics(star, row)
+        return (*itsSet.getDim()[:2], optics, tuple(number(optics, label) for _, label, _ in ACQUISITION),
+                tuple(sorted(self._getTable(star).columns)))
 
     def _prepareSet(self, itsSet, found, facts, traits):
-        width, height, pixelSize = traits
-        self._setAcquisition(itsSet, found, facts, None)
+        width, height, pixelSize, optics, columns = traits
+        told = {label: str(value) for (_, label, _), value in zip(ACQUISITION, optics) if value is not None}
+        self._setAcquisition(itsSet, found, facts, (width, height, dict(told, rlnImagePixelSize=str(pixelSize)), optics,
+                                                    columns))
         itsSet.setSamplingRate(pixelSize)
         itsSet.setDim((width, height, 1))
-        columns = set(self._described.table.columns) if self._described else set()
-        itsSet.setHasCTF({"rlnDefocusU", "rlnDefocusV", "rlnDefocusAngle"} <= columns)
-        if {"rlnAngleRot", "rlnAngleTilt"} <= columns:
+        itsSet.setHasCTF({"rlnDefocusU", "rlnDefocusV", "rlnDefocusAngle"} <= set(columns))
+        if {"rlnAngleRot", "rlnAngleTilt"} <= set(columns):
             itsSet.setAlignment(ALIGN_PROJ)
-        elif "rlnAnglePsi" in columns and columns & {"rlnOriginX", "rlnOriginXAngst"}:
+        elif "rlnAnglePsi" in columns and {"rlnOriginX", "rlnOriginXAngst"} & set(columns):
             itsSet.setAlignment(ALIGN_2D)
 
-    def _setAcquisition(self, itsSet, found, facts, frames):
-        super()._setAcquisition(itsSet, found, facts, frames)
-        row = self._getOptics(self._readFirst()) if self._described else {}
+    def _setAcquisition(self, itsSet, found, facts, traits):
+        super()._setAcquisition(itsSet, found, facts, traits)
+        row = traits[2] if traits else {}
         itsSet.setSamplingRate(self._getPixelSize(found, row))
         acquisition = itsSet.getAcquisition()
         # What the form leaves open the .star file says.
@@ -86,9 +129,10 @@ class ParticleSets(StackSets):
             value = number(row, label)
             if value is not None and self._protocol.getAttributeValue(name) is None:
                 getattr(acquisition, setter)(value)
-        if self._described and self._described.optics:
+        optics = next((its for _, (_, particles) in self._described.items() for its in [particles.optics] if its), None)
+        if optics and traits and traits[4] != BARE:
             # As RELION's protocols hand it from one to the next.
-            acquisition.opticsGroupInfo.set(_formatOptics(self._described.optics))
+            acquisition.opticsGroupInfo.set(_formatOptics(optics))
 
     @staticmethod
     def _getItemAcquisition(itsSet):
@@ -96,6 +140,15 @@ class ParticleSets(StackSets):
         acquisition = itsSet.getAcquisition().clone()
         acquisition.opticsGroupInfo.set(None)
         return acquisition
+
+    def _refreshItem(self, itsSet, item, facts):
+        """ Shifts in pixels that were angstrom in the .star file. """
+        if not item.hasTransform():
+            return
+        index, path = item.getLocation()
+        row = self._getRowsByIndex(facts, self._getLocalName(path)).get(index, {})
+        if "rlnOriginXAngst" in row:
+            item.setTransform(_makeTransform(row, itsSet.getAlignment(), itsSet.getSamplingRate()))
 
     def _getPixelSize(self, found, row):
         """ Å/px: of the form, else of the .star file, which is about these
@@ -113,44 +166,64 @@ class ParticleSets(StackSets):
 
     # -------------------------- rows -----------------------
 
+    def _getFile(self, star):
+        """ A .star file by its local name, read anew where it has changed. """
+        path = self._protocol._getExtraPath(star)
+        state = os.stat(path)
+        state = state.st_mtime_ns, state.st_size
+        if self._described.get(star, (None,))[0] != state:
+            self._described[star] = state, ParticleFile.read(path)
+        return self._described[star][1]
+
+    def _getTable(self, star):
+        return self._getFile(star).table
+
     def _getRows(self, facts, name):
-        """ The rows of a stack. """
-        if self._described is None:
+        """ The rows of a stack, none where nothing describes it. """
+        image = facts.images.get(name, {})
+        star = image.get("star")
+        if star is None or not os.path.exists(self._protocol._getExtraPath(star)):
             return []
-        offsets = self._described.rows.get(facts.images.get(name, {}).get("stack"), ())
-        with open(self._described.path, "rb") as stream:
-            return [row_at(stream, offset, self._described.table) for offset in offsets]
+        described = self._getFile(star)
+        with open(described.path, "rb") as stream:
+            return [row_at(stream, offset, described.table) for offset in described.rows.get(image["stack"], ())]
 
-    def _readFirst(self):
-        with open(self._described.path, "rb") as stream:
-            return row_at(stream, next(iter(self._described.rows.values()))[0], self._described.table)
+    def _getRowsByIndex(self, facts, name):
+        """ The same by the number of the image in its stack; those of the
+        last stack are kept. """
+        if self._last[0] != name:
+            self._last = name, {split_image(row[IMAGE_NAME])[0]: row for row in self._getRows(facts, name)}
+        return self._last[1]
 
-    def _getOptics(self, row):
+    def _countRows(self, facts, name):
+        image = facts.images.get(name, {})
+        star = image.get("star")
+        if star is None or not os.path.exists(self._protocol._getExtraPath(star)):
+            return 0
+        return len(self._getFile(star).rows.get(image["stack"], ()))
+
+    def _getOptics(self, star, row):
         """ What a row says, and what the optics group says it belongs to. """
         group = row.get(OPTICS_GROUP)
-        optics = next((one for one in self._described.optics if one.get(OPTICS_GROUP) == group), {})
+        optics = next((one for one in self._getFile(star).optics if one.get(OPTICS_GROUP) == group), {})
         return {**optics, **row}
 
-    def _appendFile(self, itsSet, found, facts, name, header):
-        if self._described is None:
-            return super()._appendFile(itsSet, found, facts, name, header)
-        appended, beyond = 0, 0
+    def _appendPart(self, itsSet, found, facts, name, header, part):
+        if part is None:
+            return super()._appendPart(itsSet, found, facts, name, header, part)
+        if name in self.getNames(itsSet):
+            return 0        # by a process that was killed between two sets
+        star, rows = part
+        columns = self._getTable(star).columns
         path = self._protocol._getExtraPath(name)
         acquisition = self._getItemAcquisition(itsSet)
-        for row in self._getRows(facts, name):
+        for row in rows:
             index, _ = split_image(row[IMAGE_NAME])
-            if not 1 <= index <= header.frames:
-                beyond += 1
-                continue
-            itsSet.append(self._makeParticle(itsSet, row, (index, path), acquisition))
-            appended += 1
-        if beyond:
-            self._protocol.warning("%d particles are left out: %s has no more than %d images." % (
-                beyond, name, header.frames))
-        return appended
+            itsSet.append(self._makeParticle(itsSet, row, columns, (index, path), acquisition))
+        return len(rows)
 
     @staticmethod
-    def _makeParticle(itsSet, row, location, acquisition):
+    def _makeParticle(itsSet, row, columns, location, acquisition):
         particle = Particle()
         particle.setLocation(*location)
         particle.setAcquisition(acquisition)
@@ -158,9 +231,8 @@ class ParticleSets(StackSets):
             particle.setCTF(_makeCtf(row))
         if itsSet.getAlignment() != ALIGN_NONE:
             particle.setTransform(_makeTransform(row, itsSet.getAlignment(), itsSet.getSamplingRate()))
-        coordinate = _makeCoordinate(row)
-        if coordinate is not None:
-            particle.setCoordinate(coordinate)
+        if {"rlnCoordinateX", "rlnCoordinateY"} <= set(columns):
+            particle.setCoordinate(_makeCoordinate(row))
         if "rlnClassNumber" in row:
             particle.setClassId(int(number(row, "rlnClassNumber") or 0))
         for label, kind in KEPT.items():
@@ -201,11 +273,8 @@ def _makeTransform(row, alignment, pixelSize):
 
 
 def _makeCoordinate(row):
-    x, y = number(row, "rlnCoordinateX"), number(row, "rlnCoordinateY")
-    if x is None or y is None:
-        return None
-    coordinate = Coordinate()
-    coordinate.setPosition(x, y)
+    # One that is no number stays open: all particles of a set have a coordinate, or none.
+    coordinate = Coordinate(x=number(row, "rlnCoordinateX"), y=number(row, "rlnCoordinateY"))
     if "rlnMicrographName" in row:
         coordinate.setMicName(os.path.basename(row["rlnMicrographName"]))
     return coordinate
@@ -215,5 +284,5 @@ def _formatOptics(optics):
     """ The table of optics groups as a .star file. """
     columns = list(optics[0])
     lines = ["data_optics", "", "loop_"] + ["_%s #%d" % item for item in zip(columns, range(1, len(columns) + 1))]
-    lines += ["  ".join(row.get(column) or "None" for column in columns) for row in optics]
+    lines += ["  ".join("_".join((row.get(column) or "None").split()) for column in columns) for row in optics]
     return "\n".join(lines) + "\n\n"

@@ -26,6 +26,7 @@ class ImageSets:
         self._protocol = protocol
         self._appendable = set()        # names of the outputs that this process has opened for appending
         self._unpublished = {}          # sets made just now, whose first item is not written yet
+        self._loaded = set()            # names of the outputs of earlier processes that have been read whole
 
     # -------------------------- for the protocol -----------------------
 
@@ -42,6 +43,10 @@ class ImageSets:
                 itsSet = self._recover(name, path)
             if itsSet is None:
                 return
+            if recover and name not in self._loaded and name not in self._appendable and itsSet.getSize():
+                # The project's database does not keep all that a set says of itself.
+                self._loaded.add(name)
+                itsSet.loadAllProperties()
             yield name, itsSet
             number += 1
 
@@ -52,8 +57,10 @@ class ImageSets:
         """ Local names of the files that are in a set. """
         if not itsSet.getSize():
             return set()
-        folder = self._protocol._getExtraPath()
-        return {os.path.relpath(path, folder) for path in itsSet.getUniqueValues("_filename")}
+        return {self._getLocalName(path) for path in itsSet.getUniqueValues("_filename")}
+
+    def _getLocalName(self, path):
+        return os.path.relpath(path, self._protocol._getExtraPath())
 
     def append(self, found, facts, headers):
         """ Add files to the sets they fit.
@@ -65,21 +72,21 @@ class ImageSets:
         for name in headers:
             if name in registered:
                 continue
-            traits = self._getTraits(found, facts, name, headers[name])
-            if traits not in fitting:
-                fitting[traits] = self._choose(found, facts, traits)
-            output, itsSet = fitting[traits]
-            count = self._appendFile(itsSet, found, facts, name, headers[name])
-            touched[output] = itsSet
-            added[output] = added.get(output, 0) + count
-            waiting += count
+            for traits, part in self._getParts(found, facts, name, headers[name]):
+                if traits not in fitting:
+                    fitting[traits] = self._choose(found, facts, traits)
+                output, itsSet = fitting[traits]
+                count = self._appendPart(itsSet, found, facts, name, headers[name], part)
+                touched[output] = itsSet
+                added[output] = added.get(output, 0) + count
+                waiting += count
             if waiting >= COMMIT_ITEMS:
                 self._publish(touched)
                 waiting = 0
         self._publish(touched)
         return added
 
-    def settle(self, found, facts, ended=False):
+    def settle(self, found, facts):
         """ Called when the download has told more, or has ended: what belongs
         to several files can be registered. """
 
@@ -99,7 +106,7 @@ class ImageSets:
             if not itsSet.getSize():
                 continue
             fresh = self.setClass()
-            self._setAcquisition(fresh, found, facts, self._getFrames(itsSet))
+            self._setAcquisition(fresh, found, facts, self._getTraitsOf(itsSet, facts))
             if (fresh.getSamplingRate() == itsSet.getSamplingRate()
                     and fresh.getAcquisition().equalAttributes(itsSet.getAcquisition())):
                 continue
@@ -109,7 +116,7 @@ class ImageSets:
             for item in [item.clone() for item in itsSet.iterItems()]:
                 item.setAcquisition(self._getItemAcquisition(itsSet))
                 item.setSamplingRate(fresh.getSamplingRate())
-                self._refreshItem(itsSet, item)
+                self._refreshItem(itsSet, item, facts)
                 itsSet.update(item)
             itsSet.write()
             self._protocol._store(itsSet)
@@ -121,9 +128,16 @@ class ImageSets:
 
     # -------------------------- for each kind -----------------------
 
+    def _getParts(self, found, facts, name, header):
+        """ What of a file goes to which kind of set: (traits, part). """
+        return [(self._getTraits(found, facts, name, header), None)]
+
     def _getTraits(self, found, facts, name, header):
         """ What has to be the same for two files to share a set; hashable. """
         return None if header is None else (header.width, header.height)
+
+    def _getTraitsOf(self, itsSet, facts):
+        """ What of a set's traits its acquisition depends on. """
 
     def _fits(self, itsSet, facts, traits):
         dim = itsSet.getDim()
@@ -131,29 +145,28 @@ class ImageSets:
 
     def _prepareSet(self, itsSet, found, facts, traits):
         """ Tell a new set what all its items have in common. """
-        self._setAcquisition(itsSet, found, facts, self._getFrames(itsSet))
+        self._setAcquisition(itsSet, found, facts, traits)
         if traits is not None:
             itsSet.setDim((*traits, 1))
 
-    def _appendFile(self, itsSet, found, facts, name, header):
-        """ :return: how many items a file became. """
+    def _appendPart(self, itsSet, found, facts, name, header, part):
+        """ :return: how many items a file, or a part of it, became. """
         raise NotImplementedError
 
-    def _setAcquisition(self, itsSet, found, facts, frames):
-        """ Acquisition and pixel size of a set whose images have so many
-        frames. """
-        setAcquisition(self._protocol, itsSet, found, facts, frames)
+    def _setAcquisition(self, itsSet, found, facts, traits):
+        """ Acquisition and pixel size of a set with some traits. """
+        setAcquisition(self._protocol, itsSet, found, facts, self._getFrames(traits))
 
     @staticmethod
     def _getItemAcquisition(itsSet):
         return itsSet.getAcquisition()
 
-    def _refreshItem(self, itsSet, item):
+    def _refreshItem(self, itsSet, item, facts):
         """ What follows from the pixel size changes with it. """
 
     @staticmethod
-    def _getFrames(itsSet):
-        return None
+    def _getFrames(traits):
+        """ How many frames the dose of an image was divided into. """
 
     # -------------------------- which set -----------------------
 

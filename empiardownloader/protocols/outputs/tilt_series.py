@@ -5,17 +5,23 @@ A series is registered when all of its images have come, or are known not to com
 entry's, and these over what the .mdoc files say, which is often that of another magnification; what only they know is
 taken from them.
 """
-import os
+import hashlib
+import json
 
+import pyworkflow.utils as pwutils
 from pwem.objects import Transform
 
-from ...download import record
+from ...archive.selection import DARK, GAIN
+from ...download.record import NO_REFERENCE
 from ...images.header import Header
 from .images import MicrographSets
 from .movies import MovieSets
 from .optional import hasTomo, setTomoAcquisition, tomoObjects
 
 LEAST_TILTS = 2
+# Values of the form that a registered series depends on.
+FORM_VALUES = ("samplingRate", "voltage", "sphericalAberration", "magnification", "amplitudeContrast", "dosePerFrame",
+               "doseInitial", "downloadGain", "gainPattern")
 
 
 class TiltSeriesSets:
@@ -29,7 +35,7 @@ class TiltSeriesSets:
         if hasTomo():
             self._seriesOfMovies = TiltMovieSets(protocol)
             self._seriesOfStacks = TiltStackSets(protocol)
-        self._told = set()          # names of series that cannot be registered, and of stacks in no set
+        self._told = set()          # names of stacks in no set
 
     @property
     def _all(self):
@@ -49,7 +55,7 @@ class TiltSeriesSets:
         for name, header in headers.items():
             series = stacks.get(facts.images.get(name, {}).get("path"))
             if series is not None and header is not None and header.frames > 1:
-                added.update(self._appendStack(found, facts, series, name, header))
+                self._checkStack(facts, series, name, header)
             elif header is None or header.frames > 1:
                 movies[name] = header
             else:
@@ -59,7 +65,8 @@ class TiltSeriesSets:
                 added.update(sets.append(found, facts, its))
         return added
 
-    def _appendStack(self, found, facts, series, name, header):
+    def _checkStack(self, facts, series, name, header):
+        """ Tell of a stack that no set can hold. """
         event = facts.series[series]
         angles = [tilt.get("angle") for tilt in event["tilts"]]
         if self._seriesOfStacks is None:
@@ -69,50 +76,46 @@ class TiltSeriesSets:
         elif len(angles) != header.frames:
             why = "it has %d images, and %d angles are told" % (header.frames, len(angles))
         else:
-            return self._seriesOfStacks.append(found, facts, {series: header})
-        self._tell(name, "%s is here, but registered in no set: %s." % (name, why))
-        return {}
+            return
+        self._told.add(name)
+        self._protocol.remark("%s is here, but registered in no set: %s." % (name, why))
 
-    def settle(self, found, facts, ended=False):
-        """ Register the series that are whole. """
+    def settle(self, found, facts):
+        """ Register the series that are whole, and anew those of which more
+        is known than when they were. """
         if self._seriesOfMovies is None:
             return
-        registered = self._seriesOfMovies.getRegisteredNames()
-        names = {image["path"]: name for name, image in facts.images.items()}
         here = self._movies.getRegisteredNames()
-        whole = {}
+        names = {image["path"]: name for name, image in facts.images.items()}
+        movies, stacks = {}, {}
         for series, event in facts.series.items():
-            if event["stack"] or series in registered or series in self._told:
-                continue
             paths = [tilt["path"] for tilt in event["tilts"]]
+            if event["stack"]:
+                image = facts.images.get(names.get(paths[0]), {})
+                if image.get("frames") == len(paths) > 1 and None not in [tilt.get("angle") for tilt in event["tilts"]]:
+                    stacks[series] = Header(*image["size"], image["frames"])
+                continue
             there = [path for path in paths if names.get(path) in here]
             gone = [path for path in paths if path in facts.left_out]
-            if len(there) + len(gone) < len(paths) and not (ended and facts.end and not facts.end["stopped"]):
-                continue
-            if gone and there:
-                self._tell(None, "%s is registered without %d of its %d tilts: %s could not be had." % (
-                    series, len(paths) - len(there), len(paths), ", ".join(gone[:3])))
-            if len(there) < LEAST_TILTS:
+            # Where only some of its images were asked for, a series waits for the rest.
+            if len(there) + len(gone) < len(paths) or len(there) < LEAST_TILTS:
                 continue
             image = facts.images[names[there[0]]]
             if image.get("size") and image.get("frames"):
-                whole[series] = Header(*image["size"], image["frames"])
-        for output, count in self._seriesOfMovies.append(found, facts, whole).items():
-            self._protocol.info("Registered %d tilt series in %s." % (count, output))
+                movies[series] = Header(*image["size"], image["frames"])
+        for sets, whole in ((self._seriesOfMovies, movies), (self._seriesOfStacks, stacks)):
+            for output, count in sets.register(found, facts, whole).items():
+                self._protocol.info("Registered %d tilt series in %s." % (count, output))
 
     def close(self, found, facts):
-        self.settle(found, facts, ended=True)
+        self.settle(found, facts)
         for sets in self._all:
             sets.close(found, facts)
 
     def refresh(self, found, facts):
-        for sets in self._all:
+        for sets in (self._movies, self._micrographs):
             sets.refresh(found, facts)
-
-    def _tell(self, name, text):
-        self._protocol.warning(text)
-        record.add_event(self._protocol._getRecordFile(), record.NOTE, text=text)
-        self._told.add(name)
+        self.settle(found, facts)
 
 
 class TiltMovieSets(MovieSets):
@@ -137,16 +140,48 @@ class TiltMovieSets(MovieSets):
         first = next(paths[tilt["path"]] for tilt in facts.series[name]["tilts"] if tilt["path"] in paths)
         return super()._getTraits(found, facts, first, header)
 
-    def refresh(self, found, facts):
-        for output, itsSet in self.iterSets():
-            fresh = self.setClass()
-            self._setAcquisition(fresh, found, facts, self._getFrames(itsSet))
-            if itsSet.getSize() and fresh.getSamplingRate() != itsSet.getSamplingRate():
-                self._protocol.warning("%s keeps the pixel size that it was begun with, %g Å: choose Restart for "
-                                       "another." % (output, itsSet.getSamplingRate()))
+    def register(self, found, facts, whole):
+        """ Add series, unless they are in the sets as they are known now; where
+        more, or something else, is known of one that is, the sets are made
+        anew, which takes moments.
+        :param whole: dict name of a series -> header of its first image. """
+        prints = {name: self._getPrint(found, facts, name) for name in whole}
+        registered = self.getRegisteredNames()
+        if any(facts.registered.get(name) not in (None, prints[name]) for name in whole if name in registered):
+            self._protocol.info("More is known of tilt series by now: %s is made anew." % self.output)
+            self._remove()
+            registered = set()
+        new = {name: header for name, header in whole.items() if name not in registered}
+        # Written down first: a process that is killed in between makes the sets anew, and loses nothing.
+        for name in new:
+            self._protocol.noteSeries(name, prints[name])
+            facts.registered[name] = prints[name]
+        return self.append(found, facts, new) if new else {}
 
-    def _setAcquisition(self, itsSet, found, facts, frames):
-        super()._setAcquisition(itsSet, found, facts, frames)
+    def _getPrint(self, found, facts, name):
+        """ All that the registered series depends on, as a text. """
+        paths = {image["path"]: image for image in facts.images.values()}
+        event = facts.series[name]
+        images = [(tilt["path"], paths[tilt["path"]].get("frames")) for tilt in event["tilts"] if tilt["path"] in paths]
+        gains = [(self._getWanted(facts, kind, image) or NO_REFERENCE)["name"] for kind in (GAIN, DARK)
+                 for image in facts.images.values() if image["path"] == event["tilts"][0]["path"]]
+        form = [self._protocol.getAttributeValue(name) for name in FORM_VALUES]
+        acquisition = found.acquisition
+        told = json.dumps([event, images, form, gains, str(acquisition), found.entry.image_set(
+            self._protocol.imageSet.get()).pixel_size], sort_keys=True)
+        return hashlib.sha1(told.encode("utf-8")).hexdigest()
+
+    def _remove(self):
+        for output, itsSet in list(self.iterSets()):
+            itsSet.close()
+            self._protocol._deleteChild(output, itsSet)
+            pwutils.cleanPath(itsSet.getFileName())
+        self._appendable.clear()
+        self._unpublished.clear()
+        self._loaded.clear()
+
+    def _setAcquisition(self, itsSet, found, facts, traits):
+        super()._setAcquisition(itsSet, found, facts, traits)
         setTomoAcquisition(itsSet)
 
     def _publish(self, touched):
@@ -156,10 +191,10 @@ class TiltMovieSets(MovieSets):
             itsSet.close()
             self._appendable.discard(output)
 
-    def _appendFile(self, itsSet, found, facts, name, header):
+    def _appendPart(self, itsSet, found, facts, name, header, part):
         event = facts.series[name]
-        paths = {image["path"]: local for local, image in facts.images.items()}
-        tilts = [tilt for tilt in event["tilts"] if tilt["path"] in paths]
+        images = {image["path"]: (local, image.get("frames") or header.frames) for local, image in facts.images.items()}
+        tilts = [tilt for tilt in event["tilts"] if tilt["path"] in images]
         series = itsSet.ITEM_TYPE(tsId=name)
         sampling = itsSet.getSamplingRate()
         series.setSamplingRate(sampling)
@@ -170,31 +205,28 @@ class TiltMovieSets(MovieSets):
         series.setAnglesCount(len(tilts))
         # Its table is made by this; its images come after it.
         itsSet.append(series)
-        doses = self._getDoses(tilts, header)
-        received = self._protocol.getAttributeValue("doseInitial") or 0.0
-        before = {}
-        for tilt in sorted(tilts, key=lambda tilt: tilt["order"]):
-            before[tilt["order"]] = received
-            received += doses[tilt["order"]] or 0.0
+        known = []
         for number, tilt in self._inOrder(tilts):
-            image = series.ITEM_TYPE(location=self._getLocation(number, paths[tilt["path"]]),
+            local, frames = images[tilt["path"]]
+            image = series.ITEM_TYPE(location=self._getLocation(number, local),
                                      acquisitionOrder=tilt["order"], tiltAngle=tilt["angle"])
             its = acquisition.clone()
-            dose = doses[tilt["order"]]
+            dose, before = self._getDose(tilt, frames)
             if dose is not None:
                 its.setDosePerFrame(dose)
-                its.setDoseInitial(before[tilt["order"]])
-                its.setAccumDose(before[tilt["order"]] + dose)
+            if dose is not None and before is not None:
+                its.setDoseInitial(before)
+                its.setAccumDose(before + dose)
+                known.append((dose, before + dose))
             image.setAcquisition(its)
             image.setSamplingRate(sampling)
-            self._fillImage(image, paths[tilt["path"]], header)
+            self._fillImage(image, local, frames)
             series.append(image)
-        known = [dose for dose in doses.values() if dose is not None]
-        acquisition.setDosePerFrame(sum(known) / len(known) if known else None)
-        acquisition.setAccumDose(received if known else None)
+        acquisition.setDosePerFrame(sum(dose for dose, _ in known) / len(known) if known else None)
+        acquisition.setAccumDose(max(after for _, after in known) if known else None)
         series.setAcquisition(acquisition)
         itsSet.update(series)
-        itsSet.setAcquisition(acquisition.clone())
+        itsSet.getAcquisition().copy(acquisition, copyId=False)
         return 1
 
     def _getSeriesAcquisition(self, itsSet, event, tilts):
@@ -207,18 +239,23 @@ class TiltMovieSets(MovieSets):
         acquisition.setTiltAxisAngle(event.get("axis"))
         return acquisition
 
-    def _getDoses(self, tilts, header):
-        """ e/Å² of each tilt by its order of acquisition: of the form, else of
-        the .mdoc, else None. """
+    def _getDose(self, tilt, frames):
+        """ (e/Å² of a tilt, what the sample had received before it): by the
+        form, else by what describes the series; None where nobody tells.
+        Tilts that are not here have been taken all the same. """
+        initial = self._protocol.getAttributeValue("doseInitial") or 0.0
         typed = self._protocol.getAttributeValue("dosePerFrame")
-        return {tilt["order"]: tilt.get("dose") if typed is None else typed * self._framesOfATilt(header)
-                for tilt in tilts}
+        if typed is not None:
+            dose = typed * self._framesOfATilt(frames)
+            return dose, initial + dose * (tilt["order"] - 1)
+        before = tilt.get("before")
+        return tilt.get("dose"), None if before is None else initial + before
 
     # -------------------------- movies or stacks -----------------------
 
     @staticmethod
-    def _framesOfATilt(header):
-        return header.frames
+    def _framesOfATilt(frames):
+        return frames
 
     @staticmethod
     def _inOrder(tilts):
@@ -229,9 +266,9 @@ class TiltMovieSets(MovieSets):
         return self._protocol._getExtraPath(name)
 
     @staticmethod
-    def _fillImage(image, name, header):
+    def _fillImage(image, name, frames):
         image.setMicName(name)
-        image.setFramesRange([1, header.frames, 1])
+        image.setFramesRange([1, frames, 1])
 
 
 class TiltStackSets(TiltMovieSets):
@@ -244,8 +281,7 @@ class TiltStackSets(TiltMovieSets):
         return tomoObjects().SetOfTiltSeries
 
     def getFileNames(self):
-        folder = self._protocol._getExtraPath()
-        return {os.path.relpath(series.getFirstItem().getFileName(), folder)
+        return {self._getLocalName(series.getFirstItem().getFileName())
                 for _, itsSet in self.iterSets() for series in itsSet.iterItems()}
 
     def describe(self, itsSet):
@@ -267,11 +303,7 @@ class TiltStackSets(TiltMovieSets):
         """ Its images are corrected already. """
 
     @staticmethod
-    def _getFrames(itsSet):
-        return None
-
-    @staticmethod
-    def _framesOfATilt(header):
+    def _framesOfATilt(frames):
         return 1
 
     @staticmethod
@@ -283,7 +315,7 @@ class TiltStackSets(TiltMovieSets):
         return number, self._protocol._getExtraPath(name)
 
     @staticmethod
-    def _fillImage(image, name, header):
-        pass
+    def _fillImage(image, name, frames):
+        """ It is a part of its stack, and has nothing of its own. """
 
 
