@@ -82,7 +82,7 @@ class EmpiarDownloader(EMProtocol):
         self._sets = None           # the output sets of this run
         self._reader = None         # reads the record as it grows
         self._facts = record.Facts()    # what it said so far
-        self._factsLock = threading.Lock()
+        self._factsLock = threading.RLock()     # the sets ask, too, when they are asked what is in them
         self._waiting = []          # names of whole images that no step registers yet
         self._known = set()         # names of images in the sets or given to a step
 
