@@ -172,9 +172,9 @@ class TiltMovieSets(MovieSets):
         return hashlib.sha1(told.encode("utf-8")).hexdigest()
 
     def _remove(self):
-        for output, itsSet in list(self.iterSets()):
+        for _, itsSet in list(self.iterSets()):
             itsSet.close()
-            self._protocol._deleteChild(output, itsSet)
+            self._protocol.deleteOutput(itsSet)
             pwutils.cleanPath(itsSet.getFileName())
         self._appendable.clear()
         self._unpublished.clear()
