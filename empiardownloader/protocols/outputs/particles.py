@@ -106,6 +106,10 @@ class ParticleSets(StackSets):
         return (*itsSet.getDim()[:2], optics, tuple(number(optics, label) for _, label, _ in ACQUISITION),
                 tuple(sorted(self._getTable(star).columns)))
 
+    def _isKnown(self, itsSet, facts):
+        # Not where its .star file is gone: the set keeps what that said.
+        return self._getTraitsOf(itsSet, facts) is not None
+
     def _prepareSet(self, itsSet, found, facts, traits):
         width, height, pixelSize, optics, columns = traits
         told = {label: str(value) for (_, label, _), value in zip(ACQUISITION, optics) if value is not None}

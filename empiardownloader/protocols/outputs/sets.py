@@ -103,7 +103,7 @@ class ImageSets:
         """ A form changed since the sets were begun changes what they say, in
         place: no item comes or goes. """
         for output, itsSet in self.iterSets():
-            if not itsSet.getSize():
+            if not itsSet.getSize() or not self._isKnown(itsSet, facts):
                 continue
             fresh = self.setClass()
             self._setAcquisition(fresh, found, facts, self._getTraitsOf(itsSet, facts))
@@ -135,6 +135,10 @@ class ImageSets:
     def _getTraits(self, found, facts, name, header):
         """ What has to be the same for two files to share a set; hashable. """
         return None if header is None else (header.width, header.height)
+
+    def _isKnown(self, itsSet, facts):
+        """ Whether it can be told what the form changes of a set. """
+        return True
 
     def _getTraitsOf(self, itsSet, facts):
         """ What of a set's traits its acquisition depends on. """
