@@ -64,9 +64,17 @@ def _retargeted(request: bytes, method: bytes, url: str, byte_range: str) -> byt
     if not target.startswith(b"/"):
         # To a proxy the whole address is said.
         path = b"%s://%s%s" % (parts.scheme.encode("ascii"), parts.netloc.encode("ascii"), path)
-    line = b"\r\nRange: " + byte_range.encode("ascii") if byte_range else b""
-    headers = re.sub(rb"\r\nRange: [^\r]*", line, b"\r\n" + rest, flags=re.IGNORECASE)
+    headers = re.sub(rb"\r\nRange: [^\r]*", b"", b"\r\n" + rest, flags=re.IGNORECASE)
+    if byte_range:
+        # Where requests puts it: behind the others of the request's own.
+        headers = headers[:-4] + b"\r\nRange: " + byte_range.encode("ascii") + headers[-4:]
     return b"%s %s %s%s" % (method, path, version, headers)
+
+
+def _in_order(request: bytes) -> List[bytes]:
+    """The lines of a request, its headers in an order of their own."""
+    first, *headers = request.split(b"\r\n")
+    return [first, *sorted(headers)]
 
 
 class _Kept:
@@ -99,14 +107,16 @@ class _TrackingAdapter(HTTPAdapter):
         super().__init__(pool_connections=1, pool_maxsize=1, max_retries=retries or 0)
 
     def ask_ahead(self, url: str, byte_range: str, along: str) -> bool:
-        """Ask for bytes, and about the file ``along``, while those of the request before are still to come.
+        """Ask for bytes, and about the file ``along``, while those of the request before are still to come; only about
+        a file (HEAD) where ``byte_range`` is ''.
 
         The same request made afterwards is not sent again, but gets the answer; another one may not be made on the
         connection. -> whether it was asked.
         """
-        if not CAN_ASK_AHEAD or self.connection is None or self._stream is None or b"\r\nRange: " not in self._request:
+        if not CAN_ASK_AHEAD or self.connection is None or self._stream is None:
             return False
-        request, question = _retargeted(self._request, b"GET", url, byte_range), SideQuestion(along)
+        method = b"GET" if byte_range else b"HEAD"
+        request, question = _retargeted(self._request, method, url, byte_range), SideQuestion(along)
         # Known before it is sent: a connection with such a request may not be used for anything else.
         self._ahead = request, question
         self.connection.sock.sendall(question.before(request))
@@ -121,7 +131,7 @@ class _TrackingAdapter(HTTPAdapter):
         if data.startswith(b"GET "):
             self._request = data
         ahead, self._ahead = self._ahead, None
-        if ahead is not None and ahead[0] == data:
+        if ahead is not None and _in_order(ahead[0]) == _in_order(data):
             self.question = ahead[1]
             return b""
         return self.question.before(data)

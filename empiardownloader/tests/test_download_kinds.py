@@ -3,11 +3,12 @@
 import os
 import subprocess
 import sys
+import time
 import unittest
 
 from empiardownloader.archive import mdoc as mdocs
 from empiardownloader.archive.series import parse_tilt_name, series_name
-from empiardownloader.demo import kinds, movies
+from empiardownloader.demo import faults, kinds, movies
 from empiardownloader.download.particles import ParticleFile, match_stacks
 from empiardownloader.images.header import BadImageError
 from empiardownloader.tests.base import image_set, read_bytes
@@ -122,6 +123,24 @@ class KindLayouts(Layout):
         matches = match_stacks(["one/x.mrcs", "two/x.mrcs"], ["A/x.mrcs"])
         self.assertEqual(({}, {"one/x.mrcs", "two/x.mrcs"}), (matches.names, set(matches.ambiguous)))
 
+    def test_several_files_that_describe_a_part_each(self):
+        paths = ["A/1.mrcs", "A/2.mrcs", "B/3.mrcs"]
+        self.particles("1", paths, kinds.particles_star(["job/A/1.mrcs", "job/A/2.mrcs"], 5), "A.star")
+        kinds.write_text(self.path("1/data/Particles/B.star"), kinds.particles_star(["job/B/3.mrcs"], 5))
+        for number in range(8):
+            kinds.write_text(self.path("1/data/Particles/%03d_autopick.star" % number), kinds.star_table(
+                "", ["rlnCoordinateX"], [(1,)]))
+        facts = self.download("1", image_set(**PARTICLES))
+        self.assertEqual({"A_1.mrcs": "A.star", "A_2.mrcs": "A.star", "B_3.mrcs": "B.star"},
+                         {name: image["star"] for name, image in facts.images.items()})
+        self.assertTrue(facts.is_complete(None))
+
+    def test_many_stacks_of_one_name(self):
+        paths = ["j%05d/particles.mrcs" % number for number in range(20000)]
+        began = time.monotonic()
+        self.assertEqual(20000, len(match_stacks(["home/" + path for path in paths], paths).names))
+        self.assertLess(time.monotonic() - began, 30)
+
     # -------------------------- tilt series -----------------------
 
     def frames(self, number, folder, series, ending=".mrc", names=None):
@@ -213,6 +232,40 @@ class KindLayouts(Layout):
         self.assertEqual(list(kinds.ANGLES), [angle for _, angle in self.series_of(facts)["TS_02"]])
         self.assertEqual(sorted(kinds.ANGLES), [angle for _, angle in self.series_of(facts)["tomo_7"]])
         self.assertIn("No file says in which order the tilts of tomo_7 were taken", "\n".join(facts.notes))
+
+    def test_mdocs_of_two_branches_and_in_mirrored_folders(self):
+        for branch in ("Control", "Treated"):
+            self.frames("1", "data/%s/frames/s1" % branch, "TS_01")
+            self.frames("1", "data/%s/frames/s2" % branch, "TS_01")
+            for session in ("s1", "s2"):
+                kinds.write_text(self.path("1/data/%s/mdocs/%s/TS_01.mdoc" % (branch, session)),
+                                 kinds.mdoc(kinds.tilt_names("TS_01")))
+        facts = self.download("1", image_set(**TILTS))
+        self.assertEqual((28, 4), (len(facts.images), len(facts.series)))
+        for name, event in facts.series.items():
+            self.assertTrue(event["mdoc"], name)
+            self.assertEqual(1, len({os.path.dirname(tilt["path"]) for tilt in event["tilts"]}))
+            self.check_mdoc(facts, name)
+
+    def test_images_of_which_nobody_knows_the_angle(self):
+        """More of them than the entry has series are tilts, and no stacks."""
+        for name in ("20171221_00%d" % number for number in range(4)):
+            movies.write_movie(self.path("1/data", name + ".mrc"), 1, 3, 24, 16)
+        facts = self.download("1", image_set(**dict(TILTS, num_images_or_tilt_series=1)))
+        self.assertEqual((4, {}), (len(facts.images), facts.series))
+        self.assertIn("Nothing tells the angles of 4 images", "\n".join(facts.notes))
+
+    def test_angles_that_cannot_be_read(self):
+        kinds.write_stack(self.path("1/data/a.st"), 1, 3)
+        kinds.write_text(self.path("1/data/a.rawtlt"), "-3 9 3\n0 3 1\n3 6 2\n")
+        self.demo.add_fault(faults.PROHIBITED if self.transport == "FTP" else faults.FORBIDDEN, "*.rawtlt")
+        facts = self.download("1", image_set(**TILTS))
+        self.assertEqual((1, False), (len(facts.images), facts.end["complete"]))
+        self.demo.clear_faults()
+        facts = self.download("1", image_set(**TILTS))
+        # The second number is the dose accumulated by then.
+        self.assertEqual([(-3, 3, 3, 6), (0, 1, 3, 0), (3, 2, 3, 3)], [
+            tuple(tilt[key] for key in ("angle", "order", "dose", "before")) for tilt in facts.series["a"]["tilts"]])
 
     def test_mdocs_with_faults(self):
         """A gap in their count, a tilt that nobody has, one without an angle, one of a single movie."""

@@ -62,7 +62,8 @@ class Piece:
         self.connection: Any = None     # what to abort then
         # A file that is complete and about whose state is asked along with the bytes of this one.
         self.passenger: Optional["FileOnItsWay"] = None
-        self.asked_ahead: Optional[int] = None      # the end that was asked for while another piece was coming
+        self.asked_ahead = False        # while another piece was coming
+        self.asked_end: Optional[int] = None        # the end that was asked for then, None for the file's
 
     @property
     def remaining(self) -> int:
@@ -184,6 +185,11 @@ class FileOnItsWay:
             self.gaps = sorted([*self.gaps, (piece.position, piece.end)])
         self.look_whole()
 
+    def ends_with(self, piece: Piece) -> bool:
+        """Whether nothing of it is missing but a piece that is on its way, and nobody looks at it."""
+        return (self.phase == OPEN and self.pieces == [piece] and not self.gaps
+                and not (self.single or self.presumed or self.ending or self.rides))
+
     def get_off(self, piece: Piece) -> None:
         """Nothing was told of this file along with the piece."""
         piece.passenger = None
@@ -248,14 +254,15 @@ class Plan:
         """Seconds within which an answer begins."""
         return max(HUNG_SECONDS, HUNG_TO_ASKING * self.asking) if self.asking else UNKNOWN_SECONDS
 
-    def claim(self, now: float, connections: int) -> Union[Piece, FileOnItsWay, None]:
+    def claim(self, now: float, connections: int, ahead: bool = False) -> Union[Piece, FileOnItsWay, None]:
         """The next piece to fetch, or file to prepare or to end, for one of so many connections; it counts as taken.
 
         Where there is both a file to end and a piece to fetch they are one task: the piece has a passenger.
+        ``ahead``: by somebody who is busy for a while yet, and so takes nothing over.
         """
         passenger = next((file for file in self.files if file.phase == COMPLETE and file.not_before <= now
                           and not (file.busy or file.rides or file.alone or file.ending or file.single)), None)
-        task = self._next_task(now, connections, passenger)
+        task = self._next_task(now, connections, passenger, not ahead)
         if passenger is not None:
             if isinstance(task, Piece):
                 task.passenger, passenger.rides = passenger, True
@@ -265,8 +272,8 @@ class Plan:
             task.busy, task.busy_since = True, now
         return task
 
-    def _next_task(self, now: float, connections: int,
-                   passenger: Optional[FileOnItsWay]) -> Union[Piece, FileOnItsWay, None]:
+    def _next_task(self, now: float, connections: int, passenger: Optional[FileOnItsWay],
+                   take_over: bool) -> Union[Piece, FileOnItsWay, None]:
         hold = False
         for file in self.files:
             if self._will_open(file, now):
@@ -277,10 +284,10 @@ class Plan:
             if file.phase in (NEW, COMPLETE):
                 return file
             if file.phase == OPEN and not hold:
-                piece = self._next_piece(file, now, connections)
+                piece = self._next_piece(file, now, connections, take_over)
                 if piece is not None:
                     return piece
-        if not hold and self.exhausted and self.ranges:
+        if take_over and not hold and self.exhausted and self.ranges:
             return self._take_over([piece for file in self.files if not file.ending and not file.single
                                     for piece in file.pieces], now)
         return None
@@ -321,7 +328,7 @@ class Plan:
         return (file.presumed and not file.listed and self.ranges and self._is_everybodys(file)
                 and any(now - piece.began < PREPARE_SECONDS for piece in file.pieces))
 
-    def _next_piece(self, file: FileOnItsWay, now: float, connections: int) -> Optional[Piece]:
+    def _next_piece(self, file: FileOnItsWay, now: float, connections: int, take_over: bool) -> Optional[Piece]:
         in_ranges = self.ranges and not file.single
         share = self.share_of(file, connections)
         if file.gaps and (in_ranges or not file.pieces):
@@ -334,7 +341,7 @@ class Plan:
             if middle < end:
                 file.gaps.insert(0, (middle, end))
             return self._begin(file, start, middle, now)
-        if in_ranges:
+        if in_ranges and take_over:
             # Where a range is long, to be at it for long is no slowness.
             slow = max(SLOW_SECONDS, SLOW_TO_ASKING * self.asking,
                        0 if self._is_everybodys(file) or not self.pace

@@ -4,7 +4,7 @@ import logging
 import os
 import threading
 import time
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from typing import Any, Callable, Dict, List, Optional, Tuple, Union
 
 from ..archive.errors import BrokenFileError, ChangedFileError
 from ..archive.remote import Archive, Connection, FileState, Stream
@@ -46,7 +46,8 @@ class Steps:
         """``ended`` is called for a file that was there already."""
         self._archive, self._plan, self._pool, self._faults = archive, plan, pool, faults
         self._line, self._finisher, self._ended = line, finisher, ended
-        self._promises: Dict[Connection, Piece] = {}    # what has been asked for ahead
+        # What has been asked for ahead: a piece, or the state of a file that is whole then.
+        self._promises: Dict[Connection, Union[Piece, FileOnItsWay]] = {}
 
     def carry_out(self, connection: Connection, file: FileOnItsWay, piece: Optional[Piece]) -> None:
         if piece is not None:
@@ -124,15 +125,15 @@ class Steps:
         asked = piece.began = piece.last_byte = time.monotonic()
         end = None if file.single or piece.to_the_end else piece.end
         also = piece.passenger.job.path if piece.passenger else ""
-        if piece.asked_ahead is not None:
-            end = piece.asked_ahead
+        if piece.asked_ahead:
+            end = piece.asked_end
         with connection.open(file.job.path, piece.position, end, also) as (state, stream):
             if piece.passenger is not None:
                 self._last_look(piece, stream.also)
             with self._line.changed:
                 if file.ending:
                     return
-                if piece.asked_ahead is None:
+                if not piece.asked_ahead:
                     self._plan.answered(time.monotonic() - asked, is_new)
                 self._recognize(file, state)
                 if stream.whole and end is not None:
@@ -146,12 +147,17 @@ class Steps:
             return
         following = self._claim_ahead()
         if following is None:
+            self._look_ahead(connection, piece)
             return
+        with self._line.changed:
+            if following.passenger is None and piece.file.ends_with(piece):
+                # The server answers after it has sent the last bytes of the piece.
+                following.passenger, piece.file.rides = piece.file, True
         also = following.passenger.job.path if following.passenger else ""
         asked = False
         try:
-            asked = not following.to_the_end and not following.file.single and connection.ask_ahead(
-                following.file.job.path, following.start, following.end, also)
+            asked = not following.file.single and connection.ask_ahead(
+                following.file.job.path, following.start, following.asked_end, also)
         finally:
             with self._line.changed:
                 if asked:
@@ -160,14 +166,30 @@ class Steps:
                     following.file.give_back(following)
                     self._line.changed.notify_all()
 
+    def _look_ahead(self, connection: Connection, piece: Piece) -> None:
+        """The same where only a last look at its file is to follow."""
+        file = piece.file
+        with self._line.changed:
+            if not file.ends_with(piece):
+                return
+            file.rides = True
+        asked = False
+        try:
+            asked = connection.look_ahead(file.job.path)
+        finally:
+            with self._line.changed:
+                file.rides = asked
+                if asked:
+                    self._promises[connection] = file
+
     def _claim_ahead(self) -> Optional[Piece]:
         """The next piece, where nothing has to be known of its file before."""
         for _ in range(MOST_PRESUMED):
             with self._line.changed:
-                task = self._plan.claim(time.monotonic(), self._pool.limit)
+                task = self._plan.claim(time.monotonic(), self._pool.limit, ahead=True)
                 if task is None or isinstance(task, Piece):
                     if task is not None:
-                        task.asked_ahead = task.end
+                        task.asked_ahead, task.asked_end = True, None if task.to_the_end else task.end
                     return task
             presumed = task.phase == NEW and self.presume(task)
             with self._line.changed:
@@ -177,15 +199,23 @@ class Steps:
                 return None
         return None
 
-    def promised(self, connection: Optional[Connection]) -> Optional[Piece]:
+    def promised(self, connection: Optional[Connection]) -> Union[Piece, FileOnItsWay, None]:
         """What has been asked for on a connection already; the lock is held."""
-        return self._promises.pop(connection, None) if connection is not None else None
+        task = self._promises.pop(connection, None) if connection is not None else None
+        if isinstance(task, FileOnItsWay):
+            task.rides = False
+            if task.phase != COMPLETE or task.ending or task.busy:
+                return None     # it has not come whole after all
+            task.busy, task.busy_since = True, time.monotonic()
+        return task
 
     def break_promise(self, connection: Optional[Connection]) -> None:
         """Nothing more comes over a connection; the lock is held."""
-        piece = self.promised(connection)
-        if piece is not None:
-            piece.file.give_back(piece)
+        task = self.promised(connection)
+        if isinstance(task, Piece):
+            task.file.give_back(task)
+        elif task is not None:
+            task.busy = False
 
     def _recognize(self, file: FileOnItsWay, state: FileState) -> None:
         """An answer tells about the file, perhaps for the first time; the lock is held. Raises ChangedFileError."""
@@ -208,7 +238,7 @@ class Steps:
         self._plan.ranges = False
 
     def _read(self, connection: Connection, stream: Stream, piece: Piece) -> None:
-        file, chunk, tried = piece.file, MIN_CHUNK_BYTES, stream.whole
+        file, chunk, tried = piece.file, MIN_CHUNK_BYTES, not self._plan.ranges
         while piece.remaining > 0 and not self._line.over and not file.ending:
             before = time.monotonic()
             data = stream.read(min(chunk, piece.remaining))
@@ -252,7 +282,7 @@ class Steps:
         file = piece.passenger
         with self._line.changed:
             file.get_off(piece)
-            if state is None:
+            if state is None or file.phase != COMPLETE or file.ending:
                 return
             try:
                 self._compare(file, state)

@@ -103,12 +103,16 @@ class Connection:
         """
         raise NotImplementedError
 
-    def ask_ahead(self, path: str, start: int, end: int, also: str = "") -> bool:
+    def ask_ahead(self, path: str, start: int, end: Optional[int], also: str = "") -> bool:
         """Ask for what is to be opened next, while bytes of the file that is open are still to come.
 
         -> whether that was done: then nothing but ``open`` with the same arguments may follow, unless the connection is
         to be made anew. Raises TransientError.
         """
+        return False
+
+    def look_ahead(self, path: str) -> bool:
+        """The same for ``state``."""
         return False
 
     def abort(self) -> None:

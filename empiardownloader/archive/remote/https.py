@@ -65,7 +65,7 @@ class HttpConnection(Connection):
         self._base = "%s://%s%s" % (url.scheme, netloc, quote(unquote(url.path)))
         self._session = Session()
         self._aborted = False
-        self._ahead: Optional[Tuple[str, Optional[str]]] = None     # path and range that were asked for ahead
+        self._ahead: Optional[Tuple[str, str]] = None       # path and range that were asked for ahead
         if url.username:
             self._session.auth = (unquote(url.username), unquote(url.password or ""))
         # Ranges are of the file's own bytes, so no compression on the way.
@@ -100,8 +100,9 @@ class HttpConnection(Connection):
                 raise BrokenFileError(msg) from error
 
     def state(self, path: str) -> FileState:
+        ahead = self._ahead == (path, "")
         with self._translated(), contextlib.closing(
-                self._request("HEAD", path, welcome=(200, 206, *NOT_ALLOWED))) as response:
+                self._request("HEAD", path, welcome=(200, 206, *NOT_ALLOWED), ahead=ahead)) as response:
             # There is none, but as long as that has not been seen the connection is of no further use.
             response.raw.read()
             size, state = _size_and_versions(response)
@@ -148,10 +149,9 @@ class HttpConnection(Connection):
     def _open_range(self, path: str, start: int, end: Optional[int],
                     also: str = "") -> Tuple[requests.Response, Optional[FileState]]:
         """The answer, and what was told of the file ``also``."""
-        headers = {}
-        if start or end is not None:
-            headers["Range"] = _byte_range(start, end)
-        ahead = (path, headers.get("Range")) == self._ahead
+        byte_range = _byte_range(start, end)
+        ahead = (path, byte_range) == self._ahead
+        headers = {"Range": byte_range} if ahead or start or end is not None else {}
         archive, told = self._archive, None
         if ahead or (also and not archive.patient):
             with self._session.asking_along(self._address(also) if also else "") as along:
@@ -174,10 +174,15 @@ class HttpConnection(Connection):
         with self._translated():
             return self._request("GET", path, headers, (200, 206, 416)), told
 
-    def ask_ahead(self, path: str, start: int, end: int, also: str = "") -> bool:
+    def ask_ahead(self, path: str, start: int, end: Optional[int], also: str = "") -> bool:
         if not self._archive.proven or self._archive.patient:
             return False
-        byte_range = _byte_range(start, end)
+        return self._ask_ahead(path, _byte_range(start, end), also)
+
+    def look_ahead(self, path: str) -> bool:
+        return self._archive.proven and not self._archive.patient and self._ask_ahead(path, "", "")
+
+    def _ask_ahead(self, path: str, byte_range: str, also: str) -> bool:
         with self._translated():
             asked = self._session.ask_ahead(self._address(path), byte_range, self._address(also) if also else "")
         self._ahead = (path, byte_range) if asked else None
