@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A question that goes along with another request, and HTTP servers that mind that."""
+"""Questions that go along with another request or ahead of its turn, and HTTP servers that mind that."""
 import os
 import tempfile
 import threading
 import unittest
 
-from empiardownloader.archive.errors import TransientError
+from empiardownloader.archive.errors import NotFoundError, TransientError
 from empiardownloader.archive.remote import FileState
 from empiardownloader.archive.remote.https import LESSONS, HttpArchive
 from empiardownloader.tests.scripted import DEAF, HANGS_UP, ONE_EACH, small_http
@@ -56,6 +56,61 @@ class TestQuestionsAlong(unittest.TestCase):
                 self.assertIsNone(self.read(connection, "a", "b"))
                 self.assertEqual([[(b"GET", b"/x%20y/1/a")]], packets)
                 connection.close()
+
+    def test_asked_ahead(self):
+        """Bytes, and the last look at the file before, asked for while others are still to come."""
+        with small_http(CONTENT) as (port, packets):
+            connection = self.archive(port).connect()
+            self.assertFalse(connection.ask_ahead("b", 0, 10))      # nothing is known of the server yet
+            self.read(connection, "a", "b")
+            del packets[:]
+            with connection.open("a", 0, 1000) as (_, stream):
+                data = bytes(stream.read(500))
+                self.assertTrue(connection.ask_ahead("c", 5, None, "a"))
+                data += bytes(stream.read(500))
+            self.assertEqual(CONTENT[:1000], data)
+            with connection.open("c", 5, None, "a") as (_, stream):
+                self.assertEqual(FileState(len(CONTENT), "x"), stream.also)
+                self.assertEqual(CONTENT[5:50], bytes(stream.read(45)))
+                self.assertTrue(connection.look_ahead("c"))
+                while stream.read(1 << 20):
+                    pass
+            self.assertEqual(FileState(len(CONTENT), "x"), connection.state("c"))
+            self.read(connection, "d", "")
+            connection.close()
+        place = b"/x%20y/1/"
+        self.assertEqual([[(b"GET", place + b"a")], [(b"HEAD", place + b"a"), (b"GET", place + b"c")],
+                          [(b"HEAD", place + b"c")], [(b"GET", place + b"d")]], packets)
+
+    def test_what_was_asked_ahead_and_is_not_wanted(self):
+        """Its answer is never taken for another's."""
+        with small_http(CONTENT) as (port, _):
+            connection = self.archive(port).connect()
+            self.read(connection, "a", "b")
+            for then in (lambda: self.read(connection, "z", ""), lambda: self.read(connection, "c", "", 10, 30),
+                         lambda: connection.state("c"), lambda: self.assertRaises(NotFoundError, connection.state,
+                                                                                  "gone")):
+                with connection.open("a", 0, 1000) as (_, stream):
+                    self.assertTrue(connection.ask_ahead("c", 10, 20))
+                    self.assertEqual(CONTENT[:1000], bytes(stream.read(1000)))
+                then()
+            # Nor where the bytes before it were not all wanted.
+            with connection.open("a", 0, 1 << 20) as (_, stream):
+                self.assertTrue(connection.ask_ahead("c", 10, 20))
+                stream.read(10)
+            self.read(connection, "c", "")
+            connection.close()
+
+    def test_a_connection_that_ends_before_what_was_asked_ahead(self):
+        with small_http(CONTENT) as (port, _):
+            connection = self.archive(port).connect()
+            self.read(connection, "a", "b")
+            with connection.open("a", 0, 10) as (_, stream):
+                self.assertTrue(connection.ask_ahead("c", 10, 20))
+                stream.read(10)
+            connection._session.abort()
+            self.read(connection, "c", "")
+            connection.close()
 
     def test_the_transfer_with_any_server(self):
         for manner in ("", HANGS_UP, DEAF, ONE_EACH):

@@ -118,7 +118,8 @@ class TestPowerCut(HttpCase):
         names = self.fill(5, 1 << 20)
         recorder = RecordingOs()
         with mock.patch.object(parts, "os", recorder), mock.patch.object(parts, "SYNC_BYTES", 200000):
-            self.check_whole(self.fetch(names), names)
+            # With more connections all files may end at the same time, and few cuts meet one that is whole.
+            self.check_whole(self.fetch(names, connections=2), names)
         chance = random.Random(11)
         whole = unfinished = believed = 0
         for _ in range(CUTS):

@@ -207,7 +207,9 @@ class FileOnItsWay:
 class Plan:
     """The files under way, in the order they are wanted."""
 
-    def __init__(self) -> None:
+    def __init__(self, parting: float = 0.0) -> None:
+        """``parting``: seconds that it costs to hang up in the middle of a file."""
+        self._parting = parting
         self.files: List[FileOnItsWay] = []
         self.ranges = True              # whether the server sends parts of files
         self.exhausted = False          # whether no further file is known at the moment
@@ -228,7 +230,7 @@ class Plan:
         """The bytes of a range of a file, for one of so many connections."""
         share = max(-(-file.missing // connections), MIN_RANGE_BYTES, int(self.pace * MIN_RANGE_SECONDS))
         if not self._is_everybodys(file):
-            share = max(share, int((self.pace or USUAL_PACE) * self.asking * RANGE_TO_ASKING))
+            share = max(share, int((self.pace or USUAL_PACE) * (self.asking + self._parting) * RANGE_TO_ASKING))
         return share
 
     def answered(self, seconds: float, first: bool) -> None:

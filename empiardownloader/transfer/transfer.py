@@ -53,7 +53,7 @@ class Transfer:
         self._cancelled = cancelled
         self.pool = ConnectionPool(archive, settings.connections, settings.recover)
         self._line = Line()
-        self._plan = Plan()
+        self._plan = Plan(archive.parting)
         self._outcomes: Deque[Outcome] = collections.deque()
         self._fatal: Optional[BaseException] = None
         self._woken = False

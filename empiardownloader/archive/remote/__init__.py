@@ -126,6 +126,8 @@ class Connection:
 class Archive:
     """The files of one entry on one server: opens connections to it."""
     transport = ""
+    # Seconds that it costs to hang up in the middle of a file.
+    parting = 0.0
 
     def __init__(self, base_url: str, entry: str, timeout: float = STALL_TIMEOUT):
         """``base_url`` is the address of the folder that holds the entries, ``timeout`` in seconds."""

@@ -54,6 +54,8 @@ CUT_LISTING = re.compile(r"truncated", re.IGNORECASE)      # pure-ftpd, at the e
 
 class FtpArchive(Archive):
     transport = FTP
+    # What is in the sockets' buffers is sent in vain, and the next range needs a connection of its own.
+    parting = 0.1
 
     def __init__(self, base_url: str, entry: str, timeout: float = STALL_TIMEOUT):
         super().__init__(base_url, entry, timeout)
