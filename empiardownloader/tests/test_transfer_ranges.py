@@ -234,7 +234,8 @@ class TestPlan(unittest.TestCase):
         self.assertEqual([hanging], plan.hung(20.0, 2))
         self.assertEqual([], plan.hung(4.0, 2))
         alive.last_byte = 0.0
-        self.assertEqual([], plan.hung(20.0, 2))      # the line is down: that is another matter
+        self.assertEqual([], plan.hung(4.0, 2))
+        self.assertEqual(1, len(plan.hung(20.0, 2)))      # the line may be down: one of them finds out
         self.assertEqual([hanging, alive], plan.hung(20.0, 3))     # a third connection has nothing to do
         alive.last_byte = 20.0
         # From afar the first byte is granted more than the next one.
@@ -249,6 +250,17 @@ class TestPlan(unittest.TestCase):
         hanging.last_byte = 0.0
         plan.files[0].drops = ranges.MOST_DROPS
         self.assertEqual([], plan.hung(20.0, 2))
+
+    def test_all_that_hang_at_the_same_time(self):
+        """One is dropped, to find out whether it is the line; not each of them, and not soon."""
+        plan = self.plan(8 * MB, 8 * MB, connections=2)
+        plan.answered(0.1, False)
+        pieces = [self.claim(plan, 0.0) for _ in range(2)]
+        for piece in pieces:
+            plan.arrived(piece, 1000, 1.0)
+        pieces[1].last_byte = 1.5
+        self.assertEqual([], plan.hung(6.0, 2))
+        self.assertEqual([pieces[0]], plan.hung(1.0 + ranges.ALL_HUNG_SECONDS + 0.1, 2))
 
     def test_a_crawling_connection_is_found(self):
         plan = self.plan(8 * MB)

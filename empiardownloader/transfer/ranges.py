@@ -36,6 +36,8 @@ PREPARE_SECONDS = 2
 # first byte is granted so many times what it took others, on a slow line the next bytes are.
 HUNG_SECONDS, ALIVE_SECONDS = 2.5, 2.0
 HUNG_TO_ASKING, HUNG_TO_GAP = 10, 5
+# Where all of them do, that may be the line, or the server; one is dropped to find out.
+ALL_HUNG_SECONDS = 8.0
 # Before anything is known of the archive: what it takes to be sure that it works at all.
 UNKNOWN_SECONDS = 8.0
 # One that would go on for so long while the others need a fraction of it, as well. Not more than so often for one file:
@@ -312,6 +314,13 @@ class Plan:
                       and piece.remaining / self.pace < CRAWLING_SHARE * left)
             if hangs or crawls:
                 found.append(piece)
+        if not found:
+            # All are silent at the same time: one of them finds out whether it is the line.
+            longest = min(pieces, key=lambda piece: piece.last_byte, default=None)
+            if longest is not None and longest.file.drops < MOST_DROPS and not longest.file.single \
+                    and now - longest.last_byte > max(ALL_HUNG_SECONDS, self.patience, HUNG_TO_GAP * self.gap) \
+                    and all(now - piece.last_byte > HUNG_SECONDS for piece in pieces):
+                found.append(longest)
         return found
 
     def unanswered(self, now: float) -> List[FileOnItsWay]:
