@@ -4,6 +4,9 @@ PY := $(VENV)/bin/python
 # Tests run side by side: they wait more than they compute.
 WORKERS := 6
 RUN = $(PY) -m empiardownloader.demo.environment
+# Where napari is, for the demo, the tests and the bench.
+NAPARI := .venv-napari
+export EMPIAR_NAPARI_PYTHON ?= $(abspath $(NAPARI))/bin/python
 QUICK := empiardownloader/tests/test_archive_entry.py empiardownloader/tests/test_archive_selection.py \
 	empiardownloader/tests/test_images_header.py empiardownloader/tests/test_download_record.py \
 	empiardownloader/tests/test_transfer_ranges.py empiardownloader/tests/test_power_cut.py \
@@ -11,14 +14,14 @@ QUICK := empiardownloader/tests/test_archive_entry.py empiardownloader/tests/tes
 	empiardownloader/tests/test_follow_changes.py empiardownloader/tests/test_follow_ends.py \
 	empiardownloader/tests/test_protocol.py::TestMainJob::test_more_than_there_are_and_what_the_user_reads
 
-.PHONY: help demo test quick check bench clean demo-python test-python
+.PHONY: help demo test quick check bench clean demo-python test-python napari-python
 
 help:           ## Show this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
 
-demo: demo-python       ## Download a few movies in a real Scipion project; KIND=particles other images, ENTRY=10200 MOVIES=2 the real EMPIAR
+demo: demo-python $(if $(filter napari,$(LIVE)),napari-python)       ## Download a few movies in a real Scipion project; KIND=particles other images, LIVE=napari (or imagej) shows them as they come, ENTRY=10200 MOVIES=2 the real EMPIAR
 	@$(RUN) .demo -- $(PY) -m empiardownloader.demo $(if $(KIND),--kind "$(KIND)") $(if $(ENTRY),--entry $(ENTRY)) \
-		$(if $(MOVIES),--movies $(MOVIES))
+		$(if $(MOVIES),--movies $(MOVIES)) $(if $(LIVE),--live $(LIVE))
 
 test: test-python       ## Run all tests; TESTS=empiardownloader/tests/test_images_header.py runs some
 	@$(RUN) .test -- $(PY) -m pytest -q --durations=10 $(if $(TESTS),$(TESTS),-n $(WORKERS) --dist worksteal empiardownloader/tests)
@@ -41,3 +44,6 @@ demo-python:
 
 test-python:
 	@.ci/venv $(VENV) test "$(PYTHON)"
+
+napari-python:  # napari in an environment of its own, never in Scipion's
+	@.ci/venv $(NAPARI) napari "$(PYTHON)"

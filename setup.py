@@ -42,9 +42,10 @@ setup(
     python_requires=">=3.8",
     packages=find_packages(include=["empiardownloader", "empiardownloader.*"]),
     install_requires=requirements("requirements.txt"),
-    extras_require={extra: requirements("requirements-%s.txt" % extra) for extra in ("demo", "test", "view")},
+    extras_require={extra: requirements("requirements-%s.txt" % extra)
+                    for extra in ("demo", "test", "view", "live", "imagej")},
     include_package_data=True,
     package_data={"empiardownloader": ["protocols.conf", "*.png", "templates/*.json.template", "demo/*.json",
-                                       "follow/child/*.py"]},
+                                       "follow/child/*.py", "live/window/*.py"]},
     entry_points={"pyworkflow.plugin": "empiardownloader = empiardownloader"},
 )

@@ -3,7 +3,7 @@
 import importlib.util
 import logging
 
-from .constants import OTHER_PLUGIN, PRIORITY_VARIABLE, VARIABLES
+from .constants import OTHER_PLUGIN, PRIORITY_VARIABLE, VARIABLES, VIEWER_VARIABLES
 
 __version__ = "1.1.0"
 _logo = "empiardownloader_logo.png"
@@ -23,7 +23,7 @@ if importlib.util.find_spec("pwem") is not None:
 
         @classmethod
         def _defineVariables(cls):
-            for name, (default, description) in VARIABLES.items():
+            for name, (default, description) in {**VARIABLES, **VIEWER_VARIABLES}.items():
                 cls._defineVar(name, default, description=description)
 
         @classmethod

@@ -23,6 +23,17 @@ VARIABLES = {
         "added to it."),
 }
 
+# Configuration variables: where the viewers of live/ are.
+EMPIAR_NAPARI_PYTHON = "EMPIAR_NAPARI_PYTHON"
+EMPIAR_FIJI_HOME = "EMPIAR_FIJI_HOME"
+
+VIEWER_VARIABLES = {
+    EMPIAR_NAPARI_PYTHON: (
+        "", "Python of an environment that has napari, PyQt6 and pyzmq; empty: Scipion's own, where it has them."),
+    EMPIAR_FIJI_HOME: (
+        "", "Folder of Fiji (Fiji.app) or ImageJ; empty: Debian's ImageJ, where it is installed."),
+}
+
 # Choices of the form's parameter transport, in its order.
 TRANSPORT_AUTOMATIC, TRANSPORT_FTP, TRANSPORT_HTTPS = 0, 1, 2
 

@@ -32,6 +32,7 @@ def main():
                         help="how many movies")
     parser.add_argument("--kind", default="movies", choices=["movies", *kinds.NUMBERS], metavar="KIND",
                         help="what the small archive's entry holds: movies, %s" % ", ".join(kinds.NUMBERS))
+    parser.add_argument("--live", choices=["napari", "imagej"], help="show the images in this viewer as they come")
     parser.add_argument("--folder", default=".demo", help="where the demo archive goes")
     options = parser.parse_args()
     with contextlib.ExitStack() as stack:
@@ -67,6 +68,9 @@ def show(options):
         if done.returncode:
             print("The launcher could not %s the project: see %s." % (script[0], log))
             return 1
+    follower = None
+    if options.live:
+        follower = subprocess.Popen([sys.executable, "-m", "empiardownloader.live", options.live, folder])
     run = watch(folder)
     if run is None:
         return 1
@@ -83,6 +87,9 @@ def show(options):
             "closed" if output.isStreamClosed() else "open"))
         if isinstance(output, SetOfMovies):
             print("  frames %s, gain reference: %s" % (output.getFramesRange().rangeStr(), output.getGain()))
+    if follower is not None:
+        print("\nClose the viewer's window to end.", flush=True)
+        return follower.wait()
     return 0
 
 

@@ -25,7 +25,7 @@ class NodeContent:
     for another walker; ``path``: its folder, or the file of a set, absolute, with ``user@host:`` before it where it is
     another machine's. ``info``: of a run status, label, class, form, error, steps, outputs and, of a download,
     progress (bytes, rate in bytes a second); of a set size, stream_state ('open', 'closed'), sampling_rate in angstrom
-    a pixel, dimensions in pixels, acquisition, gain.
+    a pixel, dimensions in pixels, acquisition, gain; of coordinates micrographs, the db_name of those they lie on.
     """
     type: str
     name: str

@@ -102,7 +102,8 @@ def end(process: subprocess.Popen, words: BinaryIO, owner: int) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
-    process.stdout.close()
+    if process.stdout is not None:
+        process.stdout.close()
     words.close()
 
 

@@ -4,6 +4,7 @@ import re
 
 from pwem.emlib.image import ImageHandler
 
+from ..images.frames import iter_frames
 from ..images.header import BadImageError, Header, read_header
 
 
@@ -29,12 +30,15 @@ def readMovieHeader(path):
     raise BadImageError("scipion-em finds no image in it")
 
 
-def readDmFrames(path):
-    """ The frames of a Gatan file, arrays (height, width). Raises BadImageError. """
+def iterFrames(path):
+    """ The frames of a movie one by one, arrays (height, width); those of a Gatan file are read as a whole.
+    Raises BadImageError, OSError. """
+    if not isDmFile(path):
+        return iter_frames(path)
     try:
         # Not in all versions of scipion-em.
         from pwem.emlib.image.image_readers import Dm4ImageReader
         data = Dm4ImageReader.open(path)
-        return list(data.reshape((-1, *data.shape[-2:])))
+        return iter(data.reshape((-1, *data.shape[-2:])))
     except Exception as error:    # whatever the reader stumbles over, the file is not readable
         raise BadImageError("scipion-em cannot read %s" % path) from error

@@ -14,7 +14,8 @@ import tifffile
 from empiardownloader.demo import movies
 from empiardownloader.images import frames as image_frames
 from empiardownloader.images.header import BadImageError, read_header
-from empiardownloader.viewers.previews import average_frames, load_preview
+from empiardownloader.images.previews import average_frames, load_preview
+from empiardownloader.protocols.headers import iterFrames
 
 DATA = np.random.default_rng(5).poisson(3, (4, 30, 40)).astype("uint8")
 
@@ -93,11 +94,11 @@ class TestFrames(unittest.TestCase):
 
     def test_gatans_files(self):
         movies.write_dm4(self.path("a.dm4"), DATA.astype("float32"))
-        self.assertTrue(np.allclose(DATA.mean(axis=0), average_frames(self.path("a.dm4"))))
+        self.assertTrue(np.allclose(DATA.mean(axis=0), average_frames(self.path("a.dm4"), iterFrames)))
         with open(self.path("b.dm4"), "wb") as stream:
             stream.write(b"no Gatan file" * 100)
         with self.assertRaisesRegex(BadImageError, "scipion-em cannot read"):
-            load_preview(self.path("b.dm4"), self.folder)
+            load_preview(self.path("b.dm4"), self.folder, reader=iterFrames)
 
     def test_files_that_are_not_what_they_seem(self):
         for content in (b"", b"II*\0", bytes(2000), b"<html>" * 400):

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 from .viewer_empiar import EmpiarDownloadViewer
+from .viewer_live import LiveImageJViewer, LiveNapariViewer
 
-__all__ = ["EmpiarDownloadViewer"]
+__all__ = ["EmpiarDownloadViewer", "LiveImageJViewer", "LiveNapariViewer"]

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Analyze results: the movies or micrographs as pictures, page by page, and the download's history."""
+import collections
 import os
 import queue
+import sqlite3
 import threading
 import time
 
@@ -13,13 +15,15 @@ from pyworkflow.viewer import DESKTOP_TKINTER, Viewer
 from ..constants import RECORD_FILE
 from ..download import record
 from ..download.progress import format_bytes
+from ..images.previews import PREVIEW_FOLDER, load_preview
+from ..protocols.headers import iterFrames
 from ..protocols.protocol_empiar_download import EmpiarDownloader
-from .previews import PREVIEW_FOLDER, load_preview
 
 DRAWN = (SetOfMovies, SetOfMicrographs)
 PAGE_MOVIES = 4
 MOST_SETS = 4           # windows opened at once
 POLL_MS = 100
+GROW_SECONDS = 1.0      # between two looks whether there are more
 
 
 class EmpiarDownloadViewer(Viewer):
@@ -41,7 +45,6 @@ class EmpiarDownloadViewer(Viewer):
             views.append(HistoryPlot(facts))
         return views
 
-
     @staticmethod
     def _describe(run, outputs):
         """ Words about what is not drawn here. """
@@ -55,9 +58,13 @@ class EmpiarDownloadViewer(Viewer):
             len(facts.images), os.path.abspath(run._getExtraPath()))
 
 
+PageImage = collections.namedtuple("PageImage", "path frames dim gain")    # three texts and a path, or None
+
+
 class ImagesPage:
     """ A window with a few movies or micrographs: above the average of the
-    frames, below its power spectrum. Only those of the page shown are read. """
+    frames, gain-corrected where the set has a gain, below its power spectrum.
+    Only those of the page shown are read. It grows while the set does. """
 
     def __init__(self, setFile, setClass, name=""):
         """ :param setFile: path of the set's sqlite file, read anew for every page.
@@ -68,6 +75,10 @@ class ImagesPage:
         self._name = name
         self._cache = os.path.join(os.path.dirname(setFile), "extra", PREVIEW_FOLDER)
         self._drawn = queue.Queue()
+        self._shown = []        # paths of the images of this page, in its order
+        self._total = 0
+        self._looked = 0.0      # when the set was last looked at, and what its file was like
+        self._stamp = None
         self.page = 0
         self.plotter = EmPlotter(x=2, y=PAGE_MOVIES, mainTitle="", figsize=(13, 7.5))
         self.figure = self.plotter.getFigure()
@@ -91,60 +102,93 @@ class ImagesPage:
 
     def turn(self, pages):
         """ Go so many pages on; the pictures come as they are ready. """
-        movies, total = self._readPage(self.page + pages)
-        if not movies:
+        images, total = self._readPage(self.page + pages)
+        if not images:
             return
         self.page += pages
+        self._shown = []
+        for axes in self._axes[0] + self._axes[1]:
+            axes.clear()
+            axes.set_axis_off()
+        self._show(images, total)
+
+    def _show(self, images, total):
+        """ Write the names of those that are not on the page yet, and begin to read them. """
         first = self.page * PAGE_MOVIES + 1
+        self._total = total
         self.figure.suptitle("%s%s %d to %d of %d" % (
             self._name and self._name + ": ", "Movies" if issubclass(self._setClass, SetOfMovies) else "Micrographs",
-            first, first + len(movies) - 1, total))
-        for column in range(PAGE_MOVIES):
-            for row in range(2):
-                axes = self._axes[row][column]
-                axes.clear()
-                axes.set_axis_off()
-            if column < len(movies):
-                path, frames, dim = movies[column]
-                name = os.path.basename(path)
-                name = name if len(name) <= 34 else "..." + name[-31:]
-                size = format_bytes(os.path.getsize(path)) if os.path.exists(path) else "file is gone"
-                self._axes[0][column].set_title("%s\n%s, %s%s" % (name, dim, frames, size), fontsize=9)
-                self._axes[0][column].text(0.5, 0.5, "reading ...", ha="center")
+            first, first + len(images) - 1, total))
+        new = []
+        for column, image in list(enumerate(images))[len(self._shown):]:
+            self._entitle(column, image)
+            self._axes[0][column].text(0.5, 0.5, "reading ...", ha="center")
+            self._shown.append(image.path)
+            new.append((column, image))
         self.figure.canvas.draw_idle()
-        threading.Thread(target=self._readPreviews, args=(self.page, [movie[0] for movie in movies]),
-                         daemon=True).start()
+        if new:
+            threading.Thread(target=self._readPreviews, args=(self.page, new), daemon=True).start()
+
+    def _entitle(self, column, image, remark=""):
+        name = os.path.basename(image.path)
+        name = name if len(name) <= 34 else "..." + name[-31:]
+        size = format_bytes(os.path.getsize(image.path)) if os.path.exists(image.path) else "file is gone"
+        self._axes[0][column].set_title("%s\n%s, %s%s%s" % (
+            name, image.dim, image.frames, size, remark and "\n" + remark), fontsize=9)
+
+    def _grow(self):
+        """ Show what has been registered since the last look. """
+        if time.monotonic() - self._looked < GROW_SECONDS:
+            return
+        self._looked = time.monotonic()
+        try:
+            found = os.stat(self._setFile)
+            stamp = found.st_mtime_ns, found.st_size
+            if stamp == self._stamp:
+                return
+            images, total = self._readPage(self.page)
+        except (OSError, sqlite3.OperationalError):
+            return      # being written, or made anew: the next look will tell
+        self._stamp = stamp
+        if [image.path for image in images[:len(self._shown)]] != self._shown:
+            self.page = 0       # another set in its place
+            self.turn(0)
+        elif total != self._total:
+            self._show(images, total)
 
     def _readPage(self, page):
-        """ [(path, 'so many frames, ', 'width x height')] of a page's images, and how many there are in all. """
+        """ The images of a page, and how many there are in all. """
         if page < 0:
             return [], 0
-        movieSet = self._setClass(filename=self._setFile)
+        imageSet = self._setClass(filename=self._setFile)
         try:
-            movieSet.loadAllProperties()
-            dim = movieSet.getDim()
+            imageSet.loadAllProperties()
+            dim = imageSet.getDim()
             text = "%d x %d" % dim[:2] if dim else "?"
+            gain = imageSet.getGain() if isinstance(imageSet, SetOfMovies) else None
             limit = (PAGE_MOVIES, page * PAGE_MOVIES)
-            found = [(item.getFileName(), _describeFrames(item), text) for item in movieSet.iterItems(limit=limit)]
-            return found, movieSet.getSize()
+            found = [PageImage(item.getFileName(), _describeFrames(item), text, gain)
+                     for item in imageSet.iterItems(limit=limit)]
+            return found, imageSet.getSize()
         finally:
-            movieSet.close()
+            imageSet.close()
 
-    def _readPreviews(self, page, paths):
-        for column, path in enumerate(paths):
+    def _readPreviews(self, page, images):
+        for column, image in images:
             if page != self.page:
                 return
             try:
-                result = load_preview(path, self._cache)
+                result = load_preview(image.path, self._cache, image.gain, iterFrames)
             except Exception as error:  # noqa: BLE001 - whatever a reader stumbles over is shown in place of the picture
                 result = error
-            self._drawn.put((page, column, result))
+            self._drawn.put((page, column, image, result))
 
     def _drawArrived(self):
+        self._grow()
         changed = False
         while not self._drawn.empty():
-            page, column, result = self._drawn.get()
-            if page != self.page:
+            page, column, image, result = self._drawn.get()
+            if page != self.page or self._shown[column:column + 1] != [image.path]:
                 continue
             changed = True
             average, spectrum = self._axes[0][column], self._axes[1][column]
@@ -153,6 +197,8 @@ class ImagesPage:
             if isinstance(result, Exception):
                 average.text(0.5, 0.5, "cannot be drawn:\n%s" % str(result)[:80], ha="center", fontsize=8, wrap=True)
                 continue
+            if result.gain:
+                self._entitle(column, image, result.gain)
             low, high = result.limits()
             average.imshow(result.average, cmap="gray", vmin=low, vmax=high, origin="lower")
             spectrum.imshow(result.spectrum, cmap="gray", origin="lower")

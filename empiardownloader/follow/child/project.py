@@ -241,9 +241,9 @@ class Run:
             if name.startswith("_") or name in ENGINE_FIELDS or attribute.class_name not in SIMPLE:
                 continue
             if attribute.class_name == "Pointer":
-                form[name] = self._pointed_at(attribute)
+                form[name] = self.pointed_at(attribute)
             elif attribute.class_name == "PointerList":
-                form[name] = [self._pointed_at(pointer) for pointer in attribute.children.values()]
+                form[name] = [self.pointed_at(pointer) for pointer in attribute.children.values()]
             else:
                 form[name] = row.get(name)
         error = row.get("_error")
@@ -263,7 +263,7 @@ class Run:
             info["progress"] = progress
         return info
 
-    def _pointed_at(self, pointer):
+    def pointed_at(self, pointer):
         """The db_name of what a form points at."""
         try:
             name = self.project.run_named(int(pointer.value))
@@ -322,6 +322,9 @@ class Output:
                 "id": self._row.id, "created": self._row.created}
         if self.set is not None:
             info.update(self.set.info())
+        pointer = self._row.children.get("_micrographsPointer")
+        if pointer is not None:
+            info["micrographs"] = self.run.pointed_at(pointer)
         return info
 
 

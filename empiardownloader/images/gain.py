@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Gain correction, as the programs of the field do it.
+
+Sources: RELION's reference, pages "Conventions" (TIFF files are read upside down, as MotionCor2 and IMOD do, so that
+their rows run as those of MRC files) and "Movie Compression" (which gain of EER movies divides, and that a gain of
+zero marks a defect).
+"""
+import os
+from typing import Callable, Iterator, Optional
+
+import numpy as np
+
+from .frames import iter_frames
+from .header import BadImageError
+
+Reader = Callable[[str], Iterator[np.ndarray]]
+TIFF_ENDINGS = (".tif", ".tiff")
+MRC_ENDINGS = (".mrc", ".mrcs")
+EER_ENDING = ".eer"
+
+
+def read_gain(path: str, movie: str, reader: Reader = iter_frames) -> np.ndarray:
+    """What the pixels of the movie at ``movie`` are to be multiplied with: float32 (height, width), in its rows' order.
+
+    ``path``: the gain reference; of several images in it the first counts. Raises BadImageError, OSError.
+    """
+    first: Optional[np.ndarray] = next(iter(reader(path)), None)
+    if first is None:
+        msg = "%s has no image" % os.path.basename(path)
+        raise BadImageError(msg)
+    gain = np.asarray(first, "float32")
+    gain_ending, movie_ending = (os.path.splitext(name)[1].lower() for name in (path, movie))
+    if {gain_ending in TIFF_ENDINGS, movie_ending in TIFF_ENDINGS} == {True, False} and (
+            {gain_ending, movie_ending} & set(MRC_ENDINGS)):
+        gain = gain[::-1]
+    if movie_ending == EER_ENDING and gain_ending in MRC_ENDINGS:
+        gain = np.divide(1, gain, out=np.zeros_like(gain), where=gain != 0)
+    return gain
+
+
+def apply_gain(average: np.ndarray, gain: np.ndarray) -> np.ndarray:
+    """The average of the frames (height, width), corrected: what each of them corrected comes to, too.
+
+    Defects, where the gain is zero or no number, get the mean of all others. Raises BadImageError where the sizes
+    differ.
+    """
+    if average.shape != gain.shape:
+        msg = "it has %d x %d pixels and the movie %d x %d" % (*gain.shape[::-1], *average.shape[::-1])
+        raise BadImageError(msg)
+    corrected = average * gain
+    defects = ~np.isfinite(corrected) | (gain == 0)
+    if defects.all():
+        msg = "it has no pixel that is not zero"
+        raise BadImageError(msg)
+    if defects.any():
+        corrected[defects] = corrected[~defects].mean()
+    return corrected.astype("float32", copy=False)

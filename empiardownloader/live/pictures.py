@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Pictures of the images that a walker gives by reference, of this machine or of another one."""
+import os
+from typing import Any, Iterator, Optional, Tuple
+
+import numpy as np
+
+from ..follow.images import read_image
+from ..follow.process import split_host
+from ..images.frames import iter_frames
+from ..images.gain import apply_gain, read_gain
+from ..images.header import BadImageError
+from ..images.previews import GAIN_APPLIED, Preview, average_of, corrected, load_preview, preview_of
+
+GATAN = (".dm3", ".dm4")
+
+
+def preview(path: Optional[str], index: int, gain: Optional[str], folder: Optional[str], ssh: Any = "ssh") -> Preview:
+    """The preview of an image, gain-corrected where it can be; kept in ``folder`` where that is given.
+
+    ``index``: its place in a stack, from 1; 0: all of the file. Raises OSError, BadImageError, FollowError.
+    """
+    reader = _reader(ssh)
+    if index or not path:
+        return preview_of(average_of([read_image(path, index, ssh)], os.path.basename(path or "")))
+    if folder is None or split_host(path)[0]:
+        return preview_of(*corrected(average_of(reader(path), os.path.basename(path)), path, gain, reader))
+    return load_preview(path, folder, gain, reader)
+
+
+def frames(path: str, gain: Optional[str], ssh: Any = "ssh") -> Iterator[Tuple[np.ndarray, str]]:
+    """The frames of a movie one by one, float32 (height, width), and what has become of the gain. Raises as above."""
+    reader = _reader(ssh)
+    factors = None
+    remark = ""
+    if gain:
+        try:
+            factors, remark = read_gain(gain, path, reader), GAIN_APPLIED
+        except (OSError, BadImageError) as error:
+            remark = "gain not applied: %s" % error
+    for frame in reader(path):
+        if factors is not None:
+            yield apply_gain(np.asarray(frame, "float32"), factors), remark
+        else:
+            yield np.asarray(frame, "float32"), remark
+
+
+def _reader(ssh: Any) -> Any:
+    """path -> the frames of a file, here or on another machine."""
+    def read(path: str) -> Iterator[np.ndarray]:
+        if split_host(path)[0]:
+            data = read_image(path, 0, ssh)
+            return iter(data.reshape((-1, *data.shape[-2:])))
+        if os.path.splitext(path)[1].lower() in GATAN:
+            return _gatan_frames(path)
+        return iter_frames(path)
+
+    return read
+
+
+def _gatan_frames(path: str) -> Iterator[np.ndarray]:
+    try:
+        # Scipion's own reader, where there is Scipion.
+        from ..protocols.headers import iterFrames
+    except ImportError as error:
+        msg = "Gatan's files are read by Scipion, which is not in this environment"
+        raise BadImageError(msg) from error
+    return iterFrames(path)

@@ -1,0 +1,292 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""napari's window: a layer for each stack, side by side, under one slider. For napari 0.4.19 and later.
+
+All is done in the thread of the windows, by a timer.
+"""
+import inspect
+import os
+
+import live_model
+import napari
+import numpy
+from live_link import ImageError
+from qtpy.QtCore import QTimer
+from qtpy.QtWidgets import QPushButton
+
+TICK_MS = 50
+MOST_MESSAGES = 8       # a tick, so that the window stays quick
+GAP = 1.04              # between two layers, in their widths
+PICKS_COLOUR = "#33ff66"
+
+
+def show(link, request, ending):
+    window = Window(link, request)
+    timer = QTimer()
+    timer.timeout.connect(lambda: window.tick(ending))
+    timer.start(TICK_MS)
+    link.answer(type="hello")
+    napari.run()
+
+
+class Planes:
+    """A stack as an array (images, height, width) of which only the image looked at is read.
+
+    ``frame_of``: None, or the stack is the frames of a movie: (frames, 1, height, width).
+    """
+
+    def __init__(self, stack, is_frames=False):
+        self.stack, self._is_frames = stack, is_frames
+        self.dtype = stack.dtype
+
+    @property
+    def shape(self):
+        middle = (1,) if self._is_frames else ()
+        return (max(1, len(self.stack)), *middle, *self.stack.shape)
+
+    @property
+    def ndim(self):
+        return 4 if self._is_frames else 3
+
+    @property
+    def size(self):
+        return int(numpy.prod(self.shape))
+
+    def __len__(self):
+        return self.shape[0]
+
+    def __getitem__(self, key):
+        key = key if isinstance(key, tuple) else (key,)
+        first, rest = key[0], key[1:]
+        if not isinstance(first, slice):
+            return self._read(int(first))[rest]
+        found = [self._read(index) for index in range(*first.indices(len(self)))]
+        shape = (0, *self.shape[1:])
+        return (numpy.stack(found) if found else numpy.zeros(shape, self.dtype))[(slice(None), *rest)]
+
+    def __array__(self, dtype=None, copy=None):
+        del copy        # there is nothing but copies
+        return numpy.asarray(self[:], dtype)
+
+    def _read(self, index):
+        if not len(self.stack):
+            return numpy.zeros(self.shape[1:], self.dtype)
+        return self.stack.read(min(index, len(self.stack) - 1)).reshape(self.shape[1:])
+
+
+class Window:
+
+    def __init__(self, link, request):
+        self._link = link
+        self.model = live_model.Model(request["title"])
+        self.viewer = napari.Viewer(title=request["title"] or "napari")
+        self._layers = {}           # stack -> image layer
+        self._limits = {}           # stack -> the grey values that were set here last
+        self._picks = {}            # stack -> points layer
+        self._leader = None         # the stack that the slider and the title are about
+        self._shown = None          # its picture that is looked at
+        self._button = None
+        self._snapshots = []
+        self._moving = False
+        self.viewer.dims.events.current_step.connect(self._moved)
+        self._entitle()
+
+    def tick(self, ending):
+        if ending.is_set():
+            self.viewer.close()
+            return
+        changed, acks = {}, []
+        follows = self._follows()
+        for message, parts in self._link.messages(MOST_MESSAGES):
+            if message["type"] == "note":
+                self._note(message)
+            for image in message.get("images", ()):
+                acks.append(self._take(image, parts, changed))
+        if changed or acks:
+            self._update(changed, follows)
+        for ack in acks:
+            self._link.answer(type="ack", **ack)
+        while self._snapshots:
+            self._link.answer(type="snapshot", found=self._snapshot(self._snapshots.pop()))
+        self._link.answered()
+
+    def _take(self, image, parts, changed):
+        ack = {"image_id": image["image_id"], "status": "shown", "error": ""}
+        if not self._link.is_new(image):
+            return dict(ack, status="repeated")
+        try:
+            stack, grown = self.model.take(image, self._link.array(image, parts), {self._leader: self._shown})
+        except ImageError as error:
+            return dict(ack, status="failed", error=str(error))
+        if stack is not None:
+            changed[stack] = changed.get(stack, False) or grown
+        return ack
+
+    def _note(self, message):
+        self.model.title = message.get("title", self.model.title)
+        self.model.state = message.get("state", self.model.state)
+        if message.get("frames") and self._button is None:
+            self._button = QPushButton("Frames of this movie")
+            self._button.clicked.connect(self._want_frames)
+            self.viewer.window.add_dock_widget(self._button, name="Movie", area="left")
+        if "snapshot" in message:
+            self._snapshots.append(message["snapshot"])
+        self._entitle()
+
+    # Layers.
+
+    def _update(self, changed, follows):
+        self._moving = True
+        try:
+            for stack in [stack for stack in self._layers if stack not in self.model.stacks.values()]:
+                self.viewer.layers.remove(self._layers.pop(stack))
+            for stack in changed:
+                if stack in self._layers:
+                    # The same one, so that its length is asked for again.
+                    self._layers[stack].data = self._layers[stack].data
+                elif stack in self.model.stacks.values():
+                    self._add(stack)
+            if self._leader is not None and len(self._leader):
+                # Whatever has changed: a layer that is added may move the slider, too.
+                last = len(self._leader) - 1
+                self._go_to(last if follows or self._shown is None else self._leader.place_of(self._shown))
+        finally:
+            self._moving = False
+        self._moved()
+
+    def _add(self, stack):
+        picture = stack.pictures[-1]
+        is_frames = stack is self.model.frames
+        if self._leader is None:
+            self._leader = stack
+        unit, top, left = self._place(stack, picture)
+        middle = (1,) if is_frames else ()
+        self._limits[stack] = _range(picture.limits)
+        layer = self.viewer.add_image(
+            Planes(stack, is_frames), name=self.model.name_of(stack), contrast_limits=self._limits[stack],
+            colormap="gray", multiscale=False, scale=(1, *middle, unit, unit),
+            translate=(0, *((self._index(),) if is_frames else ()), top, left))
+        self._layers[stack] = layer
+        self._give_units(layer)
+        for other, known in self._layers.items():
+            known.name = self.model.name_of(other)
+        if len(self._layers) <= 2 or is_frames:
+            self.viewer.reset_view()
+        self.viewer.scale_bar.visible = True
+
+    def _give_units(self, layer):
+        """All of them have the same, since all lie in one plane. (From napari 0.5 on.)"""
+        if self._leader.pictures[0].pixel_size and hasattr(layer, "units"):
+            layer.units = (*("pixel" for _ in range(layer.ndim - 2)), "angstrom", "angstrom")
+
+    def _place(self, stack, picture):
+        """-> the size of its pixels, and where its upper left corner lies: a row for each source, in it one beside
+        the other; frames below."""
+        unit = picture.pixel_size * picture.binning if picture.pixel_size else 1.0
+        row = [other for other in self._layers if other.source == stack.source and other is not self.model.frames]
+        if row and not picture.pixel_size:
+            # As high as the image that it belongs to.
+            unit = row[0].shape[0] * float(self._layers[row[0]].scale[-1]) / stack.shape[0]
+        corners = [(layer.translate[-2] + other.shape[0] * layer.scale[-2],
+                    layer.translate[-1] + other.shape[1] * layer.scale[-1]) for other, layer in self._layers.items()
+                   if other in row]
+        if corners and stack is not self.model.frames:
+            return unit, float(self._layers[row[0]].translate[-2]), max(right for _, right in corners) * GAP
+        lowest = max((layer.translate[-2] + other.shape[0] * layer.scale[-2] for other, layer in self._layers.items()),
+                     default=0.0)
+        return unit, lowest * GAP, 0.0
+
+    # The slider. Frames, where there are, have one of their own before it.
+
+    def _axis(self):
+        return max(0, self.viewer.dims.ndim - 3)
+
+    def _index(self):
+        if self._leader is None or not len(self._leader):
+            return 0
+        return min(int(self.viewer.dims.current_step[self._axis()]), len(self._leader) - 1)
+
+    def _follows(self):
+        return self._leader is None or not len(self._leader) or (
+            self._shown is None or self._shown is self._leader.pictures[-1])
+
+    def _go_to(self, index):
+        if self._index() != index or self.viewer.dims.ndim < 3:
+            self.viewer.dims.set_current_step(self._axis(), index)
+
+    def _moved(self, event=None):
+        """The slider is elsewhere, or what is there has changed."""
+        del event
+        if self._moving or self._leader is None or not len(self._leader):
+            return
+        index = self._index()
+        self._shown = self._leader.pictures[index]
+        for stack, layer in self._layers.items():
+            at = self._frame() if stack is self.model.frames else index
+            if at < len(stack):
+                self._set_limits(stack, layer, stack.pictures[at].limits)
+            if stack.takes_picks:
+                self._draw_picks(stack, layer, index)
+        self._entitle()
+
+    def _frame(self):
+        return int(self.viewer.dims.current_step[0])
+
+    def _set_limits(self, stack, layer, limits):
+        """Grey values of the image shown, unless the user has chosen others."""
+        if limits and numpy.allclose(layer.contrast_limits, self._limits[stack]):
+            self._limits[stack] = _range(limits)
+            layer.contrast_limits_range = self._limits[stack]
+            layer.contrast_limits = self._limits[stack]
+
+    def _draw_picks(self, stack, layer, index):
+        found, box = self.model.picks_over(stack, index)
+        points = numpy.array([(y, x) for x, y in found], "float64").reshape(-1, 2)
+        drawn = self._picks.get(stack)
+        if drawn is None and not len(points):
+            return
+        if drawn is None:
+            names = inspect.signature(self.viewer.add_points).parameters
+            border = "border" if "border_color" in names else "edge"     # before napari 0.5
+            drawn = self._picks[stack] = self.viewer.add_points(
+                points, ndim=2, name="picks", face_color="transparent", scale=layer.scale[-2:],
+                translate=layer.translate[-2:], **{border + "_color": PICKS_COLOUR})
+            self._give_units(drawn)
+        drawn.data = points
+        if len(points):
+            drawn.size = max(box, 4.0)
+
+    # What is told.
+
+    def _entitle(self):
+        words = self.model.describe(self._leader, self._index()) if self._leader is not None else "nothing has come yet"
+        self.viewer.title = " - ".join(word for word in (words, self.model.head()) if word)
+        self.viewer.text_overlay.visible = True
+        self.viewer.text_overlay.text = words
+
+    def _want_frames(self):
+        if self._shown is not None:
+            self._link.answer(type="wanted", path=self._shown.path, name=self._shown.name,
+                              source=self._leader.source)
+
+    def _snapshot(self, folder):
+        os.makedirs(folder, exist_ok=True)
+        layers = []
+        for number, (stack, layer) in enumerate(self._layers.items()):
+            index = min(self._frame() if stack is self.model.frames else self._index(), len(stack) - 1)
+            numpy.save(os.path.join(folder, "%d.npy" % number), numpy.asarray(layer.data[index]).reshape(stack.shape))
+            picks = self._picks.get(stack)
+            layers.append({
+                "kind": stack.kind, "source": stack.source, "count": len(stack), "index": index,
+                "name": stack.pictures[index].name, "path": stack.pictures[index].path,
+                "limits": [float(limit) for limit in layer.contrast_limits],
+                "pixel": [float(size) for size in layer.scale[-2:]],
+                "picks": [] if picks is None else [[float(x), float(y)] for y, x in picks.data],
+                "file": "%d.npy" % number})
+        self.viewer.screenshot(os.path.join(folder, "window.png"), canvas_only=False, flash=False)
+        return {"title": self.viewer.title, "layers": layers}
+
+
+def _range(limits):
+    """Grey values of black and of white, which have to differ."""
+    low, high = limits
+    return (float(low), float(high)) if high > low else (float(low) - 1, float(low) + 1)

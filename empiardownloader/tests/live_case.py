@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the tests of live/ share: backends whose viewer has no windows, and a look at what is left behind."""
+import contextlib
+import glob
+import json
+import os
+import shutil
+import stat
+import sys
+import tempfile
+import time
+import unittest
+import zlib
+
+import numpy as np
+
+from empiardownloader.live import FijiStreamingBackend, LiveError, NapariStreamingBackend
+from empiardownloader.live.places import SHARED_MEMORY
+from empiardownloader.tests.base import environment
+
+WINDOW = os.path.join(os.path.dirname(os.path.abspath(__file__)), "live_window.py")
+PREFIXES = (NapariStreamingBackend.SHM_PREFIX, FijiStreamingBackend.SHM_PREFIX)
+
+
+class Without:
+    """A backend with a viewer that has no windows: all else is the real one's."""
+
+    def check(self):
+        """Nothing is needed."""
+
+    def _python(self):
+        return os.environ["EMPIAR_TEST_PYTHON"]
+
+    def _settings(self):
+        return {}
+
+
+class Publishing(Without, NapariStreamingBackend):
+    pass
+
+
+class Requesting(Without, FijiStreamingBackend):
+    pass
+
+
+def left_behind(*pids):
+    """Blocks, folders and living viewers of these senders; of all where none is named."""
+    found = []
+    for parent in (SHARED_MEMORY, tempfile.gettempdir()):
+        for prefix in PREFIXES:
+            found += glob.glob(os.path.join(parent, prefix + "*"))
+    if pids:
+        found = [path for path in found if any("_%d_" % pid in path for pid in pids)]
+    return found
+
+
+def crc(array):
+    return zlib.crc32(np.ascontiguousarray(array).tobytes())
+
+
+def is_alive(pid):
+    """Whether there is such a process, which is not waiting to be buried."""
+    try:
+        with open("/proc/%d/stat" % pid) as stream:
+            return stream.read().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+class LiveCase(unittest.TestCase):
+
+    def setUp(self):
+        self.folder = tempfile.mkdtemp(prefix="empiar-test-")
+        self.addCleanup(shutil.rmtree, self.folder, ignore_errors=True)
+        # An interpreter that runs the window of the tests, whatever it is asked to run.
+        python = os.path.join(self.folder, "python")
+        with open(python, "w") as stream:
+            stream.write("#!/bin/sh\nexec %s %s \"$@\"\n" % (sys.executable, WINDOW))
+        os.chmod(python, os.stat(python).st_mode | stat.S_IXUSR)
+        variables = contextlib.ExitStack()
+        self.addCleanup(variables.close)
+        variables.enter_context(environment(DISPLAY=os.environ.get("DISPLAY") or ":0", EMPIAR_TEST_PYTHON=python,
+                                            EMPIAR_TEST_WINDOW="{}"))
+
+    def script(self, **faults):
+        os.environ["EMPIAR_TEST_WINDOW"] = json.dumps(faults)
+
+    def opened(self, kind=Publishing, **options):
+        backend = kind(**options)
+        self.addCleanup(backend.cleanup)
+        backend.open()
+        return backend
+
+    def images(self, count, shape=(30, 40), dtype="float32", seed=1):
+        random = np.random.default_rng(seed)
+        return [random.normal(100, 5, shape).astype(dtype) for _ in range(count)]
+
+    def wait_for(self, condition, seconds=20, what="it"):
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            result = condition()
+            if result:
+                return result
+            time.sleep(0.02)
+        return self.fail("%s did not happen within %d s" % (what, seconds))
+
+    def refused(self, backend, pattern):
+        with self.assertRaisesRegex(LiveError, pattern):
+            backend.open()

@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a viewer keeps of the images, whatever draws them."""
+import importlib
+import os
+import resource
+import signal
+import sys
+import unittest
+
+import numpy as np
+
+from empiardownloader.live.viewer_process import FOLDER
+
+
+def model_modules():
+    """The viewer's own modules, which lie in a folder that is run by its path."""
+    sys.path.insert(0, FOLDER)
+    try:
+        return importlib.import_module("live_model"), importlib.import_module("live_link")
+    finally:
+        sys.path.remove(FOLDER)
+
+
+live_model, live_link = model_modules()
+
+
+def image(number, array=None, **display):
+    array = np.full((4, 5), number, "float32") if array is None else array
+    display.setdefault("name", "m_%d" % number)
+    return {"image_id": "x_%d" % number, "path": "m_%d.mrc" % number, "data_type": "image", "display": display,
+            "shape": list(array.shape), "dtype": array.dtype.str}, array
+
+
+class TestModel(unittest.TestCase):
+
+    def setUp(self):
+        self.model = live_model.Model("A project")
+
+    def take(self, *numbers, **display):
+        for number in numbers:
+            stack, _ = self.model.take(*image(number, place=number, **display))
+        return stack
+
+    def test_the_title_says_which_of_how_many(self):
+        stack = self.take(*range(1, 13), kind="averages", remark="gain applied")
+        self.assertEqual("m_7, 7 of 12, gain applied", self.model.describe(stack, 6))
+        self.model.state = "running"
+        self.assertEqual("A project - running", self.model.head())
+
+    def test_late_ones_find_their_place_and_the_picture_looked_at_is_kept(self):
+        stack = self.take(5, 9)
+        looked_at = stack.pictures[0]
+        self.take(1, 7)
+        self.assertEqual(["m_1", "m_5", "m_7", "m_9"], [picture.name for picture in stack.pictures])
+        self.assertEqual(1, stack.place_of(looked_at))
+        self.assertTrue((stack.read(2) == 7).all())
+
+    def test_names_tell_stacks_apart_only_where_needed(self):
+        first = self.take(1, kind="averages", source="run_a")
+        self.assertEqual("averages", self.model.name_of(first))
+        second = self.take(1, kind="averages", source="run_b")
+        self.assertEqual("averages run_a", self.model.name_of(first))
+        self.model.take(*image(2, np.zeros((6, 5), "<f4"), kind="averages", source="run_b"))
+        self.assertEqual("averages run_b 5 x 4 float32", self.model.name_of(second))
+
+    def test_frames_of_one_movie_at_a_time(self):
+        self.take(1, kind="averages")
+        first = self.take(0, 1, 2, kind="frames of m_1", group="frames")
+        self.assertIs(first, self.model.frames)
+        second = self.take(0, kind="frames of m_2", group="frames")
+        self.assertIs(second, self.model.frames)
+        self.assertEqual(["averages", "frames of m_2"], [stack.kind for stack in self.model.stacks.values()])
+
+    def test_points_at_another_pixel_size_and_upside_down(self):
+        # Two pixels of the movie make one of the picture, and picking was done at twice the movie's pixel size.
+        stack = self.take(1, binning=2, pixel_size=1.0, flipped=True)
+        self.model.take({"data_type": "shapes", "path": "m_1.mrc", "points": [[0, 0], [1, 2]], "box": 8, "display": {
+            "name": "m_1", "pixel_size": 2.0}}, None)
+        found, box = self.model.picks_over(stack, 0)
+        self.assertEqual(([(0.0, 3.0), (1.0, 1.0)], 8.0), (found, box))
+        self.assertEqual(([], 0.0), self.model.picks_over(stack, 5))
+
+    def test_contrast_where_nobody_says_it(self):
+        array = np.random.default_rng(1).normal(10, 2, (64, 64)).astype("<f4")
+        array[0, 0] = np.nan
+        stack, _ = self.model.take(*image(1, array))
+        low, high = stack.pictures[0].limits
+        self.assertTrue(3 < low < 5 and 15 < high < 17, (low, high))
+        stack, _ = self.model.take(*image(2, np.full((3, 3), np.nan, "<f4")))
+        self.assertEqual([0.0, 1.0], stack.pictures[0].limits)
+
+    def test_a_full_disk_keeps_the_newest(self):
+        # A limit on the size of files stands for the disk's.
+        before, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        self.addCleanup(signal.signal, signal.SIGXFSZ, handler)
+        self.addCleanup(resource.setrlimit, resource.RLIMIT_FSIZE, before)
+        arrays = [np.full((256, 256), number, "<f4") for number in range(12)]
+        resource.setrlimit(resource.RLIMIT_FSIZE, (5 * arrays[0].nbytes, before[1]))
+        for number, array in enumerate(arrays):
+            stack, _ = self.model.take(*image(number, array, place=number))
+        self.assertEqual((5, 7), (len(stack), stack.dropped))
+        self.assertEqual(list(range(7, 12)), [int(stack.read(index)[0, 0]) for index in range(5)])
+        self.assertIn("7 older ones gave way, the disk for temporary files is full", self.model.describe(stack, 4))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
+        with self.assertRaisesRegex(live_link.ImageError, "the folder for temporary files .* takes no more"):
+            self.model.take(*image(50, np.zeros((10, 10), "<f4"), kind="other"))
+
+    def test_memory_does_not_grow_with_the_images(self):
+        with open("/proc/self/status") as stream:
+            before = int(stream.read().partition("VmRSS:")[2].split()[0])
+        array = np.zeros((512, 512), "<f4")
+        for number in range(300):
+            stack, _ = self.model.take(*image(number, array, place=number))
+        with open("/proc/self/status") as stream:
+            grown = int(stream.read().partition("VmRSS:")[2].split()[0]) - before
+        self.assertEqual(300, len(stack))
+        # 300 MB of pixels.
+        self.assertLess(grown, 30000)
+        self.assertEqual(0, os.fstat(stack.descriptor).st_nlink)
+
+
+if __name__ == "__main__":
+    unittest.main()

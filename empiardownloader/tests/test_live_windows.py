@@ -1,0 +1,349 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""napari's and ImageJ's real windows on a virtual screen, during real runs."""
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+import unittest
+
+import numpy as np
+from pwem.objects import Coordinate, SetOfCoordinates
+
+from empiardownloader.images.previews import PREVIEW_PIXELS
+from empiardownloader.live import FijiStreamingBackend, LiveError, NapariStreamingBackend, Picks
+from empiardownloader.live.feed import Feed
+from empiardownloader.tests.base import ProtocolTestCase, entry, environment, image_set, write_movies
+from empiardownloader.tests.live_case import is_alive, left_behind
+from empiardownloader.tests.test_gui import missing as missing_screen
+from empiardownloader.tests.test_gui import screen
+from empiardownloader.viewers import LiveImageJViewer, LiveNapariViewer
+
+BACKENDS = {"napari": NapariStreamingBackend, "fiji": FijiStreamingBackend}
+
+
+def missing(kind):
+    """Why a viewer cannot be shown here, '' if it can."""
+    if missing_screen():
+        return missing_screen()
+    try:
+        kind().check()
+    except LiveError as error:
+        return str(error)
+    return ""
+
+
+def average_of(path, gain=None):
+    """The picture that a movie should be, computed apart: from the bytes of an MRC file, small enough not to be
+    binned, its first row at the bottom."""
+    with open(path, "rb") as stream:
+        width, height, frames, mode = np.frombuffer(stream.read(16), "<i4")
+        stream.seek(1024)
+        data = np.frombuffer(stream.read(), {0: "i1", 2: "<f4"}[mode]).reshape(frames, height, width)
+    assert max(width, height) <= PREVIEW_PIXELS
+    average = data.astype("float64").mean(axis=0)
+    return np.flipud(average if gain is None else average * gain)
+
+
+class WindowCase(ProtocolTestCase):
+    """A virtual screen for all tests of a class."""
+
+    @classmethod
+    def setUpClass(cls):
+        if missing_screen():
+            raise unittest.SkipTest(missing_screen())
+        super().setUpClass()
+        cls.screen = screen()
+        cls.windows = environment(DISPLAY=cls.screen.__enter__(), LIBGL_ALWAYS_SOFTWARE="1")
+        cls.windows.__enter__()
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.windows.__exit__(None, None, None)
+        cls.screen.__exit__(None, None, None)
+        super().tearDownClass()
+
+    @classmethod
+    def fill(cls):
+        super().fill()
+        small = ["s_%03d.mrc" % number for number in range(200)]
+        write_movies(cls.root, "10201", small, frames=2, width=48, height=32)
+        cls.demo.entries["10201"] = entry(image_set(num_images_or_tilt_series=200, frames_per_image=2,
+                                                    image_width="48", image_height="32"))
+
+    def setUp(self):
+        super().setUp()
+        # Pictures for the README are kept where this variable says.
+        self.pictures = os.environ.get("EMPIAR_PICTURES") or os.path.join(self.folder, "pictures", self._testMethodName)
+
+    def need(self, name):
+        reason = missing(BACKENDS[name])
+        if reason:
+            self.skipTest(reason)
+        return BACKENDS[name]
+
+    def address(self, run, output=""):
+        return os.path.basename(run.getWorkingDir()) + (output and ":" + output)
+
+    def follow(self, backend, run, **options):
+        """A feed in a thread -> it and the thread."""
+        feed = Feed(backend, self.proj.getPath(), self.address(run), interval=0.2)
+        thread = threading.Thread(target=feed.run, kwargs=options, daemon=True)
+        thread.start()
+        return feed, thread
+
+    def shown(self, snapshot, folder):
+        """{kind: (what the window says of the stack, the pixels it shows)}"""
+        return {layer["kind"]: (layer, np.load(os.path.join(folder, layer["file"]))) for layer in snapshot["layers"]}
+
+    def gain(self):
+        path = os.path.join(self.root, "10200", "data", "Movies", "CountRef_m.mrc")
+        with open(path, "rb") as stream:
+            stream.seek(1024)
+            return np.frombuffer(stream.read(), "<f4").reshape(96, 128)
+
+
+class TestRuns(WindowCase):
+
+    def check_run_of_twelve(self, name):
+        kind = self.need(name)
+        self.demo.rate = 400000
+        run = self.new(amountOfImages=12)
+        self.launch(run, wait=False)
+        with kind(patience=float("inf")) as backend:
+            feed, thread = self.follow(backend, run, until_end=True)
+            self.wait_for(lambda: backend.tracker.progress()[0] >= 4, 120, "the first pictures")
+            during = self.fresh(run)
+            self.assertTrue(during.isActive(), "the run was over before anything was shown")
+            thread.join(120)
+            self.assertFalse(thread.is_alive())
+            self.assertTrue(backend.wait(60), backend.tracker.lost())
+            # An average and a spectrum each.
+            self.assertEqual((24, 24), backend.tracker.progress())
+            self.assertEqual({}, feed.unread)
+            found = backend.snapshot(self.pictures)
+            pid = backend.pid
+        run = self.ended(run)
+        self.assertTrue(run.isFinished(), run.getErrorMessage())
+        layers = self.shown(found, self.pictures)
+        self.assertEqual({"averages", "power spectra"}, set(layers))
+        averages, pixels = layers["averages"]
+        self.assertEqual((12, 11, "m_11.mrc"), (averages["count"], averages["index"], averages["name"]))
+        expected = average_of(averages["path"], self.gain())
+        self.assertTrue(np.allclose(expected, pixels, rtol=1e-5), np.abs(expected - pixels).max())
+        self.assertFalse(np.allclose(average_of(averages["path"]), pixels, rtol=1e-5), "the gain was not applied")
+        self.assertIn("m_11.mrc, 12 of 12, gain applied", found["title"])
+        self.assertIn("finished", found["title"])
+        self.assertTrue(np.allclose([0.66, 0.66], averages["pixel"]))
+        mean, sigma = expected.mean(), expected.std()
+        self.assertTrue(np.allclose([mean - 3 * sigma, mean + 3 * sigma], averages["limits"], rtol=1e-3),
+                        averages["limits"])
+        self.assertGreater(os.path.getsize(os.path.join(self.pictures, "window.png")), 5000)
+        self.assertFalse(is_alive(pid))
+        self.assertEqual([], left_behind(os.getpid()))
+
+    def test_napari_during_a_run(self):
+        self.check_run_of_twelve("napari")
+
+    def test_imagej_during_a_run(self):
+        self.check_run_of_twelve("fiji")
+
+    def test_two_viewers_on_a_run_of_two_hundred(self):
+        kinds = [self.need(name) for name in BACKENDS]
+        run = self.new(entryId="10201", allImages=True, downloadGain=False)
+        self.launch(run, wait=False)
+        with contextlib.ExitStack() as stack:
+            backends = [stack.enter_context(kind(patience=float("inf"))) for kind in kinds]
+            threads = [self.follow(backend, run, until_end=True)[1] for backend in backends]
+            for thread in threads:
+                thread.join(240)
+                self.assertFalse(thread.is_alive())
+            for backend in backends:
+                self.assertTrue(backend.wait(60), backend.tracker.lost())
+                self.assertEqual((400, 400), backend.tracker.progress())
+                layers = self.shown(backend.snapshot(self.pictures), self.pictures)
+                layer, pixels = layers["averages"]
+                self.assertEqual((200, "s_199.mrc"), (layer["count"], layer["name"]))
+                self.assertTrue(np.allclose(average_of(layer["path"]), pixels, rtol=1e-5))
+
+    def test_the_command_ends_with_the_run_and_a_killed_one_leaves_nothing(self):
+        self.need("fiji")
+        run = self.finish(self.new(amountOfImages=3, downloadGain=False))
+        words = [sys.executable, "-m", "empiardownloader.live", "imagej", self.proj.getPath(),
+                 self.address(run, "outputMovies")]
+        done = subprocess.run([*words, "--end-with-run"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                              timeout=120, check=False)
+        self.assertEqual((0, "6 of 6 pictures were shown.\n"), (done.returncode, done.stdout))
+        for number in (signal.SIGKILL, signal.SIGTERM, signal.SIGINT):
+            with subprocess.Popen([*words, "--tcp"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+                self.wait_for(lambda sender=process: left_behind(sender.pid), 60, "the first image")
+                viewer = self.wait_for(lambda sender=process: children(sender.pid), 30, "the viewer")
+                process.send_signal(number)
+                process.wait(30)
+            self.wait_for(lambda pids=viewer: not any(map(is_alive, pids)), 30, "the end of the viewer")
+            self.assertEqual([], left_behind(process.pid), number)
+
+    def test_scipions_viewers(self):
+        run = self.finish(self.new(amountOfImages=3, downloadGain=False))
+        for viewer_class, name in ((LiveNapariViewer, "napari"), (LiveImageJViewer, "fiji")):
+            self.need(name)
+            for shown, address in ((run, ""), (run.outputMovies, "outputMovies")):
+                viewer = viewer_class(project=self.proj)
+                view, = viewer._visualize(shown)
+                self.assertEqual([name, self.proj.getPath(), self.address(run, address)], view.command[-3:])
+                view.show()
+                self.addCleanup(view.process.wait)
+                self.addCleanup(view.process.kill)
+                self.assertIsNone(view.process.poll())
+                # In its first seconds it has begun a viewer, if anything.
+                self.wait_for(lambda process=view.process: children(process.pid), 30, "the viewer")
+                view.process.terminate()
+                view.process.wait(30)
+        with environment(DISPLAY=None, WAYLAND_DISPLAY=None):
+            view, = LiveNapariViewer(project=self.proj)._visualize(run)
+            self.assertIn("There is no screen here", view.getMessage())
+
+
+def children(pid):
+    """Viewers that a process has begun."""
+    found = []
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(OSError), open("/proc/%s/stat" % name) as stat, \
+                open("/proc/%s/cmdline" % name, "rb") as words:
+            if int(stat.read().rpartition(")")[2].split()[1]) == pid and b"live/window" in words.read():
+                found.append(int(name))
+    return found
+
+
+class TestPictures(WindowCase):
+
+    def images(self, count):
+        random = np.random.default_rng(3)
+        return [random.normal(50, 4, (90, 120)).astype("float32") for _ in range(count)]
+
+    def check_plain_arrays(self, name):
+        kind = self.need(name)
+        with kind(title="A script") as backend:
+            images = self.images(5)
+            for number, image in enumerate(images[:3]):
+                backend.save(image, "a/m_%d.mrc" % number, kind="averages", pixel_size=1.2, binning=4)
+            backend.save_batch(images[3:], ["a/m_3.mrc", "a/m_4.mrc"], kind="averages", pixel_size=1.2, binning=4)
+            backend.save((images[4] * 100).astype("uint16"), "a/m_4.mrc", kind="counts")
+            backend.save(np.clip(images[4], 0, 255).astype("uint8"), "a/m_4.mrc", kind="bytes")
+            backend.save(Picks([(40, 40), (400, 200)], 60), "a/m_4.mrc")
+            self.assertTrue(backend.wait(60), backend.tracker.lost())
+            layers = self.shown(backend.snapshot(self.pictures), self.pictures)
+            layer, pixels = layers["averages"]
+            self.assertTrue(np.array_equal(images[4], pixels))
+            self.assertTrue(np.allclose([4.8, 4.8], layer["pixel"]))
+            # The middle of a pixel of four lies between its second and third.
+            self.assertTrue(np.allclose([[9.625, 9.625], [99.625, 49.625]], layer["picks"]), layer["picks"])
+            self.assertTrue(np.array_equal((images[4] * 100).astype("uint16"), layers["counts"][1]))
+            self.assertTrue(np.array_equal(np.clip(images[4], 0, 255).astype("uint8"), layers["bytes"][1]))
+
+    def test_napari_shows_plain_arrays(self):
+        self.check_plain_arrays("napari")
+
+    def test_imagej_shows_plain_arrays(self):
+        self.check_plain_arrays("fiji")
+
+    def check_frozen_and_killed(self, name):
+        kind = self.need(name)
+        with kind(patience=float("inf")) as backend:
+            images = self.images(30)
+            backend.save(images[0], "m_00.mrc", place=0)
+            self.assertTrue(backend.wait(60))
+            os.kill(backend.pid, signal.SIGSTOP)
+            for number, image in enumerate(images[1:], 1):
+                self.assertTrue(backend.save(image, "m_%02d.mrc" % number, place=number))
+            time.sleep(2)
+            os.kill(backend.pid, signal.SIGCONT)
+            self.assertTrue(backend.wait(60), backend.tracker.lost())
+            layer, pixels = self.shown(backend.snapshot(self.pictures), self.pictures)["images"]
+            self.assertEqual((30, 29), (layer["count"], layer["index"]))
+            self.assertTrue(np.array_equal(images[29], pixels))
+            os.kill(backend.pid, signal.SIGKILL)
+            self.assertTrue(backend.wait_closed(20))
+            self.assertFalse(backend.save(images[0], "late.mrc"))
+            self.assertEqual([], left_behind(os.getpid()))
+            backend.open()
+            backend.save(images[0], "again.mrc")
+            self.assertTrue(self.wait_for(lambda: backend.tracker.progress() == (31, 32), 60, "the next picture"))
+
+    def test_napari_frozen_and_killed(self):
+        self.check_frozen_and_killed("napari")
+
+    def test_imagej_frozen_and_killed(self):
+        self.check_frozen_and_killed("fiji")
+
+
+class TestPicks(WindowCase):
+
+    def check_picks(self, name):
+        """A picker's coordinates over the movies that they were picked on, in a project of several runs."""
+        kind = self.need(name)
+        run = self.finish(self.new(amountOfImages=3, downloadGain=False))
+        folder = os.path.join(self.proj.getPath(), run.getWorkingDir())
+        coordinates = SetOfCoordinates(filename=os.path.join(folder, "coordinates.sqlite"))
+        coordinates.setBoxSize(20)
+        coordinates.setMicrographs(run.outputMovies)
+        for movie in run.outputMovies:
+            for x in (10, 60):
+                point = Coordinate(x=x, y=30)
+                point.setMicrograph(movie)
+                coordinates.append(point)
+        coordinates.write()
+        picker = self.proj.getProtocol(run.getObjId())
+        picker._defineOutputs(outputCoordinates=coordinates)
+        self.assertEqual(6, coordinates.getSize())
+        coordinates.close()
+        # As the engine does at each launch.
+        shutil.copy(os.path.join(self.proj.getPath(), "project.sqlite"), os.path.join(
+            self.proj.getPath(), run._getLogsPath("run.db")))
+        with kind(patience=float("inf")) as backend:
+            feed = Feed(backend, self.proj.getPath(), self.address(run, "outputMovies"), interval=0.2)
+            feed.run(until_end=True)
+            self.assertTrue(backend.wait(60))
+            layer, _ = self.shown(backend.snapshot(self.pictures), self.pictures)["averages"]
+        self.assertEqual("m_02.mrc", layer["name"])
+        # The first row is at the bottom.
+        self.assertTrue(np.allclose([[10, 96 - 1 - 30], [60, 96 - 1 - 30]], sorted(layer["picks"])), layer["picks"])
+
+    def test_picks_in_napari(self):
+        self.check_picks("napari")
+
+    def test_picks_in_imagej(self):
+        self.check_picks("fiji")
+
+    def check_frames(self, name):
+        kind = self.need(name)
+        run = self.finish(self.new(amountOfImages=2))
+        with kind(patience=float("inf")) as backend:
+            _, thread = self.follow(backend, run)
+            self.assertTrue(self.wait_for(lambda: backend.tracker.progress() == (4, 4), 60, "the averages"))
+            averages, _ = self.shown(backend.snapshot(self.pictures), self.pictures)["averages"]
+            # What a click on the button says.
+            backend.requests.put({"path": averages["path"], "name": averages["name"], "source": averages["source"]})
+            self.assertTrue(self.wait_for(lambda: backend.tracker.progress() == (12, 12), 60, "the frames"))
+            layers = self.shown(backend.snapshot(self.pictures), self.pictures)
+            backend.cleanup()
+            thread.join(20)
+        layer, pixels = layers["frames of m_01.mrc"]
+        self.assertEqual(8, layer["count"])
+        with open(averages["path"], "rb") as stream:
+            stream.seek(1024)
+            frames = np.frombuffer(stream.read(), "i1").reshape(8, 96, 128)
+        self.assertTrue(np.allclose(np.flipud(frames[layer["index"]] * self.gain()), pixels, rtol=1e-5))
+
+    def test_frames_in_napari(self):
+        self.check_frames("napari")
+
+    def test_frames_in_imagej(self):
+        self.check_frames("fiji")
+
+
+if __name__ == "__main__":
+    unittest.main()

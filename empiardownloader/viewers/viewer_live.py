@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Live in napari, Live in ImageJ: what arrives in a run or a set, in another program's window."""
+import os
+import subprocess
+import sys
+import tempfile
+
+from pwem.objects.data import SetOfMicrographsBase
+from pyworkflow.protocol import Protocol
+from pyworkflow.viewer import DESKTOP_TKINTER, View, Viewer
+
+from .. import Plugin
+from ..constants import VIEWER_VARIABLES
+from ..follow.process import last_words
+from ..live.errors import LiveError
+from ..live.fiji import FijiStreamingBackend
+from ..live.napari import NapariStreamingBackend
+from ..live.viewer_process import check_screen
+from ..protocols.protocol_empiar_download import EmpiarDownloader
+
+# Movies and micrographs, by the class that both are of: a viewer of the very class of a set would come before
+# Scipion's own, and open with a double click.
+TARGETS = [EmpiarDownloader, SetOfMicrographsBase]
+START_SECONDS = 1.0     # after which a follower that cannot follow has ended
+
+
+class LiveViewer(Viewer):
+    """ Base of the live viewers: starts a follower of its own process, which
+    ends with the viewer's window and goes on without Scipion's. """
+    _environments = [DESKTOP_TKINTER]
+    _backend = None
+
+    def _visualize(self, obj, **kwargs):
+        project = self.getProject().getPath()
+        # As Scipion's configuration has them.
+        variables = {name: Plugin.getVar(name) for name in VIEWER_VARIABLES}
+        os.environ.update({name: value for name, value in variables.items() if value})
+        try:
+            check_screen()
+            self._backend().check()
+        except LiveError as error:
+            return [self.errorMessage(str(error), self._name)]
+        return [Follower(self, self._backend.VIEWER_TYPE, os.path.abspath(project), self._getAddress(obj))]
+
+    def _getAddress(self, obj):
+        """ What a walker follows: '000002_EmpiarDownloader', or
+        '000002_EmpiarDownloader:outputMovies'. """
+        if isinstance(obj, Protocol):
+            return os.path.basename(obj.getWorkingDir())
+        run = self._getRun(obj)
+        if run is None:
+            return ""
+        names = [name for name, output in run.iterOutputAttributes() if output.getObjId() == obj.getObjId()]
+        return ":".join([os.path.basename(run.getWorkingDir()), *names[:1]])
+
+    def _getRun(self, obj):
+        """ The run that has a set, for it may be shown from another run's box. """
+        parent = obj.getObjParentId()
+        if parent is None:
+            return self.protocol
+        return self.getProject().getProtocol(parent, fromRuns=True) or self.protocol
+
+
+class LiveNapariViewer(LiveViewer):
+    """ Shows images in napari as they arrive: frame averages, power spectra,
+    coordinates picked on them. """
+    _name = "Live in napari"
+    _targets = TARGETS
+    _backend = NapariStreamingBackend
+
+
+class LiveImageJViewer(LiveViewer):
+    """ Shows images in ImageJ or Fiji as they arrive: frame averages, power
+    spectra, coordinates picked on them. """
+    _name = "Live in ImageJ"
+    _targets = TARGETS
+    _backend = FijiStreamingBackend
+
+
+class Follower(View):
+    """ The process that follows a run and feeds a viewer. """
+
+    def __init__(self, viewer, name, project, address):
+        self._viewer = viewer
+        self.command = [sys.executable, "-m", "empiardownloader.live", name, project, address]
+        self.process = None
+
+    def show(self):
+        with tempfile.TemporaryFile() as words:
+            self.process = subprocess.Popen(self.command, stdin=subprocess.DEVNULL, stdout=words, stderr=words,
+                                            start_new_session=True)
+            try:
+                failed = self.process.wait(START_SECONDS)
+            except subprocess.TimeoutExpired:
+                return
+            if failed:
+                self._viewer.errorMessage(last_words(words), self._viewer.getName()).show()
