@@ -88,6 +88,10 @@ class WindowCase(ProtocolTestCase):
     def address(self, run, output=""):
         return os.path.basename(run.getWorkingDir()) + (output and ":" + output)
 
+    def last_name(self, run):
+        """The movie that was registered last: they are so as they come."""
+        return self.rows(run)[-1][2]
+
     def follow(self, backend, run, **options):
         """A feed in a thread -> it and the thread."""
         feed = Feed(backend, self.proj.getPath(), self.address(run), interval=0.2)
@@ -131,11 +135,12 @@ class TestRuns(WindowCase):
         layers = self.shown(found, self.pictures)
         self.assertEqual({"averages", "power spectra"}, set(layers))
         averages, pixels = layers["averages"]
-        self.assertEqual((12, 11, "m_11.mrc"), (averages["count"], averages["index"], averages["name"]))
+        last = self.last_name(run)
+        self.assertEqual((12, 11, last), (averages["count"], averages["index"], averages["name"]))
         expected = average_of(averages["path"], self.gain())
         self.assertTrue(np.allclose(expected, pixels, rtol=1e-5), np.abs(expected - pixels).max())
         self.assertFalse(np.allclose(average_of(averages["path"]), pixels, rtol=1e-5), "the gain was not applied")
-        self.assertIn("m_11.mrc, 12 of 12, gain applied", found["title"])
+        self.assertIn("%s, 12 of 12, gain applied" % last, found["title"])
         self.assertIn("finished", found["title"])
         self.assertTrue(np.allclose([0.66, 0.66], averages["pixel"]))
         mean, sigma = expected.mean(), expected.std()
@@ -166,7 +171,7 @@ class TestRuns(WindowCase):
                 self.assertEqual((400, 400), backend.tracker.progress())
                 layers = self.shown(backend.snapshot(self.pictures), self.pictures)
                 layer, pixels = layers["averages"]
-                self.assertEqual((200, "s_199.mrc"), (layer["count"], layer["name"]))
+                self.assertEqual((200, self.last_name(run)), (layer["count"], layer["name"]))
                 self.assertTrue(np.allclose(average_of(layer["path"]), pixels, rtol=1e-5))
 
     def test_the_command_ends_with_the_run_and_a_killed_one_leaves_nothing(self):
@@ -298,6 +303,7 @@ class TestPicks(WindowCase):
         coordinates.write()
         picker = self.proj.getProtocol(run.getObjId())
         picker._defineOutputs(outputCoordinates=coordinates)
+        self.proj.mapper.commit()
         self.assertEqual(6, coordinates.getSize())
         coordinates.close()
         # As the engine does at each launch.
@@ -308,7 +314,7 @@ class TestPicks(WindowCase):
             feed.run(until_end=True)
             self.assertTrue(backend.wait(60))
             layer, _ = self.shown(backend.snapshot(self.pictures), self.pictures)["averages"]
-        self.assertEqual("m_02.mrc", layer["name"])
+        self.assertEqual(self.last_name(run), layer["name"])
         # The first row is at the bottom.
         self.assertTrue(np.allclose([[10, 96 - 1 - 30], [60, 96 - 1 - 30]], sorted(layer["picks"])), layer["picks"])
 
@@ -331,7 +337,7 @@ class TestPicks(WindowCase):
             layers = self.shown(backend.snapshot(self.pictures), self.pictures)
             backend.cleanup()
             thread.join(20)
-        layer, pixels = layers["frames of m_01.mrc"]
+        layer, pixels = layers["frames of %s" % self.last_name(run)]
         self.assertEqual(8, layer["count"])
         with open(averages["path"], "rb") as stream:
             stream.seek(1024)
