@@ -20,7 +20,7 @@ try:
         viewer.save_batch([image > image.mean(), np.abs(image)], ["mask.mrc", "amplitude.mrc"], kind="others")
         viewer.save(Picks([(100, 100), (300, 200)], box=40), "image_19.mrc")
         viewer.wait()
-        print("%d of %d are shown, lost: %s" % (*viewer.tracker.progress(), viewer.tracker.lost() or "none"), flush=True)
+        print("%d of %d are shown; lost: %s" % (*viewer.tracker.progress(), viewer.tracker.lost() or "none"))
         # A second word closes the window at once.
         if len(sys.argv) < 3:
             viewer.wait_closed()

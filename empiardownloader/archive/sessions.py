@@ -2,6 +2,7 @@
 """HTTP sessions that can be given up: their sockets are known, so that another thread can shut them."""
 import contextlib
 import http.client
+import http.cookiejar
 import re
 import socket
 import threading
@@ -66,7 +67,6 @@ def _retargeted(request: bytes, method: bytes, url: str, byte_range: str) -> byt
         path = b"%s://%s%s" % (parts.scheme.encode("ascii"), parts.netloc.encode("ascii"), path)
     headers = re.sub(rb"\r\nRange: [^\r]*", b"", b"\r\n" + rest, flags=re.IGNORECASE)
     if byte_range:
-        # Where requests puts it: behind the others of the request's own.
         headers = headers[:-4] + b"\r\nRange: " + byte_range.encode("ascii") + headers[-4:]
     return b"%s %s %s%s" % (method, path, version, headers)
 
@@ -127,11 +127,15 @@ class _TrackingAdapter(HTTPAdapter):
         return self._ahead is not None
 
     def sending(self, data: bytes) -> bytes:
-        """What of a request is to be sent, and what before it."""
+        """What of a request is to be sent, and what before it. Raises HTTPException for one that would get the answer
+        to what was asked ahead."""
+        ahead, self._ahead = self._ahead, None
+        if ahead is not None and _in_order(ahead[0]) != _in_order(data):
+            msg = "another request was asked ahead"
+            raise http.client.CannotSendRequest(msg)
         if data.startswith(b"GET "):
             self._request = data
-        ahead, self._ahead = self._ahead, None
-        if ahead is not None and _in_order(ahead[0]) == _in_order(data):
+        if ahead is not None:
             self.question = ahead[1]
             return b""
         return self.question.before(data)
@@ -221,6 +225,8 @@ class Session(requests.Session):
     def __init__(self, retries: Optional[Retry] = None):
         super().__init__()
         self.headers["User-Agent"] = USER_AGENT
+        # No cookies: with what a server sets, a request would not be the one any more that was asked ahead.
+        self.cookies.set_policy(http.cookiejar.DefaultCookiePolicy(allowed_domains=[]))
         self._sockets: List[socket.socket] = []
         self._adapter = _TrackingAdapter(self._sockets, retries)
         for scheme in ("http://", "https://"):

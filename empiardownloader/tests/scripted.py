@@ -98,7 +98,8 @@ def small_ftp(content, manner, since="USER"):
         yield port
 
 
-ONE_EACH = "one each"
+ONE_EACH, NEW_COOKIES, MINDS_AHEAD, HEAD_LIES = "one each", "new cookies", "minds being asked ahead", "HEAD lies"
+FORBIDS_HEAD, SLICE_BYTES = "forbids HEAD", 64 << 10
 
 
 @contextlib.contextmanager
@@ -107,9 +108,22 @@ def small_http(content, manner=""):
 
     A packet is the list of the (method, path) of the requests that came in it. hangs up: where a request comes before
     the one before it is answered; deaf: overhears such a request; one each: a connection serves one request, and
-    the answer says so.
+    the answer says so; new cookies: with every answer; minds being asked ahead: overhears what comes while it sends
+    bytes; HEAD lies: tells another size than all other answers; forbids HEAD: though a file may be fetched.
     """
     packets = []
+
+    def send_body(connection, body):
+        if manner != MINDS_AHEAD:
+            connection.sendall(body)
+            return
+        for start in range(0, len(body), SLICE_BYTES):
+            connection.sendall(body[start:start + SLICE_BYTES])
+            time.sleep(0.02)
+        connection.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            connection.recv(65536)
+        connection.setblocking(True)
 
     def converse(connection):
         with connection, contextlib.suppress(OSError):
@@ -127,10 +141,16 @@ def small_http(content, manner=""):
                     body = b"" if missing or method == b"HEAD" else content[start:end]
                     status = b"404 Not Found" if missing else b"206 Partial" if wanted else b"200 OK"
                     length = 0 if missing else len(content) if method == b"HEAD" else len(body)
+                    if method == b"HEAD" and manner == HEAD_LIES:
+                        length = 5
+                    if method == b"HEAD" and manner == FORBIDS_HEAD:
+                        status = b"403 Forbidden"
+                    more = {ONE_EACH: b"Connection: close\r\n", NEW_COOKIES: b"Set-Cookie: s=%d; path=/\r\n" % (
+                        len(packets))}.get(manner, b"")
                     connection.sendall(b"HTTP/1.1 %s\r\nETag: x\r\nContent-Length: %d\r\n"
                                        b"Content-Range: bytes %d-%d/%d\r\n%s\r\n" % (
-                                           status, length, start, end - 1, len(content),
-                                           b"Connection: close\r\n" if manner == ONE_EACH else b"") + body)
+                                           status, length, start, end - 1, len(content), more))
+                    send_body(connection, body)
                     if manner == ONE_EACH:
                         return
 

@@ -9,6 +9,7 @@ import unittest
 
 from empiardownloader.archive.errors import (
     BrokenFileError,
+    BusyError,
     StoppedError,
     TransientError,
     UnreachableError,
@@ -35,6 +36,16 @@ class TestServersThatSayOddThings(unittest.TestCase):
         """S15."""
         with scripted(b"220 hello\n", b"230 in\n", b"503 in already\n", b"200 binary\n") as port:
             self.connect(port).close()
+
+    def test_a_refused_login_after_one_that_worked(self):
+        """Who was let in once is known; so the server is full, in whatever words it says so."""
+        with scripted(b"220 hello\r\n", b"530 User limit reached, only 2 logins allowed\r\n") as port:
+            archive = FtpArchive("ftp://127.0.0.1:%d/x" % port, "1", 2)
+            with self.assertRaisesRegex(UnreachableError, "refused the login"):
+                archive.connect()
+            archive.has_welcomed = True
+            with self.assertRaisesRegex(BusyError, "User limit reached"):
+                archive.connect()
 
     def fetch(self, port, content, names=("a", "b"), **settings):
         """Fetch files of a small server -> {name: what was wrong}."""

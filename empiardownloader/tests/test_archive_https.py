@@ -1,14 +1,25 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Questions that go along with another request or ahead of its turn, and HTTP servers that mind that."""
+import contextlib
 import os
 import tempfile
 import threading
 import unittest
 
 from empiardownloader.archive.errors import NotFoundError, TransientError
-from empiardownloader.archive.remote import FileState
-from empiardownloader.archive.remote.https import LESSONS, HttpArchive
-from empiardownloader.tests.scripted import DEAF, HANGS_UP, ONE_EACH, small_http
+from empiardownloader.archive.remote import LESSONS, FileState
+from empiardownloader.archive.remote.https import MOST_MINDED, HttpArchive, _versions
+from empiardownloader.archive.sessions import Session
+from empiardownloader.tests.scripted import (
+    DEAF,
+    FORBIDS_HEAD,
+    HANGS_UP,
+    HEAD_LIES,
+    MINDS_AHEAD,
+    NEW_COOKIES,
+    ONE_EACH,
+    small_http,
+)
 from empiardownloader.transfer.jobs import Job, Settings
 from empiardownloader.transfer.transfer import Transfer
 
@@ -101,6 +112,74 @@ class TestQuestionsAlong(unittest.TestCase):
             self.read(connection, "c", "")
             connection.close()
 
+    def test_a_request_that_differs_never_gets_the_answer(self):
+        """Whatever makes it differ: it is not sent where the answer to another one is still to come."""
+        with small_http(CONTENT) as (port, packets):
+            connection = self.archive(port).connect()
+            self.read(connection, "a", "b")
+            with connection.open("a", 0, 1000) as (_, stream):
+                self.assertTrue(connection.ask_ahead("c", 10, 20))
+                stream.read(1000)
+            connection._session.headers["X-Other"] = "than before"
+            before = len(packets)
+            self.read(connection, "c", "")
+            self.assertEqual([[(b"GET", b"/x%20y/1/c")]], packets[before:])
+            # Nor do those after it get the answers of those before them.
+            self.read(connection, "d", "", 100, 200)
+            self.read(connection, "e", "f", 300, 400)
+            connection.close()
+
+    def test_cookies_are_not_kept(self):
+        with small_http(CONTENT, NEW_COOKIES) as (port, _):
+            session = Session()
+            for _ in range(2):
+                answer = session.get("http://127.0.0.1:%d/a" % port)
+                self.assertIn("Set-Cookie", answer.headers)
+                self.assertNotIn("Cookie", answer.request.headers)
+            session.close()
+
+    def test_what_was_asked_along_is_told_of_the_right_file(self):
+        with small_http(CONTENT) as (port, _):
+            connection = self.archive(port).connect()
+            self.read(connection, "a", "b")
+            for also, told in (("gone", None), ("b", FileState(len(CONTENT), "x"))):
+                with connection.open("a", 0, 1000) as (_, stream):
+                    self.assertTrue(connection.ask_ahead("c", 10, 20, "b" if also == "gone" else "gone"))
+                    stream.read(1000)
+                self.assertEqual(told, self.read(connection, "c", also))
+            # Nor where nothing is wanted along any more.
+            with connection.open("a", 0, 1000) as (_, stream):
+                self.assertTrue(connection.ask_ahead("c", 10, 20, "b"))
+                stream.read(1000)
+            self.assertIsNone(self.read(connection, "c", ""))
+            connection.close()
+
+    def test_a_server_that_minds_being_asked_ahead(self):
+        """It takes two requests in a packet, and overhears one that comes while it sends bytes."""
+        with small_http(CONTENT, MINDS_AHEAD) as (port, _):
+            archive = HttpArchive("http://127.0.0.1:%d" % port, "1", 0.5)
+            asked = []
+            for _ in range(6):
+                connection = archive.connect()
+                with connection.open("a", 0, 1 << 20, "b") as (_, stream):
+                    data = bytes(stream.read(1000))
+                    asked.append(connection.ask_ahead("c", 10, 20))
+                    while len(data) < 1 << 20:
+                        data += bytes(stream.read(1 << 20))
+                self.assertEqual(CONTENT[:1 << 20], data)
+                with contextlib.suppress(TransientError), connection.open("c", 10, 20) as (_, stream):
+                    self.assertEqual(CONTENT[10:20], bytes(stream.read(10)))
+                connection.close()
+        self.assertEqual([True] * MOST_MINDED + [False] * (6 - MOST_MINDED), asked)
+
+    def test_states_of_servers_with_odd_answers_to_head(self):
+        with small_http(CONTENT, FORBIDS_HEAD) as (port, _):
+            connection = self.archive(port).connect()
+            self.assertEqual(FileState(len(CONTENT), "x"), connection.state("a"))
+            connection.close()
+        for headers in ({"ETag": 'W/"1"'}, {"ETag": '"1"'}):
+            self.assertEqual(('"1"', ""), _versions(headers))
+
     def test_a_connection_that_ends_before_what_was_asked_ahead(self):
         with small_http(CONTENT) as (port, _):
             connection = self.archive(port).connect()
@@ -113,7 +192,7 @@ class TestQuestionsAlong(unittest.TestCase):
             connection.close()
 
     def test_the_transfer_with_any_server(self):
-        for manner in ("", HANGS_UP, DEAF, ONE_EACH):
+        for manner in ("", HANGS_UP, DEAF, ONE_EACH, NEW_COOKIES, HEAD_LIES, FORBIDS_HEAD):
             with self.subTest(manner), tempfile.TemporaryDirectory() as out, \
                     small_http(CONTENT, manner) as (port, packets):
                 names = ["%d.mrc" % number for number in range(6)]

@@ -262,6 +262,31 @@ class TestPlan(unittest.TestCase):
         self.assertEqual([], plan.hung(6.0, 2))
         self.assertEqual([pieces[0]], plan.hung(1.0 + ranges.ALL_HUNG_SECONDS + 0.1, 2))
 
+    def test_what_was_asked_ahead_does_not_hide_that_all_hang(self):
+        plan = self.plan(8 * MB, 8 * MB, connections=2)
+        plan.answered(0.1, False)
+        pieces = [self.claim(plan, 0.0) for _ in range(2)]
+        for piece in pieces:
+            piece.connection = object()
+            plan.arrived(piece, 1000, 2.0)
+        ahead = plan.claim(1.0, 2, ahead=True)
+        ahead.asked_ahead = True
+        self.assertEqual(1, len(plan.hung(2.0 + ranges.ALL_HUNG_SECONDS + 0.1, 2)))
+        self.assertNotIn(ahead, plan.hung(2.0 + ranges.ALL_HUNG_SECONDS + 0.1, 2))
+
+    def test_connections_that_hang_are_not_held_against_a_file_that_gets_on(self):
+        plan = self.plan(800 * MB, connections=1)
+        file = plan.files[0]
+        piece = self.claim(plan, 0.0)
+        for _ in range(10):
+            plan.arrived(piece, 2 * MB, 1.0)
+            file.hung()
+            self.assertEqual(1, file.drops)
+        for drops in range(2, 5):
+            plan.arrived(piece, MB // 2, 1.0)
+            file.hung()
+            self.assertEqual(drops, file.drops)
+
     def test_a_crawling_connection_is_found(self):
         plan = self.plan(8 * MB)
         crawling, plan.pace = self.claim(plan, 0.0), float(MB)

@@ -40,8 +40,8 @@ HUNG_TO_ASKING, HUNG_TO_GAP = 10, 5
 ALL_HUNG_SECONDS = 8.0
 # Before anything is known of the archive: what it takes to be sure that it works at all.
 UNKNOWN_SECONDS = 8.0
-# One that would go on for so long while the others need a fraction of it, as well. Not more than so often for one file:
-# then it is the file that is slow.
+# One that would go on for so long while the others need a fraction of it, as well. Not more than so often for one file
+# that makes no progress: then it is the file that is slow.
 CRAWLING_SECONDS, CRAWLING_SHARE = 10.0, 0.25
 MOST_DROPS = 3
 # Files in trouble that others may overtake; whole files, beyond one a connection, that wait to be unpacked.
@@ -66,10 +66,16 @@ class Piece:
         self.passenger: Optional["FileOnItsWay"] = None
         self.asked_ahead = False        # while another piece was coming
         self.asked_end: Optional[int] = None        # the end that was asked for then, None for the file's
+        self.crawls = False             # it comes, but far more slowly than others
 
     @property
     def remaining(self) -> int:
         return self.end - self.position
+
+    @property
+    def waits_its_turn(self) -> bool:
+        """Whether it was asked for ahead and its connection is still busy with another piece."""
+        return self.asked_ahead and self.connection is None
 
     def seconds_left(self, now: float, pace: float, patience: float) -> float:
         """``pace``: bytes a second expected of it as long as it has not shown its own; ``patience``: seconds within
@@ -101,7 +107,8 @@ class FileOnItsWay:
         self.changes = 0                # how often it was another version than before
         self.furthest = 0               # bytes, of a file that can only be fetched in one go
         self.single = False             # to be fetched by one request, from its first byte to its last
-        self.drops = 0
+        self.drops = self.crawls = 0    # connections that hung over it since it last made progress, or crawled
+        self.gained = 0                 # bytes since the last one that hung
         self.held = False               # another process fetches it
         self.rides = False              # its state is asked for along with another file's bytes
         self.alone = False              # that has failed: it is asked for by itself
@@ -171,12 +178,18 @@ class FileOnItsWay:
         """So many bytes more have come; where that is progress, earlier faults are forgiven."""
         piece.position += count
         piece.last_byte = now
+        self.gained += count
         if not piece.flowing:
             piece.flowing, piece.flowed = now, piece.position
         # Fetched from its first byte each time, a file makes progress only where it gets further than before.
         if in_ranges or piece.position > self.furthest:
             self.furthest = piece.position
             self.faults = 0
+
+    def hung(self) -> None:
+        """A connection is dropped that brought nothing of it."""
+        # Where it has got on in the meantime, the connections are to blame and not the file.
+        self.drops, self.gained = (1 if self.gained >= MIN_RANGE_BYTES else self.drops + 1), 0
 
     def give_back(self, piece: Piece) -> None:
         """Nobody reads the piece any more; what it lacks is to be fetched by another."""
@@ -298,21 +311,23 @@ class Plan:
 
     def hung(self, now: float, connections: int) -> List[Piece]:
         """Pieces whose connections are better dropped: they hang, or crawl, while others are alive or idle."""
-        pieces = [piece for file in self.files for piece in file.pieces if not piece.dropped]
+        pieces = [piece for file in self.files for piece in file.pieces
+                  if not (piece.dropped or piece.waits_its_turn)]
         idle = len(pieces) + sum(file.busy for file in self.files) < connections
         found = []
         for piece in pieces:
-            if piece.file.drops >= MOST_DROPS or piece.file.single:
+            if piece.file.single:
                 continue
             alive = idle or any(now - other.last_byte < max(ALIVE_SECONDS, self.gap)
                                 for other in pieces if other is not piece)
             patience = max(HUNG_SECONDS, HUNG_TO_GAP * self.gap) if piece.flowing else self.patience
-            hangs = alive and now - piece.last_byte > patience
+            hangs = alive and now - piece.last_byte > patience and piece.file.drops < MOST_DROPS
             left = self._seconds_left(piece, now)
-            crawls = (self.pace > 0 and piece.flowing and left > CRAWLING_SECONDS
-                      and now - piece.flowing > CRAWLING_SECONDS / 2
-                      and piece.remaining / self.pace < CRAWLING_SHARE * left)
-            if hangs or crawls:
+            piece.crawls = not hangs and piece.file.crawls < MOST_DROPS and (
+                self.pace > 0 and piece.flowing and left > CRAWLING_SECONDS
+                and now - piece.flowing > CRAWLING_SECONDS / 2
+                and piece.remaining / self.pace < CRAWLING_SHARE * left)
+            if hangs or piece.crawls:
                 found.append(piece)
         if not found:
             # All are silent at the same time: one of them finds out whether it is the line.

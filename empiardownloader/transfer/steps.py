@@ -135,7 +135,7 @@ class Steps:
                     return
                 if not piece.asked_ahead:
                     self._plan.answered(time.monotonic() - asked, is_new)
-                self._recognize(file, state)
+                self._recognize(piece, state)
                 if stream.whole and end is not None:
                     self.whole_files_only("the %s only sends whole files" % self._archive.server)
                     file.comes_whole(piece)
@@ -163,6 +163,9 @@ class Steps:
                 if asked:
                     self._promises[connection] = following
                 else:
+                    if following.passenger is not None:
+                        # Nothing has been asked about it, so it may still go along with another one.
+                        following.passenger.rides, following.passenger = False, None
                     following.file.give_back(following)
                     self._line.changed.notify_all()
 
@@ -217,9 +220,16 @@ class Steps:
         elif task is not None:
             task.busy = False
 
-    def _recognize(self, file: FileOnItsWay, state: FileState) -> None:
-        """An answer tells about the file, perhaps for the first time; the lock is held. Raises ChangedFileError."""
-        if file.state is None:
+    def _recognize(self, piece: Piece, state: FileState) -> None:
+        """An answer tells about the piece's file, perhaps for the first time; the lock is held.
+
+        Raises ChangedFileError."""
+        file = piece.file
+        if file.single and file.state is not None and state.size != file.state.size:
+            # What is told with the bytes is nearer to them than what was told before.
+            self._begin_part(file, state)
+            file.size = piece.end = state.size
+        elif file.state is None:
             self._begin_part(file, state)
             file.confirm(state.size)
             self._line.changed.notify_all()

@@ -218,15 +218,19 @@ class Transfer:
             for piece in self._plan.hung(now, self.pool.limit):
                 if piece.connection is not None:
                     piece.dropped = True
+                    if piece.crawls:
+                        piece.file.crawls += 1
+                    else:
+                        piece.file.hung()
                     self._drop(piece.file, piece.connection)
             for file in self._plan.unanswered(now):
+                file.hung()
                 self._drop(file, file.question)
                 file.question = None
 
     @staticmethod
     def _drop(file: FileOnItsWay, connection: Connection) -> None:
         logger.info("A connection brings nothing of %s any more: another takes its place.", file.job.path)
-        file.drops += 1
         connection.abort()
 
     # -------------------------- the workers -----------------------

@@ -27,6 +27,8 @@ STALL_TIMEOUT = 30
 SPARE_SECONDS = 10
 # Bytes asked from a socket at once: enough to keep system calls rare at full speed.
 READ_BYTES = 1 << 20
+# Who loses a connection over something new may have lost it for another reason, but not so often.
+LESSONS = 2
 # The text of a folder's listing: 600,000 names; the largest folders of the archive hold about 30,000.
 LISTING_BYTES = 64 << 20
 
@@ -128,6 +130,8 @@ class Archive:
     transport = ""
     # Seconds that it costs to hang up in the middle of a file.
     parting = 0.0
+    # Whether the server is asked one thing after the other, since it minds what saves round trips.
+    patient = False
 
     def __init__(self, base_url: str, entry: str, timeout: float = STALL_TIMEOUT):
         """``base_url`` is the address of the folder that holds the entries, ``timeout`` in seconds."""
@@ -168,6 +172,13 @@ class Archive:
             except TransientError:
                 if self.lessons == lessons:
                     raise
+
+    def doubt(self, at_once: bool = False) -> None:
+        """What saves a round trip, and never worked so far, has failed, which may have another reason unless
+        ``at_once``."""
+        if not self.patient:
+            self.lessons += 1
+            self.patient = at_once or self.lessons >= LESSONS
 
     def _begun(self, timeout: float, stopped: threading.Event) -> Connection:
         connection = self._new_connection(timeout)

@@ -43,7 +43,6 @@ ANSWER_CHARACTERS = 1 << 18
 # Groups of commands that are sent together where the server takes that. One that loses the connection over them may
 # have lost it for another reason, but not so often.
 LOGIN, QUESTIONS, TRANSFER, RANGE = "login", "questions", "transfer", "range"
-LESSONS = 2
 NO_REST = "502"
 CONNECT_SLICE = 0.1     # seconds
 # Of a range as short as this little more is sent than asked for.
@@ -62,17 +61,11 @@ class FtpArchive(Archive):
         # What one connection finds out for all: which groups of commands may be sent together, or that they have to be
         # sent one by one; whether there are listings for machines.
         self.proven: Set[str] = set()
-        self.patient = False
+        self.has_welcomed = False       # whether the login has worked
         self.has_mlsd: Optional[bool] = None
 
     def _new_connection(self, timeout: float) -> "FtpConnection":
         return FtpConnection(self, timeout)
-
-    def doubt(self, at_once: bool) -> None:
-        """A group of commands that never worked so far has failed, which may have another reason unless ``at_once``."""
-        if not self.patient:
-            self.lessons += 1
-            self.patient = at_once or self.lessons >= LESSONS
 
 
 class _RawNamesFtp(ftplib.FTP):
@@ -138,6 +131,7 @@ class FtpConnection(Connection):
                 return
             self.wait_for(self._timeout)
             self._login(unquote(url.username or "anonymous"), unquote(url.password or ""))
+        self._archive.has_welcomed = True
 
     def wait_for(self, seconds: float) -> None:
         self._timeout = self._ftp.timeout = seconds
@@ -442,7 +436,8 @@ class FtpConnection(Connection):
             raise (BusyError if busy else TransientError)(msg) from error
         except ftplib.error_perm as error:
             msg = "the %s said: %s" % (server, _one_line(error))
-            if str(error).startswith("530") and TOO_MANY.search(str(error)):
+            # Whoever let one in and refuses the next has no room for more, in whatever words.
+            if str(error).startswith("530") and (self._archive.has_welcomed or TOO_MANY.search(str(error))):
                 raise BusyError(msg) from error
             if login or str(error).startswith("530"):
                 msg = "The %s refused the login (%s): check EMPIAR_FTP_URL, or choose HTTPS as transport." % (

@@ -3,7 +3,7 @@
 import codecs
 import contextlib
 import re
-from typing import Callable, Iterator, Mapping, Optional, Tuple
+from typing import Iterator, Mapping, Optional, Tuple
 from urllib.parse import quote, unquote, urlsplit
 
 import requests
@@ -35,11 +35,9 @@ from .listings import PageParser
 
 PAGE_BLOCK_BYTES = 256 << 10
 # Answers of servers that let nobody ask about a file without fetching it.
-NOT_ALLOWED = (405, 501)
-
-
-# Who loses a connection over two requests in one packet may have lost it for another reason, but not so often.
-LESSONS = 2
+NOT_ALLOWED = (403, 405, 501)
+# So many connections in a row that were lost over a request asked ahead show a server that minds it.
+MOST_MINDED = 3
 
 
 class HttpArchive(Archive):
@@ -47,8 +45,10 @@ class HttpArchive(Archive):
 
     def __init__(self, base_url: str, entry: str, timeout: float = STALL_TIMEOUT):
         super().__init__(base_url, entry, timeout)
-        # What one connection finds out for all: whether two requests may be sent in one packet, or not.
-        self.proven = self.patient = False
+        # What one connection finds out for all: whether two requests may be sent in one packet, and how often in a row
+        # one was lost that had been sent while the bytes of another were still to come.
+        self.proven = False
+        self.minded = 0
 
     def _new_connection(self, timeout: float) -> "HttpConnection":
         return HttpConnection(self, timeout)
@@ -65,7 +65,8 @@ class HttpConnection(Connection):
         self._base = "%s://%s%s" % (url.scheme, netloc, quote(unquote(url.path)))
         self._session = Session()
         self._aborted = False
-        self._ahead: Optional[Tuple[str, str]] = None       # path and range that were asked for ahead
+        # Path and range that were asked for ahead, and the file that was asked about along with them.
+        self._ahead: Optional[Tuple[str, str, str]] = None
         if url.username:
             self._session.auth = (unquote(url.username), unquote(url.password or ""))
         # Ranges are of the file's own bytes, so no compression on the way.
@@ -100,15 +101,15 @@ class HttpConnection(Connection):
                 raise BrokenFileError(msg) from error
 
     def state(self, path: str) -> FileState:
-        ahead = self._ahead == (path, "")
-        with self._translated(), contextlib.closing(
+        ahead = self._was_asked(path, "")
+        with self._judged(ahead), self._translated(), contextlib.closing(
                 self._request("HEAD", path, welcome=(200, 206, *NOT_ALLOWED), ahead=ahead)) as response:
             # There is none, but as long as that has not been seen the connection is of no further use.
             response.raw.read()
             size, state = _size_and_versions(response)
             refused = response.status_code in NOT_ALLOWED
-        if size is None or refused:
-            # Apache does not tell the size of an empty file.
+        if not size or refused:
+            # Apache does not tell the size of an empty file; others tell that of an answer without a body.
             with self._translated(), contextlib.closing(
                     self._request("GET", path, {"Range": "bytes=0-0"}, (200, 206, 416))) as response:
                 size, state = _size_and_versions(response)
@@ -142,7 +143,7 @@ class HttpConnection(Connection):
                 msg = "the %s sent %s in place of the bytes of %s that were asked for" % (
                     self._archive.server, complaint, path)
                 raise BrokenFileError(msg)
-            stream = _HttpStream(response, self._translated)
+            stream = _HttpStream(response, self)
             stream.whole, stream.also = not partial, told
             yield state, stream
 
@@ -150,24 +151,23 @@ class HttpConnection(Connection):
                     also: str = "") -> Tuple[requests.Response, Optional[FileState]]:
         """The answer, and what was told of the file ``also``."""
         byte_range = _byte_range(start, end)
-        ahead = (path, byte_range) == self._ahead
+        ahead = self._was_asked(path, byte_range, also)
         headers = {"Range": byte_range} if ahead or start or end is not None else {}
         archive, told = self._archive, None
         if ahead or (also and not archive.patient):
             with self._session.asking_along(self._address(also) if also else "") as along:
                 try:
-                    with self._translated():
+                    with self._judged(ahead), self._translated():
                         response = self._request("GET", path, headers, (200, 206, 416),
                                                  impatient=not archive.proven, ahead=ahead)
                     archive.proven = archive.proven or along().status > 0
-                    return response, _told(along())
+                    return response, _told(along()) if also else None
                 except TransientError:
                     # Where the question was answered, and nothing else, the server does not take two requests at a
                     # time, or has had enough of this connection; as it may between two requests, too.
                     answered = along().status > 0
                     if not archive.proven and (answered or not self._aborted):
-                        archive.lessons += 1
-                        archive.patient = archive.lessons >= LESSONS
+                        archive.doubt()
                     if self._aborted or not (answered or ahead):
                         raise
                     told = _told(along())
@@ -175,18 +175,45 @@ class HttpConnection(Connection):
             return self._request("GET", path, headers, (200, 206, 416)), told
 
     def ask_ahead(self, path: str, start: int, end: Optional[int], also: str = "") -> bool:
-        if not self._archive.proven or self._archive.patient:
-            return False
         return self._ask_ahead(path, _byte_range(start, end), also)
 
     def look_ahead(self, path: str) -> bool:
-        return self._archive.proven and not self._archive.patient and self._ask_ahead(path, "", "")
+        return self._ask_ahead(path, "", "")
 
     def _ask_ahead(self, path: str, byte_range: str, also: str) -> bool:
+        if not self._archive.proven or self._archive.patient or self._archive.minded >= MOST_MINDED:
+            return False
         with self._translated():
             asked = self._session.ask_ahead(self._address(path), byte_range, self._address(also) if also else "")
-        self._ahead = (path, byte_range) if asked else None
+        self._ahead = (path, byte_range, also) if asked else None
         return asked
+
+    def _was_asked(self, path: str, byte_range: str, also: str = "") -> bool:
+        """Whether this is what was asked for ahead; what was asked along may not be wanted any more."""
+        return self._ahead is not None and self._ahead[:2] == (path, byte_range) and also in ("", self._ahead[2])
+
+    @contextlib.contextmanager
+    def _judged(self, ahead: bool) -> Iterator[None]:
+        """Learn from what becomes of a request that was asked ahead, or from bytes that come while one is."""
+        try:
+            yield
+        except TransientError:
+            if ahead:
+                self._archive.minded += 1
+            raise
+        if ahead:
+            self._archive.minded = 0
+
+    def read(self, response: requests.Response, size: int) -> memoryview:
+        """Bytes of an answer as they come. Raises TransientError."""
+        try:
+            with self._translated():
+                return memoryview(response.raw.read(size, decode_content=False))
+        except TransientError:
+            if self._ahead is not None:
+                # Lost over a request in the midst of it.
+                self._archive.minded += 1
+            raise
 
     def abort(self) -> None:
         self._aborted = True
@@ -243,14 +270,11 @@ class HttpConnection(Connection):
 
 class _HttpStream(Stream):
 
-    def __init__(self, response: requests.Response,
-                 translated: Callable[[], "contextlib.AbstractContextManager[None]"]):
-        self._raw = response.raw
-        self._translated = translated
+    def __init__(self, response: requests.Response, connection: HttpConnection):
+        self._response, self._connection = response, connection
 
     def read(self, size: int) -> memoryview:
-        with self._translated():
-            return memoryview(self._raw.read(size, decode_content=False))
+        return self._connection.read(self._response, size)
 
 
 def _byte_range(start: int, end: Optional[int]) -> str:
@@ -269,7 +293,8 @@ def _size_and_versions(response: requests.Response) -> Tuple[Optional[int], Tupl
 def _versions(headers: Mapping[str, str]) -> Tuple[str, str]:
     """(version, modification time) for FileState"""
     modified = headers.get("Last-Modified") or ""
-    return headers.get("ETag") or modified, modified
+    # A tag may be called weak in one answer and not in the other.
+    return re.sub("^W/", "", headers.get("ETag") or modified), modified
 
 
 def _content_range(headers: Mapping[str, str]) -> Optional[Tuple[int, int, Optional[int]]]:
