@@ -8,13 +8,15 @@ import sys
 
 from far import measure_far
 from follow import measure_follow
+from live import measure_live
 from many import measure_many
 from pictures import measure_viewer
 from safety import measure_safety
 from transfer import measure_transfer, measure_unpacking
 
 PARTS = {"transfer": measure_transfer, "unpack": measure_unpacking, "many": measure_many, "viewer": measure_viewer,
-         "safety": measure_safety, "follow": measure_follow, "far": measure_far}
+         "safety": measure_safety, "follow": measure_follow, "far": measure_far,
+         "live": measure_live}
 
 
 def main():

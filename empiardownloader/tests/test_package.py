@@ -12,6 +12,8 @@ import unittest
 import zipfile
 
 import pyworkflow as pw
+from pwem.objects import SetOfMicrographs, SetOfMovies
+from pyworkflow.viewer import DESKTOP_TKINTER
 
 import empiardownloader
 from empiardownloader import Plugin, constants
@@ -35,12 +37,20 @@ class TestPlugin(unittest.TestCase):
                          domain.getProtocols()["EmpiarDownloader"].__module__)
         self.assertEqual(4, sum(name.startswith("Empiar") for name in domain.getWizards()))
         self.assertIn("EmpiarDownloadViewer", domain.getViewers())
+        for target in (EmpiarDownloader(), SetOfMovies(filename=":memory:"), SetOfMicrographs(filename=":memory:")):
+            names = [viewer.getName() for viewer in domain.findViewers(target, DESKTOP_TKINTER)]
+            self.assertLessEqual({"Live in napari", "Live in ImageJ"}, set(names))
+            # The first one opens with a double click, or with Analyze results.
+            self.assertFalse(names[0].startswith("Live"), names)
 
     def test_configuration_variables(self):
         pw.Config.getDomain().getPlugins()
         for name, (default, description) in constants.VARIABLES.items():
             self.assertEqual(os.environ.get(name, default), Plugin.getVar(name))
             self.assertTrue(default.startswith(("https://", "ftp://")))
+            self.assertGreater(len(description), 20)
+        for name, (default, description) in constants.VIEWER_VARIABLES.items():
+            self.assertEqual(os.environ.get(name, default), Plugin.getVar(name))
             self.assertGreater(len(description), 20)
 
     def test_layers_know_only_what_is_below_them(self):
@@ -51,7 +61,10 @@ class TestPlugin(unittest.TestCase):
         forbidden = {
             "follow": "|".join((scipion, network, windows, r"^(import|from) (numpy|mrcfile|tifffile)",
                                 r"\.\.(archive|transfer|download|images|live)\b")),
-            "images": "|".join((scipion, network, windows, r"\.\.(archive|transfer|download)\b")),
+            "images": "|".join((scipion, network, windows, r"\.\.(archive|transfer|download|follow|live)\b")),
+            # Gatan's files are read by Scipion, where there is Scipion.
+            "live": "|".join((scipion, network, r"\.\.(archive|transfer|download|wizards|viewers|demo)\b",
+                              r"\.\.protocols\.(?!headers)")),
             "archive": "|".join((scipion, windows, r"\.\.(transfer|download|images)\b")),
             "transfer": "|".join((scipion, network, windows, r"\.\.download\b")),
             "download": "|".join((scipion, network, windows)),
@@ -121,7 +134,8 @@ class TestPacking(unittest.TestCase):
                 entry_points = archive.read(points).decode()
         for name in ("protocols.conf", "empiardownloader_logo.png", "templates/empiar_movies.json.template",
                      "templates/empiar_to_micrographs.json.template", "demo/workflow.json", "tests/test_protocol.py",
-                     "follow/child/__main__.py", "follow/child/sets.py"):
+                     "follow/child/__main__.py", "follow/child/sets.py", "live/window/__main__.py",
+                     "live/window/live_model.py"):
             self.assertIn("empiardownloader/" + name, names)
         self.assertIn("empiardownloader = empiardownloader", entry_points)
         self.assertEqual({"empiardownloader"}, {name.split("/")[0] for name in names if ".dist-info" not in name})

@@ -87,6 +87,8 @@ class Window:
         self._button = None
         self._snapshots = []
         self._moving = False
+        self.viewer.text_overlay.visible = True
+        self.viewer.text_overlay.position = "top_left"
         self.viewer.dims.events.current_step.connect(self._moved)
         self._entitle()
 
@@ -164,19 +166,22 @@ class Window:
         layer = self.viewer.add_image(
             Planes(stack, is_frames), name=self.model.name_of(stack), contrast_limits=self._limits[stack],
             colormap="gray", multiscale=False, scale=(1, *middle, unit, unit),
-            translate=(0, *((self._index(),) if is_frames else ()), top, left))
+            translate=(0, *((self._index(),) if is_frames else ()), top, left), **self._units(3 + len(middle)))
         self._layers[stack] = layer
-        self._give_units(layer)
+        labels = ("frame", "movie", "y", "x")
+        self.viewer.dims.axis_labels = labels[4 - self.viewer.dims.ndim:]
         for other, known in self._layers.items():
             known.name = self.model.name_of(other)
         if len(self._layers) <= 2 or is_frames:
             self.viewer.reset_view()
         self.viewer.scale_bar.visible = True
 
-    def _give_units(self, layer):
-        """All of them have the same, since all lie in one plane. (From napari 0.5 on.)"""
-        if self._leader.pictures[0].pixel_size and hasattr(layer, "units"):
-            layer.units = (*("pixel" for _ in range(layer.ndim - 2)), "angstrom", "angstrom")
+    def _units(self, axes):
+        """Of a layer of so many axes: all of them have the same, since all lie in one plane. (From napari 0.5.1 on.)"""
+        if not self._leader.pictures[0].pixel_size or "units" not in inspect.signature(
+                self.viewer.add_image).parameters:
+            return {}
+        return {"units": (*("pixel" for _ in range(axes - 2)), "angstrom", "angstrom")}
 
     def _place(self, stack, picture):
         """-> the size of its pixels, and where its upper left corner lies: a row for each source, in it one beside
@@ -249,8 +254,7 @@ class Window:
             border = "border" if "border_color" in names else "edge"     # before napari 0.5
             drawn = self._picks[stack] = self.viewer.add_points(
                 points, ndim=2, name="picks", face_color="transparent", scale=layer.scale[-2:],
-                translate=layer.translate[-2:], **{border + "_color": PICKS_COLOUR})
-            self._give_units(drawn)
+                translate=layer.translate[-2:], **{border + "_color": PICKS_COLOUR}, **self._units(2))
         drawn.data = points
         if len(points):
             drawn.size = max(box, 4.0)
@@ -260,7 +264,6 @@ class Window:
     def _entitle(self):
         words = self.model.describe(self._leader, self._index()) if self._leader is not None else "nothing has come yet"
         self.viewer.title = " - ".join(word for word in (words, self.model.head()) if word)
-        self.viewer.text_overlay.visible = True
         self.viewer.text_overlay.text = words
 
     def _want_frames(self):

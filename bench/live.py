@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a live view costs: from registered to shown, images a second, memory after thousands, the processor."""
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+import numpy as np
+from pictures import write_large
+
+from empiardownloader.live import FijiStreamingBackend, LiveError, NapariStreamingBackend
+from empiardownloader.live.feed import Feed
+from empiardownloader.tests.base import environment
+from empiardownloader.tests.scipion_files import ProjectFiles
+from empiardownloader.tests.test_gui import missing, screen
+
+BACKENDS = (NapariStreamingBackend, FijiStreamingBackend)
+MOVIES, FRAMES, SIDE = 10, 40, 4096
+PREVIEWS, PREVIEW_SIDE, MANY = 400, 512, 2000
+IDLE_SECONDS = 20
+
+
+def measure_live():
+    if missing():
+        print("left out: %s" % missing())
+        return
+    with screen() as display, environment(DISPLAY=display, LIBGL_ALWAYS_SOFTWARE="1"):
+        for kind in BACKENDS:
+            try:
+                kind().check()
+            except LiveError as error:
+                print("left out: %s" % error)
+                continue
+            measure_delay(kind)
+            measure_previews(kind)
+
+
+def measure_delay(kind):
+    """Movies that are registered one after the other, each once the one before is shown."""
+    with tempfile.TemporaryDirectory() as folder:
+        project = ProjectFiles(os.path.join(folder, "Project"))
+        run = project.add_run()
+        run.launch()
+        extra = os.path.join(run.path, "extra")
+        first = os.path.join(extra, "m_00001.mrc")
+        write_large(first, FRAMES, SIDE, SIDE)
+        for number in range(2, MOVIES + 2):
+            os.link(first, os.path.join(extra, "m_%05d.mrc" % number))
+        reading = read_seconds(first)
+        movie_set = run.add_output(movies=1)
+        with kind(patience=float("inf")) as backend:
+            feed = Feed(backend, project.folder, run.name, interval=0.5)
+            threading.Thread(target=feed.run, daemon=True).start()
+            wait_shown(backend, 2)
+            delays = []
+            for number in range(2, MOVIES + 2):
+                movie_set.append(1, number)
+                began = time.monotonic()
+                wait_shown(backend, 2 * number)
+                delays.append(time.monotonic() - began)
+    print("%s: registered to shown, %d movies of %d x %d x %d: median %.2f s, worst %.2f s; %.2f x reading and "
+          "averaging alone" % (kind.VIEWER_TYPE, MOVIES, SIDE, SIDE, FRAMES, statistics.median(delays), max(delays),
+                     statistics.median(delays) / reading))
+
+
+def measure_previews(kind):
+    random = np.random.default_rng(1)
+    images = [random.normal(10, 2, (PREVIEW_SIDE, PREVIEW_SIDE)).astype("float32") for _ in range(8)]
+    with kind(patience=float("inf")) as backend:
+        backend.save(images[0], "first.mrc")
+        backend.wait()
+        began = time.monotonic()
+        for number in range(PREVIEWS):
+            backend.save(images[number % 8], "m_%05d.mrc" % number)
+        backend.wait()
+        seconds = time.monotonic() - began
+        before = memory(os.getpid()), memory(backend.pid)
+        for number in range(PREVIEWS, MANY):
+            backend.save(images[number % 8], "m_%05d.mrc" % number)
+        backend.wait()
+        after = memory(os.getpid()), memory(backend.pid)
+        shares = [idle_share(pid) for pid in (os.getpid(), backend.pid)]
+    print("%s: %.0f previews of %d x %d a second" % (kind.VIEWER_TYPE, PREVIEWS / seconds, PREVIEW_SIDE, PREVIEW_SIDE))
+    print("%s: memory after %d and %d previews: sender %.0f and %.0f MB, viewer %.0f and %.0f MB (%.2f x)" % (
+        kind.VIEWER_TYPE, PREVIEWS, MANY, before[0], after[0], before[1], after[1], after[1] / before[1]))
+    print("%s: idle, sender %.2f %% and viewer %.2f %% of a core" % (kind.VIEWER_TYPE, *shares))
+
+
+def wait_shown(backend, count):
+    while backend.tracker.progress()[0] < count:
+        if not backend.is_open():
+            raise RuntimeError(backend.problem() or "the viewer is closed")
+        time.sleep(0.01)
+
+
+def read_seconds(path):
+    """What reading and averaging a movie takes by itself, in a process of its own as the live view's is."""
+    script = ("import sys, time\nfrom empiardownloader.images.previews import make_preview\nbegan = time.monotonic()\n"
+              "make_preview(sys.argv[1])\nprint(time.monotonic() - began)")
+    return statistics.median(float(subprocess.check_output([sys.executable, "-c", script, path])) for _ in range(3))
+
+
+def idle_share(pid):
+    """Percent of a core that a process takes while nothing happens."""
+    before = processor_seconds(pid)
+    time.sleep(IDLE_SECONDS)
+    return 100 * (processor_seconds(pid) - before) / IDLE_SECONDS
+
+
+def processor_seconds(pid):
+    with open("/proc/%d/stat" % pid) as stream:
+        fields = stream.read().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def memory(pid):
+    """MB that a process has at the moment."""
+    with open("/proc/%d/status" % pid) as stream:
+        return next(int(line.split()[1]) / 1000 for line in stream if line.startswith("VmRSS"))
