@@ -17,6 +17,29 @@ from empiardownloader.tests.base import environment
 from empiardownloader.tests.scipion_files import ProjectFiles
 from empiardownloader.tests.test_gui import missing, screen
 
+RUN = """
+import os, subprocess, sys, time
+from empiardownloader.tests.base import ProtocolTestCase
+from empiardownloader.tests.live_case import left_behind
+
+class Bench(ProtocolTestCase):
+    RATE = 400000
+
+    def test(self):
+        for viewers in ([], ["napari", "fiji"]) * 3:
+            followers = [subprocess.Popen([sys.executable, "-m", "empiardownloader.live", viewer, self.proj.getPath()])
+                         for viewer in viewers]
+            # Until their windows are there.
+            self.wait_for(lambda: all(left_behind(follower.pid) for follower in followers), 60)
+            time.sleep(5)
+            protocol = self.finish(self.new(amountOfImages=12, connections=2))
+            steps = (protocol.endTime.datetime() - protocol.initTime.datetime()).total_seconds()
+            print("BENCH", len(viewers), steps, flush=True)
+            for follower in followers:
+                follower.terminate()
+                follower.wait()
+"""
+
 BACKENDS = (NapariStreamingBackend, FijiStreamingBackend)
 MOVIES, FRAMES, SIDE = 10, 40, 4096
 PREVIEWS, PREVIEW_SIDE, MANY = 400, 512, 2000
@@ -36,6 +59,22 @@ def measure_live():
                 continue
             measure_delay(kind)
             measure_previews(kind)
+        measure_run()
+
+
+def measure_run():
+    """A run of twelve movies, watched in both viewers and not."""
+    with tempfile.TemporaryDirectory() as folder:
+        with open(os.path.join(folder, "test_bench.py"), "w") as stream:
+            stream.write(RUN)
+        done = subprocess.run([sys.executable, "-m", "unittest", "test_bench"], cwd=folder, stdout=subprocess.PIPE,
+                              stderr=subprocess.STDOUT, text=True, check=False)
+    found = [line.split()[1:] for line in done.stdout.splitlines() if line.startswith("BENCH")]
+    if not found:
+        raise RuntimeError(done.stdout[-2000:])
+    alone, watched = (statistics.median(float(seconds) for viewers, seconds in found if viewers == count)
+                      for count in "02")
+    print("a run of 12 movies: %.1f s, watched in napari and ImageJ %.1f s, %.2f x" % (alone, watched, watched / alone))
 
 
 def measure_delay(kind):

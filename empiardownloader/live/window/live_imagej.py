@@ -92,14 +92,19 @@ class Windows:
             self._views[stack] = View(self, stack, self._ij, self._info, self._stack_class)
         return self._views[stack]
 
-    def next_corner(self):
-        """Where on the screen the next window goes: to the right of the last one."""
+    def next_corner(self, width):
+        """Where on the screen the next window goes: to the right of the others, or to their left; None where ImageJ
+        is to decide."""
         bounds = [view.bounds() for view in self._views.values()]
         bounds = [found for found in bounds if found is not None]
         if not bounds:
             return None
-        last = bounds[-1]
-        return int(last.x + last.width + GAP_PIXELS), int(last.y)
+        right = int(max(found.x + found.width for found in bounds)) + GAP_PIXELS
+        left = int(min(found.x for found in bounds)) - GAP_PIXELS - width
+        screen = int(jpype.JPackage("java").awt.Toolkit.getDefaultToolkit().getScreenSize().width)
+        if right + width <= screen:
+            return right, int(bounds[0].y)
+        return (left, int(bounds[0].y)) if left >= 0 else None
 
     def _note(self, message):
         self.model.title = message.get("title", self.model.title)
@@ -246,7 +251,7 @@ class View:
         return info
 
     def _show(self):
-        corner = self._windows.next_corner()
+        corner = self._windows.next_corner(self.stack.shape[1])
         self._image = self._ij.ImagePlus(self.stack.kind, self._virtual)
         picture = self.stack.pictures[-1]
         if picture.pixel_size:
