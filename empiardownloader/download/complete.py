@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What of a request the record and the disk have already."""
 import os
-from typing import Any, Dict
+from typing import Any, Dict, List
 
 from ..archive.kinds import TILT_SERIES
 from ..archive.names import split_compression
@@ -16,9 +16,7 @@ def nothing_missing(request: Request, places: Places) -> bool:
     facts = record.Facts.read(places.record)
     if facts.begin is None or not request.same_images_as(facts.begin):
         return False
-    if request.companions and (not facts.begin.get("companions") or any(
-            not companion["name"] or not os.path.exists(os.path.join(places.folder, companion["name"]))
-            for companion in facts.companions.values())):
+    if request.companions and (not facts.begin.get("companions") or missing_companions(facts, places)):
         return False
     description = facts.description or {}
     if description.get("failed") or not all(os.path.exists(os.path.join(places.folder, name))
@@ -42,6 +40,12 @@ def nothing_missing(request: Request, places: Places) -> bool:
     elif request.amount is not None and len(facts.images) >= request.amount:
         return True
     return bool(facts.end and facts.end["exhausted"] and facts.end["complete"] and not facts.left_out)
+
+
+def missing_companions(facts: record.Facts, places: Places) -> List[str]:
+    """Paths in the archive of companions that could not be had, or are not where they were put."""
+    return [path for path, companion in facts.companions.items()
+            if not companion["name"] or not os.path.exists(os.path.join(places.folder, companion["name"]))]
 
 
 def is_there(places: Places, name: str, movie: Dict[str, Any]) -> bool:

@@ -19,7 +19,7 @@ from ..images.header import BadImageError, Header, read_header
 from ..transfer.jobs import PENDING, Job, Outcome, Pending, Settings
 from ..transfer.transfer import Transfer
 from . import record
-from .complete import is_there
+from .complete import is_there, missing_companions
 from .looks import Looks
 from .particles import ParticleFile, ParticleSearch
 from .progress import Progress, Rate, format_bytes
@@ -396,9 +396,7 @@ class Download:
                 self._unseen.add(movie["path"])
         if self._request.companions:
             # What was missing beside images that are here is asked for again.
-            self._companions.extend(RemoteFile(path) for path, companion in self._facts.companions.items()
-                                    if not companion["name"] or not os.path.exists(
-                                        os.path.join(self._places.folder, companion["name"])))
+            self._companions.extend(map(RemoteFile, missing_companions(self._facts, self._places)))
 
     def _is_ungrouped(self, movie: Dict[str, Any]) -> bool:
         """Whether it is not known which references belong to a movie, or they are not there any more."""

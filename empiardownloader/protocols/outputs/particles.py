@@ -63,30 +63,28 @@ class ParticleSets(StackSets):
         rows = self._getRows(facts, name)
         if not rows:
             return [((header.width, header.height, self._getPixelSize(found, {}), (), BARE), None)]
-        beyond = [row for row in rows if not 1 <= (split_image(row[IMAGE_NAME])[0] or 0) <= header.frames]
-        if beyond:
-            self._beyond[name] = len(beyond)
+        within = [row for row in rows if 1 <= (split_image(row[IMAGE_NAME])[0] or 0) <= header.frames]
+        if len(within) < len(rows):
+            self._beyond[name] = len(rows) - len(within)
             self._protocol.remark("%d particles are left out: %s has no more than %d images." % (
-                len(beyond), name, header.frames))
+                self._beyond[name], name, header.frames))
         parts = {}
         star = facts.images[name]["star"]
-        for row in rows:
-            if row in beyond:
-                continue
+        columns = self._getColumns(star)
+        for row in within:
             optics = self._getOptics(star, row)
             key = (header.width, header.height, self._getPixelSize(found, optics),
-                   tuple(number(optics, label) for _, label, _ in ACQUISITION),
-                   tuple(sorted(self._getTable(star).columns)))
+                   tuple(number(optics, label) for _, label, _ in ACQUISITION), columns)
             parts.setdefault(key, []).append(row)
         return [(key, (star, rows)) for key, rows in parts.items()]
 
     def _fits(self, itsSet, facts, traits):
-        width, height, pixelSize, _, columns = traits
+        width, height, pixelSize = traits[:3]
         if tuple(itsSet.getDim()[:2]) != (width, height) \
                 or abs(itsSet.getSamplingRate() - pixelSize) > PIXEL_SIZE_ERROR * pixelSize:
             return False
         its = self._getTraitsOf(itsSet, facts)
-        return its is None or its[3:] == traits[3:] or (columns == BARE and its[4] == BARE)
+        return its is None or its[3:] == traits[3:]
 
     def _getTraitsOf(self, itsSet, facts):
         """ Those of the first particle of a set; None where there is none. """
@@ -104,7 +102,7 @@ class ParticleSets(StackSets):
         star = facts.images[name]["star"]
         optics = self._getOptics(star, row)
         return (*itsSet.getDim()[:2], optics, tuple(number(optics, label) for _, label, _ in ACQUISITION),
-                tuple(sorted(self._getTable(star).columns)))
+                self._getColumns(star))
 
     def _isKnown(self, itsSet, facts):
         # Not where its .star file is gone: the set keeps what that said.
@@ -179,18 +177,26 @@ class ParticleSets(StackSets):
             self._described[star] = state, ParticleFile.read(path)
         return self._described[star][1]
 
-    def _getTable(self, star):
-        return self._getFile(star).table
+    def _getColumns(self, star):
+        return tuple(sorted(self._getFile(star).table.columns))
 
-    def _getRows(self, facts, name):
-        """ The rows of a stack, none where nothing describes it. """
+    def _getDescription(self, facts, name):
+        """ The file that describes a stack, None where there is none, and
+        where its rows are in there. """
         image = facts.images.get(name, {})
         star = image.get("star")
         if star is None or not os.path.exists(self._protocol._getExtraPath(star)):
-            return []
+            return None, ()
         described = self._getFile(star)
+        return described, described.rows.get(image["stack"], ())
+
+    def _getRows(self, facts, name):
+        """ The rows of a stack, none where nothing describes it. """
+        described, offsets = self._getDescription(facts, name)
+        if not offsets:
+            return []
         with open(described.path, "rb") as stream:
-            return [row_at(stream, offset, described.table) for offset in described.rows.get(image["stack"], ())]
+            return [row_at(stream, offset, described.table) for offset in offsets]
 
     def _getRowsByIndex(self, facts, name):
         """ The same by the number of the image in its stack; those of the
@@ -200,11 +206,7 @@ class ParticleSets(StackSets):
         return self._last[1]
 
     def _countRows(self, facts, name):
-        image = facts.images.get(name, {})
-        star = image.get("star")
-        if star is None or not os.path.exists(self._protocol._getExtraPath(star)):
-            return 0
-        return len(self._getFile(star).rows.get(image["stack"], ()))
+        return len(self._getDescription(facts, name)[1])
 
     def _getOptics(self, star, row):
         """ What a row says, and what the optics group says it belongs to. """
@@ -218,7 +220,7 @@ class ParticleSets(StackSets):
         if name in self.getNames(itsSet):
             return 0        # by a process that was killed between two sets
         star, rows = part
-        columns = self._getTable(star).columns
+        columns = self._getColumns(star)
         path = self._protocol._getExtraPath(name)
         acquisition = self._getItemAcquisition(itsSet)
         for row in rows:

@@ -118,6 +118,11 @@ class TiltSeriesSets:
         self.settle(found, facts)
 
 
+def _imagesByPath(facts):
+    """ {path in the archive: (local name, what the record says of it)} """
+    return {image["path"]: (local, image) for local, image in facts.images.items()}
+
+
 class TiltMovieSets(MovieSets):
     """ Series with a movie for each tilt. Names are those of series. """
     output = "outputTiltSeriesM"
@@ -136,8 +141,8 @@ class TiltMovieSets(MovieSets):
         return set(itsSet.getTSIds()) if itsSet.getSize() else set()
 
     def _getTraits(self, found, facts, name, header):
-        paths = {image["path"]: local for local, image in facts.images.items()}
-        first = next(paths[tilt["path"]] for tilt in facts.series[name]["tilts"] if tilt["path"] in paths)
+        images = _imagesByPath(facts)
+        first, _ = next(images[tilt["path"]] for tilt in facts.series[name]["tilts"] if tilt["path"] in images)
         return super()._getTraits(found, facts, first, header)
 
     def register(self, found, facts, whole):
@@ -145,7 +150,8 @@ class TiltMovieSets(MovieSets):
         more, or something else, is known of one that is, the sets are made
         anew, which takes moments.
         :param whole: dict name of a series -> header of its first image. """
-        prints = {name: self._getPrint(found, facts, name) for name in whole}
+        images = _imagesByPath(facts)
+        prints = {name: self._getPrint(found, facts, name, images) for name in whole}
         registered = self.getRegisteredNames()
         if any(facts.registered.get(name) not in (None, prints[name]) for name in whole if name in registered):
             self._protocol.info("More is known of tilt series by now: %s is made anew." % self.output)
@@ -158,17 +164,16 @@ class TiltMovieSets(MovieSets):
             facts.registered[name] = prints[name]
         return self.append(found, facts, new) if new else {}
 
-    def _getPrint(self, found, facts, name):
+    def _getPrint(self, found, facts, name, images):
         """ All that the registered series depends on, as a text. """
-        paths = {image["path"]: image for image in facts.images.values()}
         event = facts.series[name]
-        images = [(tilt["path"], paths[tilt["path"]].get("frames")) for tilt in event["tilts"] if tilt["path"] in paths]
+        here = [images[tilt["path"]][1] for tilt in event["tilts"] if tilt["path"] in images]
         gains = [(self._getWanted(facts, kind, image) or NO_REFERENCE)["name"] for kind in (GAIN, DARK)
-                 for image in facts.images.values() if image["path"] == event["tilts"][0]["path"]]
+                 for image in here[:1] if image["path"] == event["tilts"][0]["path"]]
         form = [self._protocol.getAttributeValue(name) for name in FORM_VALUES]
-        acquisition = found.acquisition
-        told = json.dumps([event, images, form, gains, str(acquisition), found.entry.image_set(
-            self._protocol.imageSet.get()).pixel_size], sort_keys=True)
+        told = json.dumps([event, [(image["path"], image.get("frames")) for image in here], form, gains,
+                           str(found.acquisition), found.entry.image_set(self._protocol.imageSet.get()).pixel_size],
+                          sort_keys=True)
         return hashlib.sha1(told.encode("utf-8")).hexdigest()
 
     def _remove(self):
@@ -193,7 +198,7 @@ class TiltMovieSets(MovieSets):
 
     def _appendPart(self, itsSet, found, facts, name, header, part):
         event = facts.series[name]
-        images = {image["path"]: (local, image.get("frames") or header.frames) for local, image in facts.images.items()}
+        images = _imagesByPath(facts)
         tilts = [tilt for tilt in event["tilts"] if tilt["path"] in images]
         series = itsSet.ITEM_TYPE(tsId=name)
         sampling = itsSet.getSamplingRate()
@@ -207,7 +212,8 @@ class TiltMovieSets(MovieSets):
         itsSet.append(series)
         known = []
         for number, tilt in self._inOrder(tilts):
-            local, frames = images[tilt["path"]]
+            local, its = images[tilt["path"]]
+            frames = its.get("frames") or header.frames
             image = series.ITEM_TYPE(location=self._getLocation(number, local),
                                      acquisitionOrder=tilt["order"], tiltAngle=tilt["angle"])
             its = acquisition.clone()
