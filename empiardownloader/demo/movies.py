@@ -6,6 +6,7 @@ from typing import Optional
 
 import numpy as np
 
+TIFF_SAMPLE_FORMATS = {"u": 1, "i": 2, "f": 3}
 MRC_MODES = {"int8": 0, "int16": 1, "float32": 2, "uint16": 6}
 
 
@@ -51,7 +52,8 @@ def write_tiff(path: str, data: np.ndarray, big: bool = False) -> None:
             strip = stream.tell()
             stream.write(np.ascontiguousarray(frame).tobytes())
             tags = [(256, 4, 1, width), (257, 4, 1, height), (258, 3, 1, sample_bits), (259, 3, 1, 1), (262, 3, 1, 1),
-                    (273, 4, 1, strip), (277, 3, 1, 1), (278, 4, 1, height), (279, 4, 1, strip_bytes)]
+                    (273, 4, 1, strip), (277, 3, 1, 1), (278, 4, 1, height), (279, 4, 1, strip_bytes),
+                    (339, 3, 1, TIFF_SAMPLE_FORMATS[data.dtype.kind])]
             stream.write(struct.pack(count, len(tags)))
             for tag in tags:
                 stream.write(struct.pack(entry, *tag))

@@ -246,7 +246,16 @@ class Play:
         self.result["drawn_" + name] = page.wait(30)
         page.figure.savefig(os.path.join(self.folder, "viewer_%s.png" % name), dpi=80)
         self.result["images_" + name] = sum(len(axes.images) for row in page._axes for axes in row)
+        if name == "running":
+            self.growing = page     # and goes on
+            self.result["title_running"] = page.figure._suptitle.get_text()
+            return
         if name == "finished":
+            self.growing.wait(30)
+            self.result["title_grown"] = self.growing.figure._suptitle.get_text()
+            self.result["images_grown"] = sum(len(axes.images) for row in self.growing._axes for axes in row)
+            self.result["remark"] = self.growing._axes[0][3].get_title().splitlines()[-1]
+            self.growing.plotter.close()
             page.turn(1)
             page.wait(30)
             self.result["second_page"] = page.figure._suptitle.get_text()

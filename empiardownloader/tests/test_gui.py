@@ -83,6 +83,9 @@ class TestWindows(ArchiveTestCase):
         self.assertTrue(result["drawn_running"] and result["drawn_finished"])
         self.assertGreaterEqual(result["images_running"], 2)
         self.assertEqual(8, result["images_finished"])
+        # The page that was opened in the middle has grown without a hand.
+        self.assertEqual(("Movies 1 to 4 of 6", 8), (result["title_grown"], result["images_grown"]))
+        self.assertEqual("gain applied", result["remark"])
         self.assertEqual("Movies 5 to 6 of 6", result["second_page"])
         self.assertEqual("Movies 5 to 6 of 6", result["beyond_last_page"])
         self.assertIn("MDViewer", result["set_viewers"])
