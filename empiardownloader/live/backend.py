@@ -378,14 +378,16 @@ class Sender(threading.Thread):
     def _send(self) -> None:
         while self._link.is_ready():
             note = self._backend._next_note()
-            entries = [] if note is not None else list(self._under_way.values()) if self._again else self._more()
             if note is not None:
                 self._link.send(dict(note, type="note"), ())
-            elif entries:
-                parts: List[Any] = []
-                images = [self._packed(entry, parts) for entry in entries]
-                self._again = not self._link.send({"type": "batch", "images": images}, parts)
-            if note is None and (not entries or self._again):
+                continue
+            entries = (list(self._under_way.values()) if self._again else []) or self._more()
+            if not entries:
+                return
+            parts: List[Any] = []
+            images = [self._packed(entry, parts) for entry in entries]
+            self._again = not self._link.send({"type": "batch", "images": images}, parts)
+            if self._again:
                 return
 
     def _more(self) -> List[Waiting]:

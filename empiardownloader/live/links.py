@@ -116,7 +116,7 @@ class PublishingLink(Link):
     NAMES = ("images", "answers")
 
     def __init__(self, folder: Any, port: int = 0) -> None:
-        self._subscribed = self._said_hello = False
+        self._subscribed = self._said_hello = self._was_ready = False
         super().__init__(folder, port)
 
     def _kinds(self) -> Sequence[int]:
@@ -126,12 +126,13 @@ class PublishingLink(Link):
         found = []
         for word in _received(self._zmq, self._sockets["images"]):
             self._subscribed = word[0][:1] == b"\x01"
-            if self._subscribed and self._said_hello:
+            if self._subscribed and self._was_ready:
                 # It has connected anew, and may have missed something in between.
                 found.append({"type": "again"})
         for word in _received(self._zmq, self._sockets["answers"]):
             found.append(json.loads(word[0].decode("utf-8")))
             self._said_hello = self._said_hello or found[-1]["type"] == "hello"
+        self._was_ready = self._was_ready or self.is_ready()
         return found
 
     def is_ready(self) -> bool:

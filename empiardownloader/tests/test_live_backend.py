@@ -151,8 +151,8 @@ class TestTrouble(LiveCase):
                 self.assertFalse(backend.save(self.images(1)[0], "late.mrc"))
                 self.assertFalse(backend.wait(5))
                 shown, asked = backend.tracker.progress()
-                # A reply acknowledges several at a time, and the one that would have done so never came.
-                self.assertIn(shown, (3,) if kind is Publishing else (0, 1, 2, 3))
+                # What it had shown when it ended need not have been told by then.
+                self.assertLessEqual(shown, 3)
                 self.assertEqual((21, {CLOSED: 21 - shown}), (asked, backend.tracker.lost()))
                 self.assertEqual([], left_behind(os.getpid()))
                 self.script()
