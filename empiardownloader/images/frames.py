@@ -1,14 +1,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The frames of a movie one by one, whatever its format."""
 import os
-import struct
 from typing import Iterator
 
 import mrcfile
 import numpy as np
 import tifffile
 
-from .header import MRC_HEADER_BYTES, MRC_MODE_4BIT, BadImageError, mrc_layout
+from .header import MRC_HEADER_BYTES, MRC_MODE_4BIT, BadImageError, mrc_layout, read_header
 
 EXTRA = "pip install 'scipion-em-empiardownloader[view]'"
 
@@ -27,9 +26,10 @@ def iter_frames(path: str) -> Iterator[np.ndarray]:
             yield from _four_bit_frames(path, start)
         else:
             yield from _mrc_frames(path)
-    except (ValueError, ArithmeticError, AttributeError, IndexError, TypeError, EOFError, struct.error,
-            tifffile.TiffFileError) as error:
-        # What readers stumble over in a file that is not as its header says.
+    except (OSError, BadImageError):
+        raise
+    except Exception as error:
+        # Readers and decoders of others, over a file that is damaged or not as its header says.
         msg = "%s cannot be decoded" % os.path.basename(path)
         raise BadImageError(msg) from error
 
@@ -57,6 +57,8 @@ def _four_bit_frames(path: str, start: bytes) -> Iterator[np.ndarray]:
 
 
 def _tiff_frames(path: str) -> Iterator[np.ndarray]:
+    # It finds out about directories that lead to one another in a circle, which tifffile would follow for ever.
+    read_header(path)
     with tifffile.TiffFile(path) as tiff:
         for number, page in enumerate(tiff.pages):
             try:

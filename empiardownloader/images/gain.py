@@ -25,8 +25,8 @@ def read_gain(path: str, movie: str, reader: Reader = iter_frames) -> np.ndarray
     ``path``: the gain reference; of several images in it the first counts. Raises BadImageError, OSError.
     """
     first: Optional[np.ndarray] = next(iter(reader(path)), None)
-    if first is None:
-        msg = "%s has no image" % os.path.basename(path)
+    if first is None or first.ndim != 2:
+        msg = "%s has no grey image" % os.path.basename(path)
         raise BadImageError(msg)
     gain = np.asarray(first, "float32")
     gain_ending, movie_ending = (os.path.splitext(name)[1].lower() for name in (path, movie))

@@ -15,6 +15,7 @@ from .header import BadImageError
 
 PREVIEW_PIXELS = 512    # longest side of the frame average shown
 TILE_PIXELS = 512       # side of the periodograms that are averaged
+REAL_NUMBERS = "biuf"   # kinds of numpy's numbers
 CONTRAST_SIGMAS = 3     # grey values shown: mean -/+ so many standard deviations, as is usual in the field
 PREVIEW_FOLDER = "previews"
 NO_GAIN, GAIN_APPLIED = "", "gain applied"
@@ -40,7 +41,7 @@ class Preview:
 def contrast(image: np.ndarray) -> Tuple[float, float]:
     """Grey values of an image to show as black and as white; what is no number does not count."""
     known = image[np.isfinite(image)]
-    mean, sigma = (float(known.mean()), float(known.std())) if known.size else (0.0, 0.0)
+    mean, sigma = (float(known.mean(dtype="float64")), float(known.std(dtype="float64"))) if known.size else (0.0, 0.0)
     sigma = sigma or 1.0
     return mean - CONTRAST_SIGMAS * sigma, mean + CONTRAST_SIGMAS * sigma
 
@@ -89,11 +90,17 @@ def average_of(frames: Iterable[np.ndarray], name: str) -> np.ndarray:
     """Frames (height, width) of the movie of that name -> their average, float32. Raises BadImageError."""
     total, count = None, 0
     for frame in frames:
+        if frame.ndim != 2 or frame.dtype.kind not in REAL_NUMBERS:
+            msg = "%s holds no grey images" % name
+            raise BadImageError(msg)
         if total is None:
             total = np.zeros(frame.shape, "float32")
+        if frame.shape != total.shape:
+            msg = "the frames of %s are not of one size" % name
+            raise BadImageError(msg)
         total += frame
         count += 1
-    if total is None:
+    if total is None or not total.size:
         msg = "%s has no frame" % name
         raise BadImageError(msg)
     return total / count
@@ -155,7 +162,9 @@ def _kept(kept: str, source: str) -> Optional[Preview]:
 
 def _keep(kept: str, source: str, preview: Preview) -> None:
     """By way of a name of its own, since several windows may look at one movie."""
-    os.makedirs(os.path.dirname(kept), exist_ok=True)
+    # Not those above it: a run that was deleted meanwhile is not to come back.
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(os.path.dirname(kept))
     handle, temporary = tempfile.mkstemp(suffix=".new", prefix=os.path.basename(kept), dir=os.path.dirname(kept))
     try:
         with os.fdopen(handle, "wb") as stream:

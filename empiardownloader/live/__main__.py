@@ -10,7 +10,7 @@ from typing import List, Optional
 from ..follow import FollowError
 from .backend import StreamingBackend
 from .errors import LiveError
-from .feed import Feed, describe_losses
+from .feed import NAMES_TOLD, Feed
 from .fiji import FijiStreamingBackend
 from .links import IPC, TCP
 from .napari import NapariStreamingBackend
@@ -45,8 +45,8 @@ def _show(backend: StreamingBackend, feed: Feed, end_with_run: bool) -> int:
         backend.wait()
     shown, asked = backend.tracker.progress()
     problem = backend.problem()
-    for sentence in describe_losses(backend, feed):
-        _tell(sentence)
+    if len(feed.unread) > NAMES_TOLD:
+        _tell("%d images could not be read." % len(feed.unread))
     if problem:
         _tell(problem)
         return EXIT_ERROR

@@ -9,6 +9,7 @@ import atexit
 import collections
 import contextlib
 import dataclasses
+import json
 import logging
 import os
 import queue
@@ -25,13 +26,17 @@ from .blocks import Blocks
 from .errors import LiveError
 from .links import IPC, LOCAL, TCP, Link
 from .tracker import QueueTracker
-from .viewer_process import ViewerProcess, check_screen
+from .viewer_process import ViewerProcess
 
 logger = logging.getLogger(__name__)
 MOST_BYTES = 256 << 20      # of images that wait to be sent
 MOST_UNDER_WAY = 4          # images that the viewer has not shown yet
+ENDING_SECONDS = 5.0
 PATIENCE = 0.25             # seconds that ``save`` waits for room
 CLOSED, NEVER_OPENED, REPLACED = "the viewer is closed", "there is no viewer", "the viewer was too slow"
+FORGOTTEN = "others have taken their place"
+BYTES_A_POINT = 160         # in a list of lists of numbers
+LARGEST = 1e30              # numbers that windows still can reckon with
 IMAGE_KINDS = "biuf"        # of numpy's numbers: truth values, integers, floating point
 
 
@@ -56,7 +61,8 @@ class Waiting:
 
     @property
     def size(self) -> int:
-        return 0 if self.array is None else self.array.nbytes
+        """Bytes of memory, about."""
+        return BYTES_A_POINT * len(self.header.get("points", ())) if self.array is None else self.array.nbytes
 
 
 class StreamingBackend(abc.ABC):
@@ -85,13 +91,16 @@ class StreamingBackend(abc.ABC):
         self._most_bytes, self._patience = most_bytes, patience
         self._identity = places.identity()
         self._counter = 0
-        self._lock = threading.Lock()
+        # A signal's handler may come in while its thread has the lock.
+        self._lock = threading.RLock()
+        self._opening = threading.RLock()
         self._room = threading.Condition(self._lock)
         self._waiting: Deque[Waiting] = collections.deque()
         self._waiting_bytes = 0
         self._notes: Deque[Dict[str, Any]] = collections.deque()
         self._sender: Optional[Sender] = None
         self._was_opened = False
+        self._lost_told: Dict[str, int] = {}
 
     # What a viewer is.
 
@@ -115,13 +124,13 @@ class StreamingBackend(abc.ABC):
 
     def open(self) -> None:
         """Start the viewer, unless it is open; after it was closed, another one. Raises LiveError."""
-        if self.is_open():
-            return
-        self._was_opened = True
-        check_screen()
-        self.check()
-        self.cleanup()
-        self._sender = Sender(self)
+        with self._opening:
+            if self.is_open():
+                return
+            self._was_opened = True
+            self.check()
+            self.cleanup()
+            self._sender = Sender(self)
 
     def is_open(self) -> bool:
         return self._sender is not None and self._sender.is_alive() and not self._sender.is_over
@@ -151,7 +160,7 @@ class StreamingBackend(abc.ABC):
         return not self.is_open()
 
     def cleanup(self) -> None:
-        """End the viewer and remove all that belongs to it; what waits is given up and counted."""
+        """End the viewer and remove all that belongs to it; what waits is given up, counted and told."""
         if self._sender is not None:
             self._sender.end()
         self._give_up(CLOSED)
@@ -171,26 +180,29 @@ class StreamingBackend(abc.ABC):
 
         ``file_path``: where it comes from; its name is the image's. Keywords, all optional: ``kind`` ('images'): what
         it is a picture of, each kind has a stack of its own; ``source``: whose it is, where several are shown;
-        ``place``: number by which a stack is ordered (as saved); ``name``; ``pixel_size`` in angstrom; ``binning``:
-        pixels of the original that make one of the image; ``limits``: grey values of black and white; ``remark``: a
-        few words for the title; ``metadata``. An image of the same kind, source and path takes the place of the former.
+        ``place``: number by which images are ordered (as saved); ``name``: images of one name, of whatever kind and
+        source, are looked at together; ``pixel_size`` in angstrom; ``binning``: pixels of the original that make one of
+        the image; ``limits``: grey values of black and white; ``remark``: a few words for the title; ``metadata``;
+        ``over``: of Picks, the sources of the images that they belong to (all). An image of the same kind, source and
+        path takes the place of the former. Raises ValueError for what is no image.
         """
         return self.save_batch([data], [file_path], **kwargs) == 1
 
     def save_batch(self, data: Iterable[Union[np.ndarray, Picks]], file_paths: Iterable[Union[str, os.PathLike]],
                    **kwargs: Any) -> int:
         """``save`` for each of several, with the same keywords -> how many were taken."""
-        items, paths = list(data), [os.fspath(path) for path in file_paths]
+        items, paths = list(data), [os.fsdecode(path) for path in file_paths]
         if len(items) != len(paths):
             msg = "%d images and %d paths" % (len(items), len(paths))
             raise ValueError(msg)
         # All are looked at before the first is sent.
         entries = [self._entry(item, path, dict(kwargs)) for item, path in zip(items, paths)]
-        if not self._was_opened:
-            try:
-                self.open()
-            except LiveError as error:
-                logger.warning("%s", error)
+        with self._opening:
+            if not self._was_opened:
+                try:
+                    self.open()
+                except LiveError as error:
+                    logger.warning("%s", error)
         return sum(self._take(entry) for entry in entries)
 
     def note(self, **facts: Any) -> None:
@@ -199,6 +211,16 @@ class StreamingBackend(abc.ABC):
             with self._lock:
                 self._notes.append(facts)
             self._sender.wake()
+
+    def forget(self, source: str) -> None:
+        """Take away all that was saved with this ``source``; what waits of it is given up and counted."""
+        with self._lock:
+            old = [entry for entry in self._waiting if entry.header["display"].get("source") == source]
+            for entry in old:
+                self._waiting.remove(entry)
+                self._waiting_bytes -= entry.size
+                self.tracker.dropped(entry.image_id, FORGOTTEN)
+        self.note(forget=source)
 
     def snapshot(self, folder: str, seconds: float = 60.0) -> Dict[str, Any]:
         """Let the viewer write a picture of itself, ``window.png``, and the image each stack shows, ``0.npy`` and so
@@ -215,10 +237,10 @@ class StreamingBackend(abc.ABC):
 
     def _entry(self, data: Union[np.ndarray, Picks], path: str, display: Dict[str, Any]) -> Waiting:
         header: Dict[str, Any] = {"path": path, "timestamp": time.time()}
-        header["metadata"] = dict(metadata_of(path), **display.pop("metadata", None) or {})
-        header["display"] = dict(display, name=display.get("name") or header["metadata"]["name"])
+        header["metadata"] = _plain(dict(metadata_of(path), **display.pop("metadata", None) or {}))
+        header["display"] = _checked(dict(display, name=display.get("name") or header["metadata"]["name"]))
         if isinstance(data, Picks):
-            points = [(float(x), float(y)) for x, y in data.points]
+            points = [(float(x), float(y)) for x, y in data.points if np.isfinite(x) and np.isfinite(y)]
             return Waiting(dict(header, data_type="shapes", points=points, box=float(data.box)), None)
         array = np.asarray(data)
         if array.dtype.kind not in IMAGE_KINDS or array.ndim != 2 or not array.size:
@@ -270,6 +292,10 @@ class StreamingBackend(abc.ABC):
         with self._room:
             for image_id in self.tracker.pending():
                 self.tracker.dropped(image_id, reason)
+            for why, count in self.tracker.lost().items():
+                if count > self._lost_told.get(why, 0):
+                    logger.warning("%d images were not shown: %s.", count - self._lost_told.get(why, 0), why)
+            self._lost_told = self.tracker.lost()
             self._waiting.clear()
             self._waiting_bytes = 0
             self._notes.clear()
@@ -288,9 +314,9 @@ class Sender(threading.Thread):
         self._under_way: Dict[str, Waiting] = {}
         self._again = False         # what is under way has to be sent again
         self._told: Set[str] = set()
-        places.sweep(backend.SHM_PREFIX)
         self._folder = None
         try:
+            places.sweep(backend.SHM_PREFIX)
             if backend._transport == IPC:
                 self._folder = places.private_folder(backend.SHM_PREFIX)
             self._link = backend._make_link(self._folder)
@@ -302,12 +328,15 @@ class Sender(threading.Thread):
         try:
             self.viewer = ViewerProcess(backend._python(), dict(
                 backend._settings(), viewer=backend.VIEWER_TYPE, addresses=self._link.addresses, title=backend._title,
-                left_behind=[self._folder] if self._folder else [],
+                token=self._link.token, left_behind=[self._folder] if self._folder else [],
                 blocks="%s%s_" % (backend.SHM_PREFIX, places.identity())))
-        except LiveError:
+        except (LiveError, OSError) as error:
             self._link.close()
             self._remove_folder()
-            raise
+            if isinstance(error, LiveError):
+                raise
+            msg = "No viewer can be started: %s." % (error.strerror or error)
+            raise LiveError(msg) from error
         self._link.watch(self.viewer.descriptor)
         # Also where nobody calls cleanup; the thread's own end is the same.
         self._at_exit = weakref.WeakMethod(self.end)
@@ -322,7 +351,8 @@ class Sender(threading.Thread):
         self._ending.set()
         self._link.wake()
         if threading.current_thread() is not self:
-            self.join()
+            # Called by a signal's handler, whose own thread may have what the other one needs for its end.
+            self.join(ENDING_SECONDS)
 
     def run(self) -> None:
         try:
@@ -430,6 +460,46 @@ def _end(sender: "weakref.WeakMethod[Any]") -> None:
     end = sender()
     if end is not None:
         end()
+
+
+def _plain(value: Any) -> Any:
+    """What JSON can hold, of numpy's numbers and arrays too. Raises ValueError."""
+    def convert(other: Any) -> Any:
+        if isinstance(other, (np.generic, np.ndarray)):
+            return other.tolist()
+        if isinstance(other, os.PathLike):
+            return os.fsdecode(other)
+        msg = "%s cannot be sent to a viewer" % type(other).__name__
+        raise TypeError(msg)
+
+    try:
+        return json.loads(json.dumps(value, default=convert))
+    except (TypeError, ValueError) as error:
+        raise ValueError(str(error)) from error
+
+
+def _checked(display: Dict[str, Any]) -> Dict[str, Any]:
+    """What is said of how to show an image, in the types that a viewer counts on; what makes no sense is left out."""
+    found = _plain(display)
+    for name in ("kind", "source", "name", "remark", "group", "of"):
+        if found.get(name) is not None:
+            # Java has no letters for bytes that are none.
+            found[name] = str(found[name]).encode("utf-8", "replace").decode("utf-8")
+    for name in ("place", "pixel_size", "binning"):
+        number = _number(found.get(name))
+        found[name] = number if name == "place" or number is None or number > 0 else None
+    limits = found.get("limits")
+    limits = [_number(limit) for limit in limits] if isinstance(limits, list) and len(limits) == 2 else []
+    found["limits"] = limits if limits and None not in limits and limits[1] > limits[0] else None
+    return found
+
+
+def _number(value: Any) -> Optional[float]:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return None
+    return number if np.isfinite(number) and abs(number) < LARGEST else None
 
 
 def _shown_as(kind: np.dtype) -> str:

@@ -4,6 +4,7 @@
 Blocks are files of /dev/shm, as multiprocessing's are, but without its tracker: that one destroys blocks of living
 senders when a receiver ends (Python 3.8 to 3.12).
 """
+import itertools
 import mmap
 import os
 from typing import Dict, Optional
@@ -11,6 +12,8 @@ from typing import Dict, Optional
 import numpy as np
 
 from .places import SHARED_MEMORY, identity, remove
+
+NUMBERS = itertools.count(1)    # of a process's blocks, whichever sender's they are
 
 
 class Block:
@@ -41,7 +44,6 @@ class Blocks:
     def __init__(self, prefix: str) -> None:
         self._prefix = "%s%s_" % (prefix, identity())
         self._blocks: Dict[str, Block] = {}
-        self._made = 0
 
     def put(self, array: np.ndarray) -> str:
         """Copy an array into a block -> the block's name. Raises OSError where there is no room."""
@@ -70,7 +72,6 @@ class Blocks:
         for block in [block for block in self._blocks.values() if not block.in_use]:
             del self._blocks[block.name]
             block.remove()
-        self._made += 1
-        block = Block(self._prefix + str(self._made), max(1, size))
+        block = Block(self._prefix + str(next(NUMBERS)), max(1, size))
         self._blocks[block.name] = block
         return block

@@ -10,6 +10,7 @@ import time
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Set, Tuple
 
 from ..follow import Event, EventType, FollowError, Item, NodeContent, RemoteNodeWalker
+from ..follow.walker import DB_NAME
 from ..images.header import BadImageError
 from ..images.previews import PREVIEW_FOLDER, Preview, bin_image, contrast
 from . import pictures
@@ -43,19 +44,25 @@ class Feed:
                  ssh: Any = "ssh", tell: Callable[[str], None] = lambda text: None) -> None:
         """Raises FollowError."""
         self._backend, self._tell, self._ssh = backend, tell, ssh
-        self._walkers = {RemoteNodeWalker(project, db_name, interval, ssh): (RUN, MOVIES, MICROGRAPHS, COORDINATES)}
+        self._followed = RemoteNodeWalker(project, db_name, interval, ssh)
+        self._walkers = {self._followed: (PROJECT, RUN, MOVIES, MICROGRAPHS, COORDINATES)}
         if db_name:
-            # Picks are another run's.
-            self._walkers[RemoteNodeWalker(project, "", interval, ssh)] = (PROJECT, COORDINATES, MICROGRAPHS)
+            # Picks are another run's, and what they were picked on may be made of what is followed.
+            self._walkers[RemoteNodeWalker(project, "", interval, ssh)] = (
+                PROJECT, RUN, MOVIES, MICROGRAPHS, COORDINATES)
         self._title = " ".join([os.path.basename(os.path.abspath(project.rpartition(":")[2])), db_name])
         self._lock = threading.Condition()
         self._jobs: List[Job] = []
         self._sets: Dict[str, NodeContent] = {}                 # by db_name, as last told
         self._states: Dict[str, str] = {}                       # of runs
-        self._picks: Dict[Tuple[str, str], List[Tuple[float, float]]] = {}     # by set and micrograph
-        self._error: Optional[FollowError] = None
+        # By set and micrograph; the sets as last told.
+        self._picks: Dict[Tuple[str, str], List[Tuple[float, float]]] = {}
+        self._pickers: Dict[str, NodeContent] = {}
+        self._inputs: Dict[str, List[str]] = {}                 # of runs
+        self._error: Optional[Exception] = None
         self._stopping = threading.Event()
         self._ended: Set[str] = set()       # runs
+        self._shown: Set[str] = set()       # sets of images that are followed
         self._begun: Set[RemoteNodeWalker] = set()      # those that have told something
         self._heard, self._quiet = time.monotonic(), QUIET_LOOKS * interval + 1.0
         self.unread: Dict[str, str] = {}                        # path -> why it is not shown
@@ -91,8 +98,8 @@ class Feed:
             with walker.walk_events(include_filter=types) as events:
                 for event in events:
                     self._begun.add(walker)
-                    self._hear(event, RUN in types)
-        except FollowError as error:
+                    self._hear(event, walker is self._followed)
+        except Exception as error:  # noqa: BLE001 - raised again by ``run``, in whose thread it is heard
             with self._lock:
                 if not self._stopping.is_set():
                     self._error = error
@@ -102,13 +109,13 @@ class Feed:
         node = event.node
         self._heard = time.monotonic()
         if node.type == RUN:
-            self._hear_of_run(event)
+            self._inputs[node.name] = _pointers(node.info.get("form") or {})
+            if is_followed:
+                self._hear_of_run(event)
+        elif node.type == PROJECT:
+            return
         elif event.type is EventType.NEW_NODE:
-            with self._lock:
-                self._sets[node.db_name] = node
-                # Perhaps another one in its place, after a Restart.
-                self._jobs = [job for job in self._jobs if job.node.db_name != node.db_name or not is_followed]
-                self._picks = {key: found for key, found in self._picks.items() if key[0] != node.db_name}
+            self._hear_of_set(node, is_followed)
         elif event.type is EventType.NEW_DATA and node.type == COORDINATES:
             # Both walkers tell of coordinates that are within what is followed.
             if is_followed == (len(self._walkers) == 1):
@@ -118,6 +125,24 @@ class Feed:
                 self._sets[node.db_name] = node
                 self._jobs += [Job(node, item) for item in event.data.data]
                 self._lock.notify_all()
+
+    def _hear_of_set(self, node: NodeContent, is_followed: bool) -> None:
+        """A set that is new, or another one in its place, after a Restart."""
+        with self._lock:
+            is_another = is_followed and node.db_name in self._shown
+            self._sets[node.db_name] = node
+            if is_followed:
+                self._shown.add(node.db_name)
+                self._jobs = [job for job in self._jobs if job.node.db_name != node.db_name]
+        if node.type == COORDINATES:
+            self._picks = {key: found for key, found in self._picks.items() if key[0] != node.db_name}
+            is_another = node.db_name in self._pickers
+        if is_another:
+            self._backend.forget(node.db_name)
+        # What was picked on it had no pixel size so far.
+        for db_name, picker in list(self._pickers.items()):
+            if _is_of(node.db_name, picker.info.get("micrographs")):
+                self._save_picks(picker, [name for picked, name in self._picks if picked == db_name])
 
     def _hear_of_run(self, event: Event) -> None:
         name, ended = event.node.name, event.type is EventType.END_SCAN
@@ -136,6 +161,7 @@ class Feed:
                 name in self._ended or state not in ACTIVE for name, state in self._states.items())
 
     def _hear_of_picks(self, node: NodeContent, items: List[Item]) -> None:
+        self._pickers[node.db_name] = node
         changed: Set[str] = set()
         for item in items:
             name = item.attributes.get("_micName")
@@ -143,16 +169,34 @@ class Feed:
             if name and x is not None and y is not None:
                 self._picks.setdefault((node.db_name, name), []).append((float(x), float(y)))
                 changed.add(name)
-        box = float(node.info.get("properties", {}).get("_boxSize") or 0)
-        for name in changed:
-            self._save(Picks(self._picks[node.db_name, name], box), name, name=name, pixel_size=self._pixel_of(node))
+        self._save_picks(node, sorted(changed))
+
+    def _save_picks(self, picker: NodeContent, names: List[str]) -> None:
+        try:
+            box = float(picker.info.get("properties", {}).get("_boxSize") or 0)
+        except ValueError:
+            box = 0.0
+        for name in names:
+            self._save(Picks(self._picks[picker.db_name, name], box), name, name=name, source=picker.db_name,
+                       pixel_size=self._pixel_of(picker), over=self._origins(picker.info.get("micrographs")))
 
     def _pixel_of(self, coordinates: NodeContent) -> Optional[float]:
         """The pixel size of the micrographs that were picked, where they are known."""
         named = coordinates.info.get("micrographs")
         with self._lock:
-            found = self._sets.get(named) if named else None
-        return found.info.get("sampling_rate") if found is not None else None
+            found = [node for db_name, node in self._sets.items() if node.type in AVERAGES and _is_of(db_name, named)]
+        return found[0].info.get("sampling_rate") if found else None
+
+    def _origins(self, db_name: Optional[str]) -> List[str]:
+        """A set, and those that its run was made from, and so on."""
+        found: List[str] = []
+        todo = [db_name] if db_name else []
+        while todo:
+            name = todo.pop()
+            if name not in found:
+                found.append(name)
+                todo += self._inputs.get(name.partition(":")[0], [])
+        return found
 
     def _note(self) -> None:
         state = next(iter(self._states.values())) if len(self._states) == 1 else ""
@@ -170,16 +214,18 @@ class Feed:
         node, item = job
         try:
             preview = self._preview(node, item)
-        except (OSError, BadImageError, FollowError) as error:
+        except (OSError, BadImageError, FollowError, MemoryError) as error:
             self._cannot_show(item, error)
             return
+        # Of a stack's images each has a place of its own.
+        path = "%d@%s" % (item.index, item.path) if item.index else item.path
         pixel_size = node.info.get("sampling_rate")
         common = {"source": node.db_name, "place": item.id, "name": item.name, "remark": preview.gain}
         # Rows from the bottom to the top.
-        self._save(preview.average[::-1], item.path, kind=AVERAGES[node.type], pixel_size=pixel_size,
+        self._save(preview.average[::-1], path, kind=AVERAGES[node.type], pixel_size=pixel_size,
                    binning=preview.binning, limits=preview.limits(), flipped=True,
                    metadata={"source": node.db_name, "id": item.id}, **common)
-        self._save(preview.spectrum[::-1], item.path, kind=SPECTRA, limits=contrast(preview.spectrum),
+        self._save(preview.spectrum[::-1], path, kind=SPECTRA, limits=contrast(preview.spectrum),
                    takes_picks=False, **common)
 
     def _preview(self, node: NodeContent, item: Item) -> Preview:
@@ -215,18 +261,21 @@ class Feed:
                     small = bin_image(frame, FRAME_PIXELS)[::-1]
                     self._save(small, "%s#%d" % (wanted["path"], number), kind=kind, group="frames", place=number,
                                name="%s, frame" % wanted["name"], limits=contrast(small), remark=remark,
-                               takes_picks=False)
-            except (OSError, BadImageError, FollowError) as error:
+                               of=wanted["path"], takes_picks=False)
+            except (OSError, BadImageError, FollowError, MemoryError) as error:
                 self._tell("The frames of %s cannot be shown (%s)." % (wanted["name"], _words(error)))
+
+
+def _is_of(db_name: str, named: Optional[str]) -> bool:
+    """Whether a set is what a pointer names: itself, or its run."""
+    return bool(named) and (db_name == named or db_name.startswith("%s:" % named))
+
+
+def _pointers(form: Dict[str, Any]) -> List[str]:
+    """The sets and runs that a run's form points at."""
+    values = [value for entry in form.values() for value in (entry if isinstance(entry, list) else [entry])]
+    return [value for value in values if isinstance(value, str) and DB_NAME.fullmatch(value) and value]
 
 
 def _words(error: Exception) -> str:
     return (error.strerror or "").lower() if isinstance(error, OSError) and error.strerror else str(error).rstrip(".")
-
-
-def describe_losses(backend: StreamingBackend, feed: Feed) -> List[str]:
-    """Sentences about what was not shown."""
-    found = ["%d pictures were not shown: %s." % (count, reason) for reason, count in backend.tracker.lost().items()]
-    if len(feed.unread) > NAMES_TOLD:
-        found.append("%d images could not be read." % len(feed.unread))
-    return found

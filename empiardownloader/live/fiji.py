@@ -10,6 +10,7 @@ from .backend import StreamingBackend
 from .errors import LiveError
 from .links import Link, RequestLink
 from .napari import missing_here
+from .viewer_process import check_display, check_screen
 
 DEBIANS_JAR = "/usr/share/java/ij.jar"
 # Fiji.app has jars/ij-1.54p.jar, ImageJ's own download ij.jar.
@@ -29,6 +30,7 @@ class FijiStreamingBackend(StreamingBackend):
         self._home = home or os.environ.get(EMPIAR_FIJI_HOME)
 
     def check(self) -> None:
+        check_display()
         missing_here("live", "zmq")
         missing_here("imagej", "jpype")
         self._jars()
@@ -38,6 +40,7 @@ class FijiStreamingBackend(StreamingBackend):
         except (jpype.JVMNotFoundException, OSError) as error:
             msg = "There is no Java here, which ImageJ needs: apt install default-jre, or set JAVA_HOME."
             raise LiveError(msg) from error
+        check_screen()
 
     def _jars(self) -> List[str]:
         """ImageJ's jar, then all others of its folder. Raises LiveError."""

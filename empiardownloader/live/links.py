@@ -9,6 +9,7 @@ import abc
 import contextlib
 import json
 import os
+import secrets
 import threading
 from typing import Any, Dict, List, Sequence
 
@@ -26,13 +27,15 @@ class Link(abc.ABC):
     NAMES: Sequence[str] = ()
 
     def __init__(self, folder: Any, port: int = 0) -> None:
-        """Raises ImportError without pyzmq, zmq.ZMQError where the port or the folder cannot be used."""
+        """Raises ImportError without pyzmq, zmq.ZMQError or OSError where the port or the folder cannot be used."""
         import zmq
         self._zmq = zmq
         # Of its own, so that its end waits for nobody else's sockets.
         self._context = zmq.Context()
         self._folder, self._port = folder, port
-        self._waking = threading.Lock()
+        # Whoever else finds a port of this machine has no say.
+        self.token = secrets.token_hex(16)
+        self._waking = threading.RLock()
         self._wake_read, self._wake_write = os.pipe()
         os.set_blocking(self._wake_write, False)
         self._poller = zmq.Poller()
@@ -101,6 +104,17 @@ class Link(abc.ABC):
         del now
         return LOOK_SECONDS
 
+    def _encoded(self, message: Message) -> bytes:
+        return json.dumps(dict(message, token=self.token)).encode("utf-8")
+
+    def _decoded(self, word: bytes) -> List[Message]:
+        """The answers in a message; none in one that is not of our viewer."""
+        try:
+            message = json.loads(word.decode("utf-8"))
+            return message["answers"] if message["token"] == self.token else []
+        except (ValueError, KeyError, TypeError):
+            return []
+
     def close(self) -> None:
         for socket in self._sockets.values():
             socket.close(0)
@@ -130,8 +144,8 @@ class PublishingLink(Link):
                 # It has connected anew, and may have missed something in between.
                 found.append({"type": "again"})
         for word in _received(self._zmq, self._sockets["answers"]):
-            found.append(json.loads(word[0].decode("utf-8")))
-            self._said_hello = self._said_hello or found[-1]["type"] == "hello"
+            found += self._decoded(word[0])
+        self._said_hello = self._said_hello or any(answer["type"] == "hello" for answer in found)
         self._was_ready = self._was_ready or self.is_ready()
         return found
 
@@ -141,7 +155,7 @@ class PublishingLink(Link):
 
     def send(self, message: Message, parts: Sequence[Any]) -> bool:
         try:
-            self._sockets["images"].send_multipart([_encoded(message), *parts], self._zmq.NOBLOCK)
+            self._sockets["images"].send_multipart([self._encoded(message), *parts], self._zmq.NOBLOCK)
         except self._zmq.Again:
             return False
         return True
@@ -164,7 +178,7 @@ class RequestLink(Link):
         found: List[Message] = []
         for word in _received(self._zmq, self._sockets["requests"]):
             self._waiting = False
-            found += json.loads(word[0].decode("utf-8"))["answers"]
+            found += self._decoded(word[0])
         self._said_hello = self._said_hello or any(answer["type"] == "hello" for answer in found)
         return found
 
@@ -173,7 +187,7 @@ class RequestLink(Link):
 
     def send(self, message: Message, parts: Sequence[Any]) -> bool:
         try:
-            self._sockets["requests"].send_multipart([_encoded(message), *parts], self._zmq.NOBLOCK)
+            self._sockets["requests"].send_multipart([self._encoded(message), *parts], self._zmq.NOBLOCK)
         except self._zmq.Again:
             return False        # nobody has connected yet
         self._waiting = True
@@ -197,7 +211,3 @@ def _received(zmq: Any, socket: Any) -> List[List[bytes]]:
             if error.errno == zmq.EFSM:
                 return found    # a request socket that has asked nothing
             raise
-
-
-def _encoded(message: Message) -> bytes:
-    return json.dumps(message).encode("utf-8")

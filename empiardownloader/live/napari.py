@@ -9,7 +9,7 @@ from ..constants import EMPIAR_NAPARI_PYTHON
 from .backend import StreamingBackend
 from .errors import LiveError
 from .links import Link, PublishingLink
-from .viewer_process import absent_modules
+from .viewer_process import absent_modules, check_display, check_screen
 
 # What the viewer imports; napari itself brings all but pyzmq and one of Qt's bindings.
 NEEDS = ["napari", "zmq", "numpy", "qtpy"]
@@ -38,6 +38,7 @@ class NapariStreamingBackend(StreamingBackend):
         self._chosen = python or os.environ.get(EMPIAR_NAPARI_PYTHON)
 
     def check(self) -> None:
+        check_display()
         missing_here("live", "zmq")
         where = "%s=%s" % (EMPIAR_NAPARI_PYTHON, self._chosen) if self._chosen else "This Python (%s)" % sys.executable
         try:
@@ -48,6 +49,7 @@ class NapariStreamingBackend(StreamingBackend):
             raise LiveError(msg) from error
         lacks = _packages([name for name in absent if name in NEEDS], set(QT) <= set(absent))
         if not lacks:
+            check_screen()
             return
         if "napari" in lacks:
             msg = "%s has no napari, which needs an environment of its own: %s" % (where, CURE % EMPIAR_NAPARI_PYTHON)

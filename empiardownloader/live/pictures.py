@@ -51,6 +51,9 @@ def _reader(ssh: Any) -> Any:
         if split_host(path)[0]:
             data = read_image(path, 0, ssh)
             return iter(data.reshape((-1, *data.shape[-2:])))
+        if os.path.exists(path) and not os.path.isfile(path):
+            msg = "%s is no file" % os.path.basename(path)
+            raise BadImageError(msg)
         if os.path.splitext(path)[1].lower() in GATAN:
             return _gatan_frames(path)
         return iter_frames(path)

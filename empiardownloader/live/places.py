@@ -6,10 +6,10 @@ import os
 import re
 import shutil
 import tempfile
-from typing import Iterator, Optional
+from typing import Iterator, List, Optional
 
 SHARED_MEMORY = "/dev/shm"      # where POSIX shared memory lies on Linux
-LONGEST_SOCKET = 100            # characters of a socket's path that every system takes (Linux: 107)
+LONGEST_SOCKET = 100            # bytes of a socket's path that every system takes (Linux: 107)
 
 
 def identity() -> str:
@@ -23,11 +23,10 @@ def identity() -> str:
 
 def private_folder(prefix: str) -> str:
     """A new folder that nobody else can look into, for sockets. Raises OSError."""
-    wanted = [os.environ.get("XDG_RUNTIME_DIR"), tempfile.gettempdir(), "/tmp"]
     name = "%s%s_" % (prefix, identity())
     problem: Optional[OSError] = None
-    for parent in wanted:
-        if not parent or len(os.path.join(parent, name)) + 20 > LONGEST_SOCKET:
+    for parent in _parents():
+        if len(os.fsencode(os.path.join(parent, name))) + 20 > LONGEST_SOCKET:
             continue
         try:
             return tempfile.mkdtemp(prefix=name, dir=parent)
@@ -38,9 +37,18 @@ def private_folder(prefix: str) -> str:
 
 def sweep(prefix: str) -> None:
     """Remove what processes of this user that are gone left behind: blocks and folders of names with this prefix."""
-    for parent in {os.environ.get("XDG_RUNTIME_DIR"), tempfile.gettempdir(), "/tmp", SHARED_MEMORY} - {None}:
+    for parent in [*_parents(), SHARED_MEMORY]:
         for path in _left_behind(parent, prefix):
             remove(path)
+
+
+def _parents() -> List[str]:
+    """Folders for folders of sockets."""
+    found = [os.environ.get("XDG_RUNTIME_DIR") or ""]
+    with contextlib.suppress(OSError):
+        # It tries to write there, and fails where the disk is full.
+        found.append(tempfile.gettempdir())
+    return [parent for parent in dict.fromkeys([*found, "/tmp"]) if parent]
 
 
 def remove(path: str) -> None:

@@ -11,7 +11,8 @@ class QueueTracker:
     """Counts images from the call that asked for them to the viewer's word that they are shown. For several threads."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        # A signal's handler may come in while its thread has the lock.
+        self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
         self._pending: Dict[str, float] = {}        # id -> when it was asked for
         self._shown = 0

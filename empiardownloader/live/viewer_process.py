@@ -2,6 +2,8 @@
 """The viewer: a process of its own, under an interpreter of its own, that lives no longer than whoever started it."""
 import json
 import os
+import re
+import socket
 import subprocess
 import tempfile
 from typing import Any, Dict, List
@@ -13,15 +15,39 @@ FOLDER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "window")
 PROBE = ("import importlib.util as u, sys\n"
          "print(' '.join(['absent'] + [name for name in sys.argv[1:] if u.find_spec(name) is None]))")
 PROBE_SECONDS = 60
+X_PORT, SCREEN_SECONDS = 6000, 10.0
 # They are for this interpreter's modules, which another one cannot load.
 OTHER_PYTHONS = ("PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "VIRTUAL_ENV")
 
 
-def check_screen() -> None:
-    """Raises LiveError where no window can be opened: Qt would abort without a word to catch."""
+def check_display() -> None:
+    """Raises LiveError where no screen is named: Qt would abort without a word to catch."""
     if not os.environ.get("DISPLAY") and not os.environ.get("WAYLAND_DISPLAY"):
         msg = "There is no screen here (DISPLAY is not set): sit at the machine, or log in with ssh -X."
         raise LiveError(msg)
+
+
+def check_screen() -> None:
+    """Raises LiveError where the X server that DISPLAY names does not answer."""
+    display = os.environ.get("DISPLAY", "")
+    found = re.fullmatch(r"(?:unix)?([^:/]*):([0-9]+)(?:\.[0-9]+)?", display)
+    if found is None or os.environ.get("WAYLAND_DISPLAY"):
+        return      # of a kind that is not known here: the viewer itself will say
+    host, number = found.group(1), int(found.group(2))
+    try:
+        if host:
+            socket.create_connection((host, X_PORT + number), SCREEN_SECONDS).close()
+            return
+        with socket.socket(socket.AF_UNIX) as server:
+            server.settimeout(SCREEN_SECONDS)
+            try:
+                server.connect("/tmp/.X11-unix/X%d" % number)
+            except OSError:
+                # Where containers share the network, and not the folder.
+                server.connect("\0/tmp/.X11-unix/X%d" % number)
+    except OSError as error:
+        msg = "The screen %s (DISPLAY) does not answer: sit at the machine, or log in with ssh -X." % display
+        raise LiveError(msg) from error
 
 
 def absent_modules(python: str, names: List[str]) -> List[str]:

@@ -27,7 +27,7 @@ def main():
         ending.set()
 
     make = live_link.LINKS[request["viewer"]]
-    link = make(request["addresses"])
+    link = make(request["addresses"], request["token"])
     threading.Thread(target=watch, daemon=True).start()
     time.sleep(script.get("start", 0))
     link.answer(type="hello")
@@ -40,7 +40,7 @@ def main():
                     forget -= 1
                     if not forget:
                         # As if the connection had been lost with what was on it.
-                        link = make(request["addresses"])
+                        link = make(request["addresses"], request["token"])
                     continue
                 time.sleep(script.get("delay", 0))
                 if taken == script.get("die_after", -1):
@@ -57,6 +57,8 @@ def main():
                     except live_link.ImageError as error:
                         ack.update(status="failed", error=str(error))
                 link.answer(**ack)
+            if "forget" in message:
+                model.forget(message["forget"])
             if "snapshot" in message:
                 link.answer(type="snapshot", found={
                     "order": order, "points": model.points, "title": message.get("title", model.title), "stacks": [

@@ -90,7 +90,7 @@ class TestImages(LiveCase):
         self.assertTrue(backend.save(Picks([(1, 2), (3.5, 4)], 20), "m_1.mrc"))
         self.assertTrue(backend.wait(30))
         found = backend.snapshot(self.folder)
-        self.assertEqual({"m_1": [[[1.0, 2.0], [3.5, 4.0]], 20.0, None]}, found["points"])
+        self.assertEqual({"m_1": {"": [[[1.0, 2.0], [3.5, 4.0]], 20.0, None]}}, found["points"])
         self.assertEqual(3, len(found["stacks"][0]["pictures"]))
 
     def test_the_array_may_be_used_again(self):

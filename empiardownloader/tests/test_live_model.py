@@ -38,7 +38,7 @@ class TestModel(unittest.TestCase):
 
     def take(self, *numbers, **display):
         for number in numbers:
-            stack, _ = self.model.take(*image(number, place=number, **display))
+            stack = self.model.take(*image(number, place=number, **display))
         return stack
 
     def test_the_title_says_which_of_how_many(self):
@@ -63,6 +63,21 @@ class TestModel(unittest.TestCase):
         self.model.take(*image(2, np.zeros((6, 5), "<f4"), kind="averages", source="run_b"))
         self.assertEqual("averages run_b 5 x 4 float32", self.model.name_of(second))
 
+    def test_images_of_one_name_have_one_position(self):
+        """A movie's average, its spectrum, and the micrograph that became of it; not two movies of one name."""
+        for source, number, kind in (("movies", 5, "averages"), ("movies", 2, "averages"), ("movies", 5, "spectra"),
+                                     ("micrographs", 5, "micrographs")):
+            self.model.take(*image(number, place=number, kind=kind, source=source))
+        self.assertEqual([("m_2", 0), ("m_5", 0)], self.model.positions.keys)
+        self.assertEqual(["averages", "spectra", "micrographs"], [
+            stack.kind for stack in self.model.stacks.values() if ("m_5", 0) in stack.by_key])
+        self.assertEqual("m_5, 2 of 2", self.model.describe_at(1))
+        other, array = image(6, place=6, kind="averages", source="movies", name="m_5")
+        self.model.take(other, array)
+        self.assertEqual([("m_2", 0), ("m_5", 0), ("m_5", 1)], self.model.positions.keys)
+        self.model.forget("movies")
+        self.assertEqual([("m_5", 0)], self.model.positions.keys)
+
     def test_frames_of_one_movie_at_a_time(self):
         self.take(1, kind="averages")
         first = self.take(0, 1, 2, kind="frames of m_1", group="frames")
@@ -74,19 +89,32 @@ class TestModel(unittest.TestCase):
     def test_points_at_another_pixel_size_and_upside_down(self):
         # Two pixels of the movie make one of the picture, and picking was done at twice the movie's pixel size.
         stack = self.take(1, binning=2, pixel_size=1.0, flipped=True)
-        self.model.take({"data_type": "shapes", "path": "m_1.mrc", "points": [[0, 0], [1, 2]], "box": 8, "display": {
-            "name": "m_1", "pixel_size": 2.0}}, None)
-        found, box = self.model.picks_over(stack, 0)
-        self.assertEqual(([(0.0, 3.0), (1.0, 1.0)], 8.0), (found, box))
-        self.assertEqual(([], 0.0), self.model.picks_over(stack, 5))
+        def pick(source, points, pixel_size, box=8):
+            self.model.take({"data_type": "shapes", "path": "m_1.mrc", "points": points, "box": box, "display": {
+                "name": "m_1", "pixel_size": pixel_size, "source": source}}, None)
+
+        pick("a", [[0, 0], [1, 2]], 2.0)
+        picture, = stack.pictures
+        self.assertEqual([(0.0, 3.0, 8.0), (1.0, 1.0, 8.0)], self.model.picks_over(picture))
+        # Another picker's are shown beside them, and go with it.
+        pick("b", [[0.5, 0.5]], 1.0, 12)
+        self.assertEqual([(0.0, 3.0, 8.0), (1.0, 1.0, 8.0), (0.0, 3.0, 6.0)], self.model.picks_over(picture))
+        self.model.forget("a")
+        self.assertEqual([(0.0, 3.0, 6.0)], self.model.picks_over(picture))
+
+    def test_what_is_forgotten_is_gone(self):
+        self.take(1, 2, kind="averages", source="a")
+        self.take(1, 2, kind="averages", source="b")
+        self.model.forget("a")
+        self.assertEqual(["b"], [stack.source for stack in self.model.stacks.values()])
 
     def test_contrast_where_nobody_says_it(self):
         array = np.random.default_rng(1).normal(10, 2, (64, 64)).astype("<f4")
         array[0, 0] = np.nan
-        stack, _ = self.model.take(*image(1, array))
+        stack = self.model.take(*image(1, array))
         low, high = stack.pictures[0].limits
         self.assertTrue(3 < low < 5 and 15 < high < 17, (low, high))
-        stack, _ = self.model.take(*image(2, np.full((3, 3), np.nan, "<f4")))
+        stack = self.model.take(*image(2, np.full((3, 3), np.nan, "<f4")))
         self.assertEqual([0.0, 1.0], stack.pictures[0].limits)
 
     def test_a_full_disk_keeps_the_newest(self):
@@ -97,12 +125,12 @@ class TestModel(unittest.TestCase):
         arrays = [np.full((256, 256), number, "<f4") for number in range(12)]
         resource.setrlimit(resource.RLIMIT_FSIZE, (5 * arrays[0].nbytes, before[1]))
         for number, array in enumerate(arrays):
-            stack, _ = self.model.take(*image(number, array, place=number))
+            stack = self.model.take(*image(number, array, place=number))
         self.assertEqual((5, 7), (len(stack), stack.dropped))
         self.assertEqual(list(range(7, 12)), [int(stack.read(index)[0, 0]) for index in range(5)])
         self.assertIn("7 older ones gave way, the disk for temporary files is full", self.model.describe(stack, 4))
         resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
-        with self.assertRaisesRegex(live_link.ImageError, "the folder for temporary files .* takes no more"):
+        with self.assertRaisesRegex(live_link.ImageError, "the folder for temporary files takes no more"):
             self.model.take(*image(50, np.zeros((10, 10), "<f4"), kind="other"))
 
     def test_memory_does_not_grow_with_the_images(self):
@@ -110,7 +138,7 @@ class TestModel(unittest.TestCase):
             before = int(stream.read().partition("VmRSS:")[2].split()[0])
         array = np.zeros((512, 512), "<f4")
         for number in range(300):
-            stack, _ = self.model.take(*image(number, array, place=number))
+            stack = self.model.take(*image(number, array, place=number))
         with open("/proc/self/status") as stream:
             grown = int(stream.read().partition("VmRSS:")[2].split()[0]) - before
         self.assertEqual(300, len(stack))

@@ -63,8 +63,8 @@ class TestPlugin(unittest.TestCase):
                                 r"\.\.(archive|transfer|download|images|live)\b")),
             "images": "|".join((scipion, network, windows, r"\.\.(archive|transfer|download|follow|live)\b")),
             # Gatan's files are read by Scipion, where there is Scipion.
-            "live": "|".join((scipion, network, r"\.\.(archive|transfer|download|wizards|viewers|demo)\b",
-                              r"\.\.protocols\.(?!headers)")),
+            "live": "|".join((scipion, r"ftplib|requests|urllib", r"\.\.protocols\.(?!headers)",
+                              r"\.\.(archive|transfer|download|wizards|viewers|demo)\b")),
             "archive": "|".join((scipion, windows, r"\.\.(transfer|download|images)\b")),
             "transfer": "|".join((scipion, network, windows, r"\.\.download\b")),
             "download": "|".join((scipion, network, windows)),

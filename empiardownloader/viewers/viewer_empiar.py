@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Analyze results: the movies or micrographs as pictures, page by page, and the download's history."""
 import collections
+import logging
 import os
 import queue
-import sqlite3
 import threading
 import time
 
@@ -18,6 +18,8 @@ from ..download.progress import format_bytes
 from ..images.previews import PREVIEW_FOLDER, load_preview
 from ..protocols.headers import iterFrames
 from ..protocols.protocol_empiar_download import EmpiarDownloader
+
+logger = logging.getLogger(__name__)
 
 DRAWN = (SetOfMovies, SetOfMicrographs)
 PAGE_MOVIES = 4
@@ -147,8 +149,9 @@ class ImagesPage:
             if stamp == self._stamp:
                 return
             images, total = self._readPage(self.page)
-        except (OSError, sqlite3.OperationalError):
-            return      # being written, or made anew: the next look will tell
+        except Exception as error:  # noqa: BLE001 - being written, made anew or damaged: the next look will tell
+            logger.info("%s cannot be read at the moment: %s", self._setFile, error)
+            return
         self._stamp = stamp
         if [image.path for image in images[:len(self._shown)]] != self._shown:
             self.page = 0       # another set in its place
@@ -158,7 +161,8 @@ class ImagesPage:
 
     def _readPage(self, page):
         """ The images of a page, and how many there are in all. """
-        if page < 0:
+        # A set that is gone is not to be made anew by whoever only looks.
+        if page < 0 or not os.path.exists(self._setFile):
             return [], 0
         imageSet = self._setClass(filename=self._setFile)
         try:

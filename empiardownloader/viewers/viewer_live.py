@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Live in napari, Live in ImageJ: what arrives in a run or a set, in another program's window."""
+import contextlib
 import os
 import subprocess
 import sys
@@ -15,13 +16,13 @@ from ..follow.process import last_words
 from ..live.errors import LiveError
 from ..live.fiji import FijiStreamingBackend
 from ..live.napari import NapariStreamingBackend
-from ..live.viewer_process import check_screen
 from ..protocols.protocol_empiar_download import EmpiarDownloader
 
 # Movies and micrographs, by the class that both are of: a viewer of the very class of a set would come before
 # Scipion's own, and open with a double click.
 TARGETS = [EmpiarDownloader, SetOfMicrographsBase]
-START_SECONDS = 1.0     # after which a follower that cannot follow has ended
+START_SECONDS = 1.0     # within which most followers that cannot follow have ended
+LOOK_MS = 1000
 
 
 class LiveViewer(Viewer):
@@ -36,7 +37,6 @@ class LiveViewer(Viewer):
         variables = {name: Plugin.getVar(name) for name in VIEWER_VARIABLES}
         os.environ.update({name: value for name, value in variables.items() if value})
         try:
-            check_screen()
             self._backend().check()
         except LiveError as error:
             return [self.errorMessage(str(error), self._name)]
@@ -86,12 +86,18 @@ class Follower(View):
         self.process = None
 
     def show(self):
-        with tempfile.TemporaryFile() as words:
-            self.process = subprocess.Popen(self.command, stdin=subprocess.DEVNULL, stdout=words, stderr=words,
-                                            start_new_session=True)
-            try:
-                failed = self.process.wait(START_SECONDS)
-            except subprocess.TimeoutExpired:
-                return
-            if failed:
-                self._viewer.errorMessage(last_words(words), self._viewer.getName()).show()
+        self._words = tempfile.TemporaryFile()      # noqa: SIM115, as long as the process
+        self.process = subprocess.Popen(self.command, stdin=subprocess.DEVNULL, stdout=self._words, stderr=self._words,
+                                        start_new_session=True)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(START_SECONDS)
+        self._look()
+
+    def _look(self):
+        """ Tell how it has ended, once it has: a window takes its time to come,
+        or not to come. """
+        root = self._viewer.getTkRoot()
+        if self.process.poll() is None and root is not None:
+            root.after(LOOK_MS, self._look)
+        elif self.process.poll():
+            self._viewer.errorMessage(last_words(self._words), self._viewer.getName()).show()

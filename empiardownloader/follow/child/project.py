@@ -135,6 +135,10 @@ class Project:
     def run_named(self, run_id):
         return next((run.name for run in self.runs.values() if run.id == run_id), None)
 
+    def output_named(self, number):
+        return next((output.db_name for run in self.runs.values() for output in run.outputs.values()
+                     if output.id == number), None)
+
     def info(self):
         return {"project": self.folder, "runs": len(self.runs)}
 
@@ -266,9 +270,10 @@ class Run:
     def pointed_at(self, pointer):
         """The db_name of what a form points at."""
         try:
-            name = self.project.run_named(int(pointer.value))
+            number = int(pointer.value)
         except (TypeError, ValueError):
             return None
+        name = self.project.run_named(number) or self.project.output_named(number)
         extended = pointer.get("_extended")
         return name if not name or not extended else "%s:%s" % (name, extended)
 
@@ -301,6 +306,10 @@ class Output:
         prefix = location[1] if len(location) > 1 else ""
         if self.set is None or (self.set.path, self.set.prefix) != (path, prefix):
             self.set = SetFile(self.run.project.folder, path, prefix)
+
+    @property
+    def id(self):
+        return self._row.id
 
     @property
     def path(self):

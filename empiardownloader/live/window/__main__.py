@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A viewer's process. Run by its folder's path, under whatever Python has the viewer: napari's own environment, say.
 
-Its first line of input is a request, JSON: 'viewer' ('napari', 'fiji'), 'addresses' of the sender's sockets, 'title',
-'blocks' (how the sender's shared memory is called), 'left_behind' (folders of the sender), and for ImageJ 'jars' and
-'home'. The end of the input is the end of the sender, and of this process. Nothing of the package above this folder is
-imported.
+Its first line of input is a request, JSON: 'viewer' ('napari', 'fiji'), 'addresses' of the sender's sockets, 'token' by
+which the two know each other, 'title', 'blocks' (how the sender's shared memory is called), 'left_behind' (folders of
+the sender), and for ImageJ 'jars' and 'home'. The end of the input is the end of the sender, and of this process.
+Nothing of the package above this folder is imported.
 """
 import json
 import os
@@ -18,7 +18,7 @@ def main():
     request = json.loads(sys.stdin.buffer.readline().decode("ascii"))
     ending = threading.Event()
     # Sockets before windows, which take seconds to come: who listens already loses nothing.
-    link = live_link.LINKS[request["viewer"]](request["addresses"])
+    link = live_link.LINKS[request["viewer"]](request["addresses"], request["token"])
     threading.Thread(target=watch_sender, args=(request, ending), daemon=True).start()
     if request["viewer"] == "napari":
         import live_napari as window

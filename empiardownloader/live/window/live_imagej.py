@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """ImageJ's windows: one stack each, whose images ImageJ reads when they are looked at, out of the stack's file."""
 import os
+import re
 import time
 
 import jpype
 import live_model
 import numpy
-from live_link import ImageError
 
 WAIT_SECONDS = 0.05
 MOST_MESSAGES = 8       # between two looks at the windows
-HEAP = "-Xmx512m"       # one image at a time is in Java's memory
+HEAP = "-Xmx2g"         # one image at a time is in Java's memory
 GAP_PIXELS = 24
 SETTLE_SECONDS = 0.5
 
@@ -47,22 +47,27 @@ class Windows:
 
     def tick(self):
         """-> whether there was anything to do."""
-        changed, acks, snapshots = {}, [], []
+        changed, acks, snapshots = [], [], []
         messages = self._link.messages(MOST_MESSAGES)
         for message, parts in messages:
             if message["type"] == "note":
                 self._note(message)
                 if "snapshot" in message:
                     snapshots.append(message["snapshot"])
+                if "forget" in message:
+                    self.model.forget(message["forget"])
             for image in message.get("images", ()):
                 acks.append(self._take(image, parts, changed))
         for stack in [stack for stack in self._views if stack not in self.model.stacks.values()]:
             self._views.pop(stack).close()
-        for stack in changed:
-            if stack in self.model.stacks.values():
-                self._view(stack).update()
-        for view in self._views.values():
-            view.look()
+        try:
+            for stack in dict.fromkeys(changed):
+                if stack in self.model.stacks.values():
+                    self._view(stack).update()
+            for view in self._views.values():
+                view.look()
+        except Exception as error:      # noqa: BLE001 - whatever Java stumbles over is said, and the windows live
+            acks = [dict(ack, status="failed", error=words_of(error)) for ack in acks]
         for ack in acks:
             self._link.answer(type="ack", **ack)
         for folder in snapshots:
@@ -80,11 +85,11 @@ class Windows:
             return dict(ack, status="repeated")
         kept = {stack: view.shown for stack, view in self._views.items()}
         try:
-            stack, grown = self.model.take(image, self._link.array(image, parts), kept)
-        except ImageError as error:
-            return dict(ack, status="failed", error=str(error))
+            stack = self.model.take(image, self._link.array(image, parts), kept)
+        except Exception as error:      # noqa: BLE001 - as above
+            return dict(ack, status="failed", error=words_of(error))
         if stack is not None:
-            changed[stack] = changed.get(stack, False) or grown
+            changed.append(stack)
         return ack
 
     def _view(self, stack):
@@ -130,7 +135,7 @@ class Windows:
 
     def _snapshot(self, folder):
         os.makedirs(folder, exist_ok=True)
-        layers = [view.describe(number, folder) for number, view in enumerate(self._views.values())]
+        layers = [view.describe(number, folder) for number, view in enumerate(self._views.values()) if view.is_open()]
         self._ij.IJ.wait(200)
         robot = jpype.JClass("java.awt.Robot")()
         area = self._application.getBounds()
@@ -139,6 +144,11 @@ class Windows:
         jpype.JClass("javax.imageio.ImageIO").write(
             robot.createScreenCapture(area), "png", jpype.JClass("java.io.File")(os.path.join(folder, "window.png")))
         return {"title": next((layer["title"] for layer in layers), ""), "layers": layers}
+
+
+def words_of(error):
+    """The words of an error, of Java's without the names of its classes."""
+    return re.sub(r"(\w+\.)+(\w+)(: )?", r"\2\3", " ".join(str(error).split()))[:200] or type(error).__name__
 
 
 class View:
@@ -158,16 +168,23 @@ class View:
     def is_of(self, image):
         return self._image is not None and image is not None and bool(self._image.equals(image))
 
+    def is_open(self):
+        """Whether its user has not closed it."""
+        image = self._image
+        return image is not None and image.getWindow() is not None and image.getProcessor() is not None
+
     def bounds(self):
-        window = self._image.getWindow() if self._image is not None else None
-        return None if window is None else window.getBounds()
+        return self._image.getWindow().getBounds() if self.is_open() else None
 
     def update(self):
         """Tell ImageJ of images that have come."""
-        self._notice_choice()
+        before = -1
+        if self.is_open():
+            self._notice_choice()
+            before = int(self._image.getCurrentSlice()) - 1
         follows = self.shown is None or not self._known or self.shown is self._known[-1]
         pictures = list(self.stack.pictures)
-        if self._image is None or self._image.getWindow() is None:
+        if not self.is_open():
             follows = follows or self._image is not None
             self._virtual = self._new_stack(pictures)
             self._show()
@@ -177,7 +194,7 @@ class View:
         else:
             self._virtual = self._new_stack(pictures)
         self._known = pictures
-        self._settling = (pictures[-1] if follows else self.shown, time.monotonic() + SETTLE_SECONDS)
+        self._settling = (pictures[-1] if follows else self.shown, before, time.monotonic() + SETTLE_SECONDS)
         self._image.setStack(self._virtual)
         self._image.setSlice(self.stack.place_of(self._settling[0]) + 1)
         self._image.updateAndDraw()
@@ -185,7 +202,7 @@ class View:
 
     def look(self):
         """Follow the slider: title, grey values and points of the image that is looked at."""
-        if self._image is None or self._image.getWindow() is None:
+        if not self.is_open():
             return
         index = min(int(self._image.getCurrentSlice()), len(self._known)) - 1
         if self._settling is not None:
@@ -201,16 +218,18 @@ class View:
             self._set_limits(picture.limits)
         self._notice_choice()
         if self.stack.takes_picks:
-            self._draw_picks(picture, *model.picks_over(self.stack, index))
+            self._draw_picks(picture, model.picks_over(picture))
 
     def _settle(self, index):
-        """A window whose stack has grown may go back to where its slider was, by a thread of its own."""
-        picture, until = self._settling
+        """A window whose stack has grown may go back to where its slider was, by a thread of its own; anywhere else
+        it is the user who goes. -> the place looked at."""
+        picture, before, until = self._settling
         wanted = self.stack.place_of(picture)
+        if time.monotonic() > until or index not in (wanted, before):
+            self._settling = None
+            return index
         if index != wanted:
             self._image.setSlice(wanted + 1)
-        if time.monotonic() > until:
-            self._settling = None
         return wanted
 
     def describe(self, number, folder):
@@ -228,7 +247,7 @@ class View:
                 "title": str(self._image.getTitle()), "file": "%d.npy" % number}
 
     def close(self):
-        if self._image is not None:
+        if self.is_open():
             self._image.changes = False
             self._image.close()
 
@@ -277,14 +296,12 @@ class View:
     def _range(self):
         return float(self._image.getDisplayRangeMin()), float(self._image.getDisplayRangeMax())
 
-    def _draw_picks(self, picture, points, box):
-        wanted = (picture, points, box)
-        if wanted == self._drawn:
+    def _draw_picks(self, picture, points):
+        if (picture, points) == self._drawn:
             return
-        self._drawn = wanted
+        self._drawn = picture, points
         overlay = self._ij.gui.Overlay()
-        side = max(box, 4.0)
-        for x, y in points:
+        for x, y, side in points:
             # A pixel's middle is at a half in ImageJ.
             circle = self._ij.gui.OvalRoi(x + 0.5 - side / 2, y + 0.5 - side / 2, side, side)
             circle.setStrokeColor(jpype.JPackage("java").awt.Color.GREEN)

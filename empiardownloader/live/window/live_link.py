@@ -23,8 +23,9 @@ class ImageError(Exception):
 class Link:
     """Messages in, answers out."""
 
-    def __init__(self):
+    def __init__(self, token):
         self._context = zmq.Context()
+        self._token = token
         self._recent = collections.OrderedDict()
 
     def _socket(self, kind, address):
@@ -43,6 +44,17 @@ class Link:
         if len(self._recent) > RECENT:
             self._recent.popitem(last=False)
         return True
+
+    def _decoded(self, frames):
+        """[(message, parts)], none of a message that is not of our sender."""
+        try:
+            message = json.loads(frames[0].decode("utf-8"))
+            return [(message, frames[1:])] if message["token"] == self._token else []
+        except (ValueError, KeyError, TypeError):
+            return []
+
+    def _encoded(self, answers):
+        return json.dumps({"token": self._token, "answers": answers}).encode("utf-8")
 
     @staticmethod
     def array(image, parts):
@@ -68,13 +80,13 @@ class Link:
 class SubscribingLink(Link):
     """Images are published, answers have a socket of their own."""
 
-    def __init__(self, addresses):
-        super().__init__()
+    def __init__(self, addresses, token):
+        super().__init__(token)
         self._images = self._socket(zmq.SUB, addresses["images"])
         self._answers = self._socket(zmq.PUSH, addresses["answers"])
 
     def answer(self, **words):
-        self._answers.send(json.dumps(words).encode("utf-8"))
+        self._answers.send(self._encoded([words]))
 
     def messages(self, most):
         """At most so many messages that are there -> [(message, parts)]"""
@@ -84,7 +96,7 @@ class SubscribingLink(Link):
                 frames = self._images.recv_multipart(zmq.NOBLOCK)
             except zmq.Again:
                 break
-            found.append((json.loads(frames[0].decode("utf-8")), frames[1:]))
+            found += self._decoded(frames)
         return found
 
     def answered(self):
@@ -94,8 +106,8 @@ class SubscribingLink(Link):
 class ReplyingLink(Link):
     """Each request has one reply, with all answers that there are."""
 
-    def __init__(self, addresses):
-        super().__init__()
+    def __init__(self, addresses, token):
+        super().__init__(token)
         self._requests = self._socket(zmq.REP, addresses["requests"])
         self._waiting = []
         self._owes = False
@@ -109,11 +121,11 @@ class ReplyingLink(Link):
         except zmq.Again:
             return []
         self._owes = True
-        return [(json.loads(frames[0].decode("utf-8")), frames[1:])]
+        return self._decoded(frames)
 
     def answered(self):
         if self._owes:
-            self._requests.send(json.dumps({"answers": self._waiting}).encode("utf-8"))
+            self._requests.send(self._encoded(self._waiting))
             self._waiting, self._owes = [], False
 
 

@@ -12,17 +12,23 @@ import tempfile
 import numpy
 from live_link import ImageError
 
+LARGEST = 1e30          # numbers that windows still can reckon with
+GAVE_WAY = "%d older ones gave way, the disk for temporary files is full"
+LEAST_CIRCLE = 4.0      # pixels, of a point
+
 
 class Picture:
     """One image of a stack: where its pixels lie in the stack's file, and what is known of it."""
 
-    def __init__(self, image, order, slot):
-        self.order, self.slot = order, slot
+    def __init__(self, image, order, slot, key):
+        self.order, self.slot, self.key = order, slot, key
         self.update(image)
 
     def update(self, image):
         display = image["display"]
         self.path, self.name, self.remark = image["path"], display["name"], display.get("remark") or ""
+        self.source = display.get("source") or ""
+        self.of = display.get("of")         # of a frame: the path of its movie
         self.limits = display["limits"]
         self.binning, self.pixel_size = display.get("binning") or 1, display.get("pixel_size")
         self.flipped = bool(display.get("flipped"))
@@ -36,7 +42,11 @@ class Stack:
         self.kind, self.source, self.shape, self.dtype = kind, source, tuple(shape), numpy.dtype(dtype)
         self.pictures = []          # by their order
         self._places = {}           # path -> picture
-        self._file = tempfile.TemporaryFile()       # noqa: SIM115, as long as the stack
+        self.by_key = {}            # what tells images apart, also in other stacks -> picture
+        try:
+            self._file = tempfile.TemporaryFile()       # noqa: SIM115, as long as the stack
+        except OSError as error:
+            raise _no_room(error) from error
         self._slots = 0
         self._free = []
         self.dropped = 0
@@ -51,7 +61,7 @@ class Stack:
         return self._file.fileno()
 
     def put(self, image, array, keep=None):
-        """Add an image, or put it in the place of the one of the same path -> whether it is another one.
+        """Add an image -> its picture; or put it in the place of the one of the same path -> None.
 
         Where the disk is full, the first one but ``keep`` gives way. Raises ImageError.
         """
@@ -60,9 +70,12 @@ class Stack:
         self.takes_picks = image["display"].get("takes_picks", True)
         known = self._places.get(image["path"])
         if known is not None:
-            self._write(array, known.slot)
+            try:
+                self._write(array, known.slot)
+            except OSError as error:
+                raise _no_room(error) from error
             known.update(image)
-            return False
+            return None
         slot = self._free.pop() if self._free else self._slots
         try:
             self._write(array, slot)
@@ -70,10 +83,9 @@ class Stack:
             victim = next((picture for picture in self.pictures if picture is not keep), None)
             if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or victim is None:
                 self._free += [slot] if slot < self._slots else []
-                raise ImageError("the folder for temporary files (%s) takes no more: %s" % (
-                    tempfile.gettempdir(), (error.strerror or "").lower())) from error
+                raise _no_room(error) from error
             self.pictures.remove(victim)
-            del self._places[victim.path]
+            del self._places[victim.path], self.by_key[victim.key]
             self.dropped += 1
             # A slot that was begun at the file's end is left out; one that was used has its room.
             slot = victim.slot
@@ -81,10 +93,19 @@ class Stack:
         self._slots = max(self._slots, slot + 1)
         place = image["display"].get("place")
         picture = Picture(image, (float("inf") if place is None else place, int(image["image_id"].rpartition("_")[2])),
-                          slot)
+                          slot, self._new_key(image["display"]["name"]))
+        self.by_key[picture.key] = picture
         self.pictures.insert(bisect.bisect([other.order for other in self.pictures], picture.order), picture)
         self._places[picture.path] = picture
-        return True
+        return picture
+
+    def _new_key(self, name):
+        """Images of one name belong together: a movie's average, its spectrum, the micrograph that became of it. A
+        second one of the same name in a stack is another one."""
+        number = 0
+        while (name, number) in self.by_key:
+            number += 1
+        return name, number
 
     def _write(self, array, slot):
         data, done = memoryview(array.tobytes()), 0
@@ -93,7 +114,10 @@ class Stack:
 
     def read(self, index):
         """The pixels of the image at a place, (height, width)."""
-        data = os.pread(self._file.fileno(), self.bytes, self.pictures[index].slot * self.bytes)
+        return self.pixels(self.pictures[index])
+
+    def pixels(self, picture):
+        data = os.pread(self._file.fileno(), self.bytes, picture.slot * self.bytes)
         return numpy.frombuffer(data, self.dtype).reshape(self.shape)
 
     def place_of(self, picture):
@@ -101,33 +125,74 @@ class Stack:
         return self.pictures.index(picture) if picture in self.pictures else len(self.pictures) - 1
 
 
+class Positions:
+    """The keys of all images, in their order: those of one key are looked at together."""
+
+    def __init__(self):
+        self.keys, self._orders = [], []
+
+    def add(self, key, order):
+        if key not in self.keys:
+            place = bisect.bisect(self._orders, order)
+            self._orders.insert(place, order)
+            self.keys.insert(place, key)
+
+    def keep(self, keys):
+        """Only these are there any more."""
+        kept = [(key, order) for key, order in zip(self.keys, self._orders) if key in keys]
+        self.keys, self._orders = [key for key, _ in kept], [order for _, order in kept]
+
+
 class Model:
-    """All stacks and points; ``frames`` is the stack of the frames that were asked for last, if any."""
+    """All stacks and points; ``frames`` is the stack of the frames that were asked for last, if any; ``positions`` are
+    those of all other images."""
 
     def __init__(self, title):
         self.title, self.state = title, ""
         self.stacks = {}            # (kind, source, shape, dtype) -> Stack
-        self.points = {}            # name of the image -> (points, box, pixel size or None)
+        self.points = {}            # name of the image -> {source: (points, box, pixel size or None, over)}
         self.frames = None
+        self.positions = Positions()
 
     def take(self, image, array, keep=None):
-        """Take an image or points in -> the stack that has changed and whether it has grown; (None, False) for points.
+        """Take an image or points in -> the stack that has changed, None for points.
 
         ``keep``: picture that is being looked at, by stack. Raises ImageError.
         """
         display = image["display"]
         if image["data_type"] == "shapes":
-            self.points[display["name"]] = (image["points"], image["box"], display.get("pixel_size"))
-            return None, False
+            self.points.setdefault(display["name"], {})[display.get("source") or ""] = (
+                image["points"], image["box"], display.get("pixel_size"), display.get("over"))
+            return None
         key = (display.get("kind") or "images", display.get("source") or "", tuple(image["shape"]), image["dtype"])
         if display.get("group"):
             self._begin_frames(key)
         stack = self.stacks.get(key)
         if stack is None:
-            stack = self.stacks[key] = Stack(*key)
-            if display.get("group"):
-                self.frames = stack
-        return stack, stack.put(image, array, (keep or {}).get(stack))
+            stack = Stack(*key)
+        dropped = stack.dropped
+        picture = stack.put(image, array, (keep or {}).get(stack))
+        # Not before it has an image.
+        self.stacks[key] = stack
+        if display.get("group"):
+            self.frames = stack
+        elif picture is not None:
+            self.positions.add(picture.key, picture.order)
+        if stack.dropped > dropped:
+            self._prune()
+        return stack
+
+    def forget(self, source):
+        """Take away all that is of a source."""
+        self.stacks = {key: stack for key, stack in self.stacks.items() if stack.source != source}
+        if self.frames is not None and self.frames not in self.stacks.values():
+            self.frames = None
+        for by_source in self.points.values():
+            by_source.pop(source, None)
+        self._prune()
+
+    def _prune(self):
+        self.positions.keep({key for stack in self.stacks.values() if stack is not self.frames for key in stack.by_key})
 
     def _begin_frames(self, key):
         """Of one movie at a time: frames of others would fill the disk."""
@@ -152,34 +217,56 @@ class Model:
         picture = stack.pictures[index]
         words = ["%s, %d of %d" % (picture.name, index + 1, len(stack)), picture.remark]
         if stack.dropped:
-            words.append("%d older ones gave way, the disk for temporary files is full" % stack.dropped)
+            words.append(GAVE_WAY % stack.dropped)
         return ", ".join(word for word in words if word)
+
+    def describe_at(self, index):
+        """The same for all images of a position."""
+        keys = self.positions.keys
+        if not keys:
+            return "nothing has come yet"
+        pictures = self.pictures_at(index)
+        dropped = max((stack.dropped for stack in self.stacks.values()), default=0)
+        return ", ".join(word for word in (
+            "%s, %d of %d" % (keys[index][0], index + 1, len(keys)), *dict.fromkeys(
+                picture.remark for picture in pictures), GAVE_WAY % dropped if dropped else "") if word)
+
+    def pictures_at(self, index):
+        """The pictures of a position; those that points are drawn over come first."""
+        stacks = sorted((stack for stack in self.stacks.values() if stack is not self.frames),
+                        key=lambda stack: not stack.takes_picks)
+        found = [stack.by_key.get(self.positions.keys[index]) for stack in stacks]
+        return [picture for picture in found if picture is not None]
 
     def head(self):
         return " - ".join(word for word in (self.title, self.state) if word)
 
-    def picks_over(self, stack, index):
-        """The points over an image, [(x, y)] in its own pixels with the first row on top, and the side of their
-        boxes."""
-        picture = stack.pictures[index] if index < len(stack) else None
-        points, box, pixel_size = self.points.get(picture.name if picture else None, ((), 0, None))
-        if not points:
-            return [], 0.0
-        factor = 1.0 / picture.binning
-        if pixel_size and picture.pixel_size:
-            factor *= pixel_size / picture.pixel_size
-        # The middle of the first pixel is 0, of whatever size the pixels are.
-        found = [((x + 0.5) * factor - 0.5, (y + 0.5) * factor - 0.5) for x, y in points]
-        if picture.flipped:
-            found = [(x, picture.height - 1 - y) for x, y in found]
-        return found, box * factor
-
+    def picks_over(self, picture):
+        """The points over an image, of whoever has set some: [(x, y, side of the box)] in its own pixels with the
+        first row on top."""
+        found = []
+        for points, box, pixel_size, over in self.points.get(picture.name, {}).values():
+            if over and not any(picture.source == its or picture.source.startswith(its + ":") for its in over):
+                continue        # they were set on another image of this name
+            factor = 1.0 / picture.binning
+            if pixel_size and picture.pixel_size:
+                factor *= pixel_size / picture.pixel_size
+            for x, y in points:
+                # The middle of the first pixel is 0, of whatever size the pixels are.
+                x, y = (x + 0.5) * factor - 0.5, (y + 0.5) * factor - 0.5
+                found.append((x, picture.height - 1 - y if picture.flipped else y, max(box * factor, LEAST_CIRCLE)))
+        return found
 
 
 def _contrast(array):
-    """Mean -/+ 3 sigma, where the sender says nothing else."""
-    known = array[numpy.isfinite(array)]
+    """Mean -/+ 3 sigma, where the sender says nothing else; the two differ."""
+    known = array[numpy.isfinite(array)].clip(-LARGEST, LARGEST)
     if not known.size:
         return [0.0, 1.0]
     mean, sigma = float(known.mean(dtype="float64")), float(known.std(dtype="float64"))
+    sigma = sigma or abs(mean) / 10 or 1.0
     return [mean - 3 * sigma, mean + 3 * sigma]
+
+
+def _no_room(error):
+    return ImageError("the folder for temporary files takes no more: %s" % (error.strerror or str(error)).lower())

@@ -9,7 +9,6 @@ import os
 import live_model
 import napari
 import numpy
-from live_link import ImageError
 from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QPushButton
 
@@ -29,19 +28,21 @@ def show(link, request, ending):
 
 
 class Planes:
-    """A stack as an array (images, height, width) of which only the image looked at is read.
+    """A stack as an array (positions, height, width) of which only the image looked at is read; where it has none there
+    are zeros.
 
-    ``frame_of``: None, or the stack is the frames of a movie: (frames, 1, height, width).
+    ``is_frames``: it is the frames of a movie: (frames, 1, height, width).
     """
 
-    def __init__(self, stack, is_frames=False):
-        self.stack, self._is_frames = stack, is_frames
+    def __init__(self, stack, positions, is_frames=False):
+        self.stack, self._positions, self._is_frames = stack, positions, is_frames
         self.dtype = stack.dtype
 
     @property
     def shape(self):
         middle = (1,) if self._is_frames else ()
-        return (max(1, len(self.stack)), *middle, *self.stack.shape)
+        length = len(self.stack) if self._is_frames else len(self._positions.keys)
+        return (max(1, length), *middle, *self.stack.shape)
 
     @property
     def ndim(self):
@@ -68,9 +69,14 @@ class Planes:
         return numpy.asarray(self[:], dtype)
 
     def _read(self, index):
-        if not len(self.stack):
+        pictures, keys = self.stack.pictures, self._positions.keys
+        if self._is_frames:
+            picture = pictures[index] if index < len(pictures) else None
+        else:
+            picture = self.stack.by_key.get(keys[index]) if index < len(keys) else None
+        if picture is None:
             return numpy.zeros(self.shape[1:], self.dtype)
-        return self.stack.read(min(index, len(self.stack) - 1)).reshape(self.shape[1:])
+        return self.stack.pixels(picture).reshape(self.shape[1:])
 
 
 class Window:
@@ -82,8 +88,8 @@ class Window:
         self._layers = {}           # stack -> image layer
         self._limits = {}           # stack -> the grey values that were set here last
         self._picks = {}            # stack -> points layer
-        self._leader = None         # the stack that the slider and the title are about
-        self._shown = None          # its picture that is looked at
+        self._shown = None          # the key of what is looked at
+        self._led = None            # where the slider was led to last
         self._button = None
         self._snapshots = []
         self._moving = False
@@ -96,15 +102,18 @@ class Window:
         if ending.is_set():
             self.viewer.close()
             return
-        changed, acks = {}, []
+        changed, acks = [], []
         follows = self._follows()
         for message, parts in self._link.messages(MOST_MESSAGES):
             if message["type"] == "note":
                 self._note(message)
             for image in message.get("images", ()):
                 acks.append(self._take(image, parts, changed))
-        if changed or acks:
-            self._update(changed, follows)
+        try:
+            if changed or acks or any(stack not in self.model.stacks.values() for stack in self._layers):
+                self._update(changed, follows)
+        except Exception as error:      # noqa: BLE001 - whatever napari stumbles over is said, and the window lives
+            acks = [dict(ack, status="failed", error=words_of(error)) for ack in acks]
         for ack in acks:
             self._link.answer(type="ack", **ack)
         while self._snapshots:
@@ -116,11 +125,12 @@ class Window:
         if not self._link.is_new(image):
             return dict(ack, status="repeated")
         try:
-            stack, grown = self.model.take(image, self._link.array(image, parts), {self._leader: self._shown})
-        except ImageError as error:
-            return dict(ack, status="failed", error=str(error))
+            stack = self.model.take(image, self._link.array(image, parts), {
+                stack: stack.by_key.get(self._shown) for stack in self._layers})
+        except Exception as error:      # noqa: BLE001 - as above
+            return dict(ack, status="failed", error=words_of(error))
         if stack is not None:
-            changed[stack] = changed.get(stack, False) or grown
+            changed.append(stack)
         return ack
 
     def _note(self, message):
@@ -132,6 +142,8 @@ class Window:
             self.viewer.window.add_dock_widget(self._button, name="Movie", area="left")
         if "snapshot" in message:
             self._snapshots.append(message["snapshot"])
+        if "forget" in message:
+            self.model.forget(message["forget"])
         self._entitle()
 
     # Layers.
@@ -139,34 +151,43 @@ class Window:
     def _update(self, changed, follows):
         self._moving = True
         try:
-            for stack in [stack for stack in self._layers if stack not in self.model.stacks.values()]:
-                self.viewer.layers.remove(self._layers.pop(stack))
-            for stack in changed:
-                if stack in self._layers:
+            self._remove_layers()
+            changed = [stack for stack in dict.fromkeys(changed) if stack in self.model.stacks.values()]
+            for stack, layer in self._layers.items():
+                if stack in changed or stack is not self.model.frames:
                     # The same one, so that its length is asked for again.
-                    self._layers[stack].data = self._layers[stack].data
-                elif stack in self.model.stacks.values():
+                    layer.data = layer.data
+            for stack in changed:
+                if stack not in self._layers:
                     self._add(stack)
-            if self._leader is not None and len(self._leader):
-                # Whatever has changed: a layer that is added may move the slider, too.
-                last = len(self._leader) - 1
-                self._go_to(last if follows or self._shown is None else self._leader.place_of(self._shown))
+            newest = [stack.pictures[-1].key for stack in changed if stack is not self.model.frames]
+            if follows and newest:
+                self._led = max(newest, key=self._place_of)
+            # Whatever has changed: a layer that is added may move the slider, too.
+            self._go_to(self._place_of(self._led if follows else self._shown))
         finally:
             self._moving = False
         self._moved()
 
+    def _remove_layers(self):
+        """Those of stacks that are gone, and those that the user has removed, which come again with the next image."""
+        for stack, layer in list(self._layers.items()):
+            if stack in self.model.stacks.values() and layer in self.viewer.layers:
+                continue
+            for gone in (self._layers.pop(stack), self._picks.pop(stack, None)):
+                if gone is not None and gone in self.viewer.layers:
+                    self.viewer.layers.remove(gone)
+
     def _add(self, stack):
         picture = stack.pictures[-1]
         is_frames = stack is self.model.frames
-        if self._leader is None:
-            self._leader = stack
         unit, top, left = self._place(stack, picture)
         middle = (1,) if is_frames else ()
         self._limits[stack] = _range(picture.limits)
         layer = self.viewer.add_image(
-            Planes(stack, is_frames), name=self.model.name_of(stack), contrast_limits=self._limits[stack],
-            colormap="gray", multiscale=False, scale=(1, *middle, unit, unit),
-            translate=(0, *((self._index(),) if is_frames else ()), top, left), **self._units(3 + len(middle)))
+            Planes(stack, self.model.positions, is_frames), name=self.model.name_of(stack), colormap="gray",
+            contrast_limits=self._limits[stack], multiscale=False, scale=(1, *middle, unit, unit),
+            translate=(0, *middle, top, left), **self._units(3 + len(middle), stack))
         self._layers[stack] = layer
         labels = ("frame", "movie", "y", "x")
         self.viewer.dims.axis_labels = labels[4 - self.viewer.dims.ndim:]
@@ -176,10 +197,10 @@ class Window:
             self.viewer.reset_view()
         self.viewer.scale_bar.visible = True
 
-    def _units(self, axes):
+    def _units(self, axes, stack):
         """Of a layer of so many axes: all of them have the same, since all lie in one plane. (From napari 0.5.1 on.)"""
-        if not self._leader.pictures[0].pixel_size or "units" not in inspect.signature(
-                self.viewer.add_image).parameters:
+        first = next(iter(self._layers), stack)
+        if not first.pictures[0].pixel_size or "units" not in inspect.signature(self.viewer.add_image).parameters:
             return {}
         return {"units": (*("pixel" for _ in range(axes - 2)), "angstrom", "angstrom")}
 
@@ -206,35 +227,51 @@ class Window:
         return max(0, self.viewer.dims.ndim - 3)
 
     def _index(self):
-        if self._leader is None or not len(self._leader):
-            return 0
-        return min(int(self.viewer.dims.current_step[self._axis()]), len(self._leader) - 1)
+        return max(0, min(int(self.viewer.dims.current_step[self._axis()]), len(self.model.positions.keys) - 1))
+
+    def _place_of(self, key):
+        """The position of a key, of one that is gone the last."""
+        keys = self.model.positions.keys
+        return keys.index(key) if key in keys else len(keys) - 1
 
     def _follows(self):
-        return self._leader is None or not len(self._leader) or (
-            self._shown is None or self._shown is self._leader.pictures[-1])
+        """Whether the slider stands where it was led to, or at the end."""
+        return self._shown is None or self._shown == self._led or self._shown not in self.model.positions.keys or (
+            self._shown == self.model.positions.keys[-1])
 
     def _go_to(self, index):
-        if self._index() != index or self.viewer.dims.ndim < 3:
+        if index >= 0 and self._layers and self._index() != index:
             self.viewer.dims.set_current_step(self._axis(), index)
 
     def _moved(self, event=None):
         """The slider is elsewhere, or what is there has changed."""
         del event
-        if self._moving or self._leader is None or not len(self._leader):
+        if self._moving or not self.model.positions.keys:
             return
-        index = self._index()
-        self._shown = self._leader.pictures[index]
+        self._shown = self.model.positions.keys[self._index()]
+        if self.model.frames in self._layers:
+            self._place_frames(self._layers[self.model.frames])
         for stack, layer in self._layers.items():
-            at = self._frame() if stack is self.model.frames else index
-            if at < len(stack):
-                self._set_limits(stack, layer, stack.pictures[at].limits)
+            picture = self._picture(stack)
+            if picture is not None:
+                self._set_limits(stack, layer, picture.limits)
             if stack.takes_picks:
-                self._draw_picks(stack, layer, index)
+                self._draw_picks(stack, layer, picture)
         self._entitle()
 
-    def _frame(self):
-        return int(self.viewer.dims.current_step[0])
+    def _place_frames(self, layer):
+        """Where the slider is at their movie: others may have come before it since."""
+        movie = self.model.frames.pictures[0].of
+        key = next((picture.key for stack in self._layers for picture in stack.pictures if picture.path == movie), None)
+        at = self._place_of(key)
+        if key is not None and layer.translate[-3] != at:
+            layer.translate = (*layer.translate[:-3], at, *layer.translate[-2:])
+
+    def _picture(self, stack):
+        """What is looked at of a stack; None where it has nothing there."""
+        if stack is self.model.frames:
+            return stack.pictures[min(int(self.viewer.dims.current_step[0]), len(stack) - 1)]
+        return stack.by_key.get(self._shown)
 
     def _set_limits(self, stack, layer, limits):
         """Grey values of the image shown, unless the user has chosen others."""
@@ -243,9 +280,9 @@ class Window:
             layer.contrast_limits_range = self._limits[stack]
             layer.contrast_limits = self._limits[stack]
 
-    def _draw_picks(self, stack, layer, index):
-        found, box = self.model.picks_over(stack, index)
-        points = numpy.array([(y, x) for x, y in found], "float64").reshape(-1, 2)
+    def _draw_picks(self, stack, layer, picture):
+        found = self.model.picks_over(picture) if picture is not None else []
+        points = numpy.array([(y, x) for x, y, _ in found], "float64").reshape(-1, 2)
         drawn = self._picks.get(stack)
         if drawn is None and not len(points):
             return
@@ -254,39 +291,48 @@ class Window:
             border = "border" if "border_color" in names else "edge"     # before napari 0.5
             drawn = self._picks[stack] = self.viewer.add_points(
                 points, ndim=2, name="picks", face_color="transparent", scale=layer.scale[-2:],
-                translate=layer.translate[-2:], **{border + "_color": PICKS_COLOUR}, **self._units(2))
+                translate=layer.translate[-2:], **{border + "_color": PICKS_COLOUR}, **self._units(2, stack))
+        if drawn not in self.viewer.layers:
+            return      # the user does not want to see them
         drawn.data = points
         if len(points):
-            drawn.size = max(box, 4.0)
+            drawn.size = numpy.array([side for _, _, side in found])
 
     # What is told.
 
     def _entitle(self):
-        words = self.model.describe(self._leader, self._index()) if self._leader is not None else "nothing has come yet"
+        words = self.model.describe_at(self._index())
         self.viewer.title = " - ".join(word for word in (words, self.model.head()) if word)
         self.viewer.text_overlay.text = words
 
     def _want_frames(self):
-        if self._shown is not None:
-            self._link.answer(type="wanted", path=self._shown.path, name=self._shown.name,
-                              source=self._leader.source)
+        for stack in self._layers:
+            picture = stack.by_key.get(self._shown)
+            if stack.takes_picks and stack is not self.model.frames and picture is not None:
+                self._link.answer(type="wanted", path=picture.path, name=picture.name, source=stack.source)
+                return
 
     def _snapshot(self, folder):
         os.makedirs(folder, exist_ok=True)
         layers = []
         for number, (stack, layer) in enumerate(self._layers.items()):
-            index = min(self._frame() if stack is self.model.frames else self._index(), len(stack) - 1)
+            picture = self._picture(stack)
+            index = stack.place_of(picture) if stack is self.model.frames else self._index()
             numpy.save(os.path.join(folder, "%d.npy" % number), numpy.asarray(layer.data[index]).reshape(stack.shape))
             picks = self._picks.get(stack)
             layers.append({
                 "kind": stack.kind, "source": stack.source, "count": len(stack), "index": index,
-                "name": stack.pictures[index].name, "path": stack.pictures[index].path,
+                "name": picture.name if picture else "", "path": picture.path if picture else "",
                 "limits": [float(limit) for limit in layer.contrast_limits],
                 "pixel": [float(size) for size in layer.scale[-2:]],
                 "picks": [] if picks is None else [[float(x), float(y)] for y, x in picks.data],
                 "file": "%d.npy" % number})
         self.viewer.screenshot(os.path.join(folder, "window.png"), canvas_only=False, flash=False)
         return {"title": self.viewer.title, "layers": layers}
+
+
+def words_of(error):
+    return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 def _range(limits):
