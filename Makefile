@@ -12,7 +12,7 @@ QUICK := empiardownloader/tests/test_archive_entry.py empiardownloader/tests/tes
 	empiardownloader/tests/test_transfer_ranges.py empiardownloader/tests/test_power_cut.py \
 	empiardownloader/tests/test_download_command.py empiardownloader/tests/test_follow_walker.py \
 	empiardownloader/tests/test_follow_changes.py empiardownloader/tests/test_follow_ends.py \
-	empiardownloader/tests/test_live_backend.py empiardownloader/tests/test_live_model.py \
+	empiardownloader/tests/test_live_backend.py empiardownloader/tests/test_live_feed.py empiardownloader/tests/test_live_model.py \
 	empiardownloader/tests/test_live_missing.py empiardownloader/tests/test_images_previews.py \
 	empiardownloader/tests/test_protocol.py::TestMainJob::test_more_than_there_are_and_what_the_user_reads
 

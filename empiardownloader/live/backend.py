@@ -209,7 +209,8 @@ class StreamingBackend(abc.ABC):
         """Tell the viewer about the run as a whole: ``title``, ``state``."""
         if self.is_open():
             with self._lock:
-                self._notes.append(facts)
+                self._notes.append({name: value if isinstance(value, bool) else str(value)
+                                    for name, value in facts.items()})
             self._sender.wake()
 
     def forget(self, source: str) -> None:

@@ -61,6 +61,8 @@ class Link(abc.ABC):
         if kind == zmq.XPUB:
             # A full queue is an error and no silent loss.
             socket.setsockopt(zmq.XPUB_NODROP, 1)
+            # Whoever connects anew is heard of, also before the connection it had is seen to be gone.
+            socket.setsockopt(zmq.XPUB_VERBOSE, 1)
         socket.bind("tcp://127.0.0.1:%s" % (port or "*") if self._folder is None else
                     "ipc://%s/%s" % (self._folder, name))
         self.addresses[name] = socket.getsockopt_string(zmq.LAST_ENDPOINT)

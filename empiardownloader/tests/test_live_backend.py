@@ -6,13 +6,14 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 import unittest
 
 import numpy as np
 
 from empiardownloader.live import LiveError, Picks, QueueTracker, places
-from empiardownloader.live.backend import CLOSED, NEVER_OPENED, REPLACED, metadata_of
+from empiardownloader.live.backend import CLOSED, FORGOTTEN, NEVER_OPENED, REPLACED, metadata_of
 from empiardownloader.live.blocks import Blocks
 from empiardownloader.tests.live_case import LiveCase, Publishing, Requesting, crc, is_alive, left_behind
 
@@ -90,7 +91,7 @@ class TestImages(LiveCase):
         self.assertTrue(backend.save(Picks([(1, 2), (3.5, 4)], 20), "m_1.mrc"))
         self.assertTrue(backend.wait(30))
         found = backend.snapshot(self.folder)
-        self.assertEqual({"m_1": {"": [[[1.0, 2.0], [3.5, 4.0]], 20.0, None]}}, found["points"])
+        self.assertEqual({"m_1": {"": [[[1.0, 2.0], [3.5, 4.0]], 20.0, None, None]}}, found["points"])
         self.assertEqual(3, len(found["stacks"][0]["pictures"]))
 
     def test_the_array_may_be_used_again(self):
@@ -114,6 +115,31 @@ class TestImages(LiveCase):
         with self.assertRaises(ValueError):
             backend.save_batch(self.images(2), ["only one"])
         self.assertEqual((0, 0), backend.tracker.progress())
+
+    def test_keywords_of_numpy_and_without_sense(self):
+        backend = self.opened()
+        image = self.images(1)[0]
+        for number, keywords in enumerate((
+                {"pixel_size": np.float32(1.5), "place": np.int64(3), "limits": np.array([1.0, 2.0])},
+                {"pixel_size": float("nan"), "limits": (2, 1), "binning": -1}, {"limits": (float("inf"), 1, 2)},
+                {"kind": 5, "remark": 7, "name": "bytes \udcff", "place": "first"},
+                {"metadata": {"array": np.arange(3), "number": np.uint8(2)}})):
+            self.assertTrue(backend.save(image, "m_%d.mrc" % number, **keywords))
+        self.assertTrue(backend.save(Picks([(1, 2), (float("nan"), 3), (np.inf, 4)]), b"bytes.mrc"))
+        with self.assertRaisesRegex(ValueError, "object cannot be sent to a viewer"):
+            backend.save(image, "m.mrc", metadata={"what": object()})
+        self.assertTrue(backend.wait(20), backend.tracker.lost())
+        self.assertEqual([[1.0, 2.0]], backend.snapshot(self.folder)["points"]["bytes"][""][0])
+
+    def test_what_is_forgotten(self):
+        self.script(delay=0.05)
+        backend = self.opened()
+        for number, image in enumerate(self.images(12)):
+            backend.save(image, "m_%02d.mrc" % number, source="ab"[number % 2])
+        backend.forget("a")
+        self.assertTrue(self.wait_for(lambda: not backend.tracker.pending()))
+        self.assertEqual({"b"}, {stack["source"] for stack in backend.snapshot(self.folder)["stacks"]})
+        self.assertLessEqual(set(backend.tracker.lost()), {FORGOTTEN})
 
     def test_what_a_name_tells(self):
         self.assertEqual({"name": "TS_01_003_-9.0", "folder": "a", "extension": ".mrc", "numbers": [1, 3, -9.0],
@@ -258,6 +284,48 @@ class TestTrouble(LiveCase):
         self.assertIn("cannot be started (no such file or directory)", logged.output[0])
         self.assertEqual({NEVER_OPENED: 2}, backend.tracker.lost())
         self.assertEqual([], left_behind(os.getpid()))
+
+    def test_the_first_image_of_several_threads(self):
+        self.script(start=0.5)
+        backend = Publishing()
+        self.addCleanup(backend.cleanup)
+        threads = [threading.Thread(target=backend.save, args=(image, "m_%d.mrc" % number))
+                   for number, image in enumerate(self.images(8))]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        self.assertTrue(backend.wait(20), backend.tracker.lost())
+        self.assertEqual((8, 8), backend.tracker.progress())
+
+    def test_strangers_on_a_port_are_not_heard(self):
+        backend = self.opened(transport_mode="tcp")
+        import zmq
+        with zmq.Context() as context, context.socket(zmq.PUSH) as stranger:
+            stranger.setsockopt(zmq.LINGER, 0)
+            stranger.connect(backend._sender._link.addresses["answers"])
+            for word in (b"hello", b"[]", b'{"token": "x", "answers": [{"type": "hello"}]}', b"\xff"):
+                stranger.send(word)
+            for number, image in enumerate(self.images(5)):
+                backend.save(image, "m_%d.mrc" % number)
+            self.assertTrue(backend.wait(20))
+        self.assertTrue(backend.is_open())
+
+    def test_what_was_not_shown_is_told(self):
+        self.script(start=30)
+        backend = self.opened()
+        for number, image in enumerate(self.images(3)):
+            backend.save(image, "m_%d.mrc" % number)
+        with self.assertLogs("empiardownloader.live", "WARNING") as logged:
+            backend.cleanup()
+        self.assertIn("3 images were not shown: the viewer is closed.", logged.output[0])
+
+    def test_many_points_are_not_kept_without_end(self):
+        self.script(start=30)
+        backend = self.opened(most_bytes=1 << 20, patience=0)
+        for number in range(100):
+            backend.save(Picks([(1, 2)] * 500), "m_%d.mrc" % number)
+        self.assertGreater(backend.tracker.lost()[REPLACED], 80)
 
     def test_other_machines_and_wrong_modes(self):
         with self.assertRaisesRegex(LiveError, "shown on this machine, not on elsewhere: log in there with ssh"):

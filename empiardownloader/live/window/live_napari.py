@@ -246,7 +246,8 @@ class Window:
     def _moved(self, event=None):
         """The slider is elsewhere, or what is there has changed."""
         del event
-        if self._moving or not self.model.positions.keys:
+        if self._moving or not self.model.positions.keys or not any(
+                layer in self.viewer.layers for layer in self._layers.values()):
             return
         self._shown = self.model.positions.keys[self._index()]
         if self.model.frames in self._layers:
