@@ -6,7 +6,8 @@
         viewer.save(image, "m_01.mrc", kind="averages", pixel_size=1.1)
         viewer.wait_closed()
 """
-from .backend import Picks, StreamingBackend
+from .backend import StreamingBackend
+from .entries import Picks
 from .errors import LiveError
 from .fiji import FijiStreamingBackend
 from .napari import NapariStreamingBackend

@@ -14,7 +14,8 @@ from ..follow.walker import DB_NAME
 from ..images.header import BadImageError
 from ..images.previews import PREVIEW_FOLDER, Preview, bin_image, contrast
 from . import pictures
-from .backend import Picks, StreamingBackend
+from .backend import StreamingBackend
+from .entries import Picks
 
 MOVIES, MICROGRAPHS, COORDINATES = "SetOfMovies", "SetOfMicrographs", "SetOfCoordinates"
 AVERAGES, SPECTRA = {MOVIES: "averages", MICROGRAPHS: "micrographs"}, "power spectra"

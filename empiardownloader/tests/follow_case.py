@@ -18,8 +18,8 @@ TOP = os.path.dirname(os.path.dirname(os.path.abspath(empiardownloader.__file__)
 BARE = {"PYTHONPATH": TOP, "PATH": os.environ["PATH"]}
 
 
-def children(pid=None):
-    """The readers that a process has begun and that still live."""
+def children(pid=None, words=b"follow/child"):
+    """The readers (or who else has these words in its command) that a process has begun and that still live."""
     found = []
     for name in os.listdir("/proc"):
         if name.isdigit():
@@ -27,7 +27,7 @@ def children(pid=None):
                 with open("/proc/%s/stat" % name) as stream:
                     state, parent = stream.read().rpartition(")")[2].split()[:2]
                 with open("/proc/%s/cmdline" % name, "rb") as stream:
-                    if b"follow/child" in stream.read() and int(parent) == (pid or os.getpid()) and state != "Z":
+                    if words in stream.read() and int(parent) == (pid or os.getpid()) and state != "Z":
                         found.append(int(name))
     return found
 

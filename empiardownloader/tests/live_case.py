@@ -58,15 +58,6 @@ def crc(array):
     return zlib.crc32(np.ascontiguousarray(array).tobytes())
 
 
-def is_alive(pid):
-    """Whether there is such a process, which is not waiting to be buried."""
-    try:
-        with open("/proc/%d/stat" % pid) as stream:
-            return stream.read().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
-
-
 class LiveCase(unittest.TestCase):
 
     def setUp(self):

@@ -13,9 +13,11 @@ import unittest
 import numpy as np
 
 from empiardownloader.live import LiveError, Picks, QueueTracker, places
-from empiardownloader.live.backend import CLOSED, FORGOTTEN, NEVER_OPENED, REPLACED, metadata_of
+from empiardownloader.live.backend import CLOSED, FORGOTTEN, NEVER_OPENED, REPLACED
 from empiardownloader.live.blocks import Blocks
-from empiardownloader.tests.live_case import LiveCase, Publishing, Requesting, crc, is_alive, left_behind
+from empiardownloader.live.entries import metadata_of
+from empiardownloader.tests.follow_case import alive
+from empiardownloader.tests.live_case import LiveCase, Publishing, Requesting, crc, left_behind
 
 BOTH = (Publishing, Requesting)
 SENDER = """
@@ -54,7 +56,7 @@ class TestImages(LiveCase):
                     self.assertEqual((150, 150), backend.tracker.progress())
                     pid = backend.pid
                     backend.cleanup()
-                    self.assertFalse(is_alive(pid))
+                    self.assertFalse(alive(pid))
                     self.assertEqual([], left_behind(os.getpid()))
 
     def test_kinds_of_numbers_and_sizes(self):
@@ -234,7 +236,7 @@ class TestTrouble(LiveCase):
         os.kill(pid, signal.SIGSTOP)
         backend.save(self.images(1)[0], "n.mrc")
         backend.cleanup()
-        self.assertFalse(is_alive(pid))
+        self.assertFalse(alive(pid))
         self.assertEqual([], left_behind(os.getpid()))
 
     def test_too_slow_a_viewer_drops_the_oldest_and_says_so(self):
@@ -366,7 +368,7 @@ class TestKills(LiveCase):
                     process, viewer = self.sender(kind)
                     process.send_signal(number)
                     process.wait(20)
-                    self.wait_for(lambda pid=viewer: not is_alive(pid), what="the end of the viewer")
+                    self.wait_for(lambda pid=viewer: not alive(pid), what="the end of the viewer")
                     self.assertEqual([], left_behind(process.pid))
 
     def test_what_two_killed_processes_left_is_swept(self):

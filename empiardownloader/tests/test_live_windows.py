@@ -17,11 +17,13 @@ from empiardownloader.images.previews import PREVIEW_PIXELS
 from empiardownloader.live import FijiStreamingBackend, LiveError, NapariStreamingBackend, Picks
 from empiardownloader.live.feed import Feed
 from empiardownloader.tests.base import ProtocolTestCase, entry, environment, image_set, write_movies
-from empiardownloader.tests.live_case import is_alive, left_behind
+from empiardownloader.tests.follow_case import alive, children
+from empiardownloader.tests.live_case import left_behind
 from empiardownloader.tests.test_gui import missing as missing_screen
 from empiardownloader.tests.test_gui import screen
 from empiardownloader.viewers import LiveImageJViewer, LiveNapariViewer
 
+WINDOW = b"live/window"       # in the command of a viewer
 BACKENDS = {"napari": NapariStreamingBackend, "fiji": FijiStreamingBackend}
 
 
@@ -123,7 +125,7 @@ class TestRuns(WindowCase):
             during = self.fresh(run)
             self.assertTrue(during.isActive(), "the run was over before anything was shown")
             thread.join(120)
-            self.assertFalse(thread.is_alive())
+            self.assertFalse(thread.alive())
             self.assertTrue(backend.wait(60), backend.tracker.lost())
             # An average and a spectrum each.
             self.assertEqual((24, 24), backend.tracker.progress())
@@ -147,7 +149,7 @@ class TestRuns(WindowCase):
         self.assertTrue(np.allclose([mean - 3 * sigma, mean + 3 * sigma], averages["limits"], rtol=1e-3),
                         averages["limits"])
         self.assertGreater(os.path.getsize(os.path.join(self.pictures, "window.png")), 5000)
-        self.assertFalse(is_alive(pid))
+        self.assertFalse(alive(pid))
         self.assertEqual([], left_behind(os.getpid()))
 
     def test_napari_during_a_run(self):
@@ -165,7 +167,7 @@ class TestRuns(WindowCase):
             threads = [self.follow(backend, run, until_end=True)[1] for backend in backends]
             for thread in threads:
                 thread.join(240)
-                self.assertFalse(thread.is_alive())
+                self.assertFalse(thread.alive())
             for backend in backends:
                 self.assertTrue(backend.wait(60), backend.tracker.lost())
                 self.assertEqual((400, 400), backend.tracker.progress())
@@ -185,10 +187,10 @@ class TestRuns(WindowCase):
         for number in (signal.SIGKILL, signal.SIGTERM, signal.SIGINT):
             with subprocess.Popen([*words, "--tcp"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
                 self.wait_for(lambda sender=process: left_behind(sender.pid), 60, "the first image")
-                viewer = self.wait_for(lambda sender=process: children(sender.pid), 30, "the viewer")
+                viewer = self.wait_for(lambda sender=process: children(sender.pid, WINDOW), 30, "the viewer")
                 process.send_signal(number)
                 process.wait(30)
-            self.wait_for(lambda pids=viewer: not any(map(is_alive, pids)), 30, "the end of the viewer")
+            self.wait_for(lambda pids=viewer: not any(map(alive, pids)), 30, "the end of the viewer")
             self.assertEqual([], left_behind(process.pid), number)
 
     def test_scipions_viewers(self):
@@ -204,23 +206,12 @@ class TestRuns(WindowCase):
                 self.addCleanup(view.process.kill)
                 self.assertIsNone(view.process.poll())
                 # In its first seconds it has begun a viewer, if anything.
-                self.wait_for(lambda process=view.process: children(process.pid), 30, "the viewer")
+                self.wait_for(lambda process=view.process: children(process.pid, WINDOW), 30, "the viewer")
                 view.process.terminate()
                 view.process.wait(30)
         with environment(DISPLAY=None, WAYLAND_DISPLAY=None):
             view, = LiveNapariViewer(project=self.proj)._visualize(run)
             self.assertIn("There is no screen here", view.getMessage())
-
-
-def children(pid):
-    """Viewers that a process has begun."""
-    found = []
-    for name in filter(str.isdigit, os.listdir("/proc")):
-        with contextlib.suppress(OSError), open("/proc/%s/stat" % name) as stat, \
-                open("/proc/%s/cmdline" % name, "rb") as words:
-            if int(stat.read().rpartition(")")[2].split()[1]) == pid and b"live/window" in words.read():
-                found.append(int(name))
-    return found
 
 
 class TestPictures(WindowCase):
