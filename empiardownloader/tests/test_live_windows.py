@@ -125,7 +125,7 @@ class TestRuns(WindowCase):
             during = self.fresh(run)
             self.assertTrue(during.isActive(), "the run was over before anything was shown")
             thread.join(120)
-            self.assertFalse(thread.alive())
+            self.assertFalse(thread.is_alive())
             self.assertTrue(backend.wait(60), backend.tracker.lost())
             # An average and a spectrum each.
             self.assertEqual((24, 24), backend.tracker.progress())
@@ -167,7 +167,7 @@ class TestRuns(WindowCase):
             threads = [self.follow(backend, run, until_end=True)[1] for backend in backends]
             for thread in threads:
                 thread.join(240)
-                self.assertFalse(thread.alive())
+                self.assertFalse(thread.is_alive())
             for backend in backends:
                 self.assertTrue(backend.wait(60), backend.tracker.lost())
                 self.assertEqual((400, 400), backend.tracker.progress())
