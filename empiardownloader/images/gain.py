@@ -6,7 +6,7 @@ their rows run as those of MRC files) and "Movie Compression" (which gain of EER
 zero marks a defect).
 """
 import os
-from typing import Callable, Iterator, Optional
+from typing import Callable, Iterator, Optional, Tuple
 
 import numpy as np
 
@@ -17,6 +17,7 @@ Reader = Callable[[str], Iterator[np.ndarray]]
 TIFF_ENDINGS = (".tif", ".tiff")
 MRC_ENDINGS = (".mrc", ".mrcs")
 EER_ENDING = ".eer"
+NO_GAIN, GAIN_APPLIED = "", "gain applied"
 
 
 def read_gain(path: str, movie: str, reader: Reader = iter_frames) -> np.ndarray:
@@ -36,6 +37,36 @@ def read_gain(path: str, movie: str, reader: Reader = iter_frames) -> np.ndarray
     if movie_ending == EER_ENDING and gain_ending in MRC_ENDINGS:
         gain = np.divide(1, gain, out=np.zeros_like(gain), where=gain != 0)
     return gain
+
+
+class Correction:
+    """Corrects a movie's images by a gain reference, which is read once and not applied where it does not fit.
+
+    ``gain``: its path, None where there is none; ``movie``: path of the movie.
+    """
+
+    def __init__(self, gain: Optional[str], movie: str, reader: Reader = iter_frames) -> None:
+        self._factors: Optional[np.ndarray] = None
+        self._problem = ""
+        if gain:
+            try:
+                self._factors = read_gain(gain, movie, reader)
+            except (OSError, BadImageError) as error:
+                self._problem = _not_applied(error)
+
+    def apply(self, image: np.ndarray) -> Tuple[np.ndarray, str]:
+        """An image (height, width) -> corrected where that can be, and what has become of the gain: GAIN_APPLIED,
+        NO_GAIN, or why it is not applied."""
+        if self._factors is None:
+            return image, self._problem or NO_GAIN
+        try:
+            return apply_gain(image, self._factors), GAIN_APPLIED
+        except BadImageError as error:
+            return image, _not_applied(error)
+
+
+def _not_applied(error: Exception) -> str:
+    return "gain not applied: %s" % (getattr(error, "strerror", None) or error)
 
 
 def apply_gain(average: np.ndarray, gain: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ from typing import Iterable, Optional, Tuple
 import numpy as np
 
 from .frames import iter_frames
-from .gain import Reader, apply_gain, read_gain
+from .gain import NO_GAIN, Correction, Reader
 from .header import BadImageError
 
 PREVIEW_PIXELS = 512    # longest side of the frame average shown
@@ -18,15 +18,13 @@ TILE_PIXELS = 512       # side of the periodograms that are averaged
 REAL_NUMBERS = "biuf"   # kinds of numpy's numbers
 CONTRAST_SIGMAS = 3     # grey values shown: mean -/+ so many standard deviations, as is usual in the field
 PREVIEW_FOLDER = "previews"
-NO_GAIN, GAIN_APPLIED = "", "gain applied"
 
 
 @dataclass(frozen=True)
 class Preview:
     """Arrays (height, width), float32: the average in the movie's own grey values, the spectrum as its logarithm.
 
-    ``binning``: so many pixels of the movie make one of the average; ``gain``: GAIN_APPLIED, NO_GAIN where there is
-    none, or why it is not applied.
+    ``binning``: so many pixels of the movie make one of the average; ``gain``: see Correction.
     """
     average: np.ndarray
     spectrum: np.ndarray
@@ -64,21 +62,7 @@ def load_preview(path: str, folder: str, gain: Optional[str] = None, reader: Rea
 
 def make_preview(path: str, gain: Optional[str] = None, reader: Reader = iter_frames) -> Preview:
     """The preview of the movie at ``path``, corrected by the gain reference where that can be. Raises as above."""
-    average = average_frames(path, reader)
-    average, remark = corrected(average, path, gain, reader)
-    return preview_of(average, remark)
-
-
-def corrected(average: np.ndarray, path: str, gain: Optional[str], reader: Reader = iter_frames
-              ) -> Tuple[np.ndarray, str]:
-    """The average of a movie's frames -> gain-corrected where that can be, and what has become of the gain."""
-    if not gain:
-        return average, NO_GAIN
-    try:
-        return apply_gain(average, read_gain(gain, path, reader)), GAIN_APPLIED
-    except (OSError, BadImageError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        return average, "gain not applied: %s" % reason
+    return preview_of(*Correction(gain, path, reader).apply(average_frames(path, reader)))
 
 
 def average_frames(path: str, reader: Reader = iter_frames) -> np.ndarray:

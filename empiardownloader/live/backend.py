@@ -285,7 +285,7 @@ class Sender(threading.Thread):
             self.viewer = ViewerProcess(backend._python(), dict(
                 backend._settings(), viewer=backend.VIEWER_TYPE, addresses=self._link.addresses, title=backend._title,
                 token=self._link.token, left_behind=[self._folder] if self._folder else [],
-                blocks="%s%s_" % (backend.SHM_PREFIX, places.identity())))
+                blocks=self._blocks.prefix))
         except (LiveError, OSError) as error:
             self._link.close()
             self._remove_folder()
@@ -356,8 +356,6 @@ class Sender(threading.Thread):
                 self._again = True
             elif kind == "snapshot" and self.snapshots is not None:
                 self.snapshots.put(answer["found"])
-            elif kind == "remark":
-                self._tell(answer["text"])
             elif kind == "wanted":
                 self._backend.requests.put(answer)
 

@@ -42,7 +42,7 @@ class Blocks:
     """The blocks of one sender, for one thread."""
 
     def __init__(self, prefix: str) -> None:
-        self._prefix = "%s%s_" % (prefix, identity())
+        self.prefix = "%s%s_" % (prefix, identity())
         self._blocks: Dict[str, Block] = {}
 
     def put(self, array: np.ndarray) -> str:
@@ -72,6 +72,6 @@ class Blocks:
         for block in [block for block in self._blocks.values() if not block.in_use]:
             del self._blocks[block.name]
             block.remove()
-        block = Block(self._prefix + str(next(NUMBERS)), max(1, size))
+        block = Block(self.prefix + str(next(NUMBERS)), max(1, size))
         self._blocks[block.name] = block
         return block

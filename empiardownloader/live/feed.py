@@ -46,11 +46,14 @@ class Feed:
         """Raises FollowError."""
         self._backend, self._tell, self._ssh = backend, tell, ssh
         self._followed = RemoteNodeWalker(project, db_name, interval, ssh)
-        self._walkers = {self._followed: (PROJECT, RUN, MOVIES, MICROGRAPHS, COORDINATES)}
+        # What each tells of, and what of only that it is there.
+        self._walkers: Dict[RemoteNodeWalker, Tuple[Tuple[str, ...], Tuple[str, ...]]] = {
+            self._followed: ((PROJECT, RUN, MOVIES, MICROGRAPHS, COORDINATES), ())}
         if db_name:
             # Picks are another run's, and what they were picked on may be made of what is followed.
-            self._walkers[RemoteNodeWalker(project, "", interval, ssh)] = (
-                PROJECT, RUN, MOVIES, MICROGRAPHS, COORDINATES)
+            self._walkers = {
+                self._followed: ((RUN, MOVIES, MICROGRAPHS), ()), RemoteNodeWalker(project, "", interval, ssh): (
+                    (PROJECT, RUN, MOVIES, MICROGRAPHS, COORDINATES), (MOVIES, MICROGRAPHS))}
         self._title = " ".join([os.path.basename(os.path.abspath(project.rpartition(":")[2])), db_name])
         self._lock = threading.Condition()
         self._jobs: List[Job] = []
@@ -70,7 +73,8 @@ class Feed:
 
     def run(self, until_end: bool = False) -> None:
         """Show what is there and what comes; ``until_end``: no longer than the run. Raises FollowError."""
-        threads = [threading.Thread(target=self._walk, args=walk, daemon=True) for walk in self._walkers.items()]
+        threads = [threading.Thread(target=self._walk, args=(walker, *types), daemon=True)
+                   for walker, types in self._walkers.items()]
         threads.append(threading.Thread(target=self._show_frames, daemon=True))
         self._note()
         for thread in threads:
@@ -94,9 +98,9 @@ class Feed:
 
     # What the walkers tell.
 
-    def _walk(self, walker: RemoteNodeWalker, types: Tuple[str, ...]) -> None:
+    def _walk(self, walker: RemoteNodeWalker, types: Tuple[str, ...], without_items: Tuple[str, ...]) -> None:
         try:
-            with walker.walk_events(include_filter=types) as events:
+            with walker.walk_events(include_filter=types, exclude_children=without_items) as events:
                 for event in events:
                     self._begun.add(walker)
                     self._hear(event, walker is self._followed)
@@ -118,10 +122,8 @@ class Feed:
         elif event.type is EventType.NEW_NODE:
             self._hear_of_set(node, is_followed)
         elif event.type is EventType.NEW_DATA and node.type == COORDINATES:
-            # Both walkers tell of coordinates that are within what is followed.
-            if is_followed == (len(self._walkers) == 1):
-                self._hear_of_picks(node, event.data.data)
-        elif event.type is EventType.NEW_DATA and is_followed:
+            self._hear_of_picks(node, event.data.data)
+        elif event.type is EventType.NEW_DATA:
             with self._lock:
                 self._sets[node.db_name] = node
                 self._jobs += [Job(node, item) for item in event.data.data]
@@ -178,8 +180,9 @@ class Feed:
         except ValueError:
             box = 0.0
         for name in names:
-            self._save(Picks(self._picks[picker.db_name, name], box), name, name=name, source=picker.db_name,
-                       pixel_size=self._pixel_of(picker), over=self._origins(picker.info.get("micrographs")))
+            self._backend.save(
+                Picks(self._picks[picker.db_name, name], box), name, name=name, source=picker.db_name,
+                pixel_size=self._pixel_of(picker), over=self._origins(picker.info.get("micrographs")))
 
     def _pixel_of(self, coordinates: NodeContent) -> Optional[float]:
         """The pixel size of the micrographs that were picked, where they are known."""
@@ -223,21 +226,17 @@ class Feed:
         pixel_size = node.info.get("sampling_rate")
         common = {"source": node.db_name, "place": item.id, "name": item.name, "remark": preview.gain}
         # Rows from the bottom to the top.
-        self._save(preview.average[::-1], path, kind=AVERAGES[node.type], pixel_size=pixel_size,
-                   binning=preview.binning, limits=preview.limits(), flipped=True,
-                   metadata={"source": node.db_name, "id": item.id}, **common)
-        self._save(preview.spectrum[::-1], path, kind=SPECTRA, limits=contrast(preview.spectrum),
-                   takes_picks=False, **common)
+        self._backend.save(
+            preview.average[::-1], path, kind=AVERAGES[node.type], pixel_size=pixel_size, binning=preview.binning,
+            limits=preview.limits(), flipped=True, metadata={"source": node.db_name, "id": item.id}, **common)
+        self._backend.save(
+            preview.spectrum[::-1], path, kind=SPECTRA, limits=contrast(preview.spectrum), takes_picks=False, **common)
 
     def _preview(self, node: NodeContent, item: Item) -> Preview:
         gain = node.info.get("gain") if node.type == MOVIES else None
         folder = os.path.dirname(node.path)
         kept = os.path.join(folder, "extra", PREVIEW_FOLDER) if os.path.exists(os.path.join(folder, RECORD)) else None
         return pictures.preview(item.path, item.index, gain, kept, self._ssh)
-
-    def _save(self, data: Any, path: str, **keywords: Any) -> None:
-        """As long as there is a viewer its turn is waited for: nothing of a run is left out."""
-        self._backend.save(data, path, **keywords)
 
     def _cannot_show(self, item: Item, error: Exception) -> None:
         self.unread[item.path or item.name] = _words(error)
@@ -260,9 +259,10 @@ class Feed:
                     if self._stopping.is_set() or not self._backend.requests.empty():
                         break
                     small = bin_image(frame, FRAME_PIXELS)[::-1]
-                    self._save(small, "%s#%d" % (wanted["path"], number), kind=kind, group="frames", place=number,
-                               name="%s, frame" % wanted["name"], limits=contrast(small), remark=remark,
-                               of=wanted["path"], takes_picks=False)
+                    self._backend.save(
+                        small, "%s#%d" % (wanted["path"], number), kind=kind, group="frames", place=number,
+                        name="%s, frame" % wanted["name"], limits=contrast(small), remark=remark, of=wanted["path"],
+                        takes_picks=False)
             except (OSError, BadImageError, FollowError, MemoryError) as error:
                 self._tell("The frames of %s cannot be shown (%s)." % (wanted["name"], _words(error)))
 

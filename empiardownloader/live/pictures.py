@@ -8,9 +8,9 @@ import numpy as np
 from ..follow.images import read_image
 from ..follow.process import split_host
 from ..images.frames import iter_frames
-from ..images.gain import apply_gain, read_gain
+from ..images.gain import Correction
 from ..images.header import BadImageError
-from ..images.previews import GAIN_APPLIED, Preview, average_of, corrected, load_preview, preview_of
+from ..images.previews import Preview, average_of, load_preview, make_preview, preview_of
 
 GATAN = (".dm3", ".dm4")
 
@@ -24,25 +24,16 @@ def preview(path: Optional[str], index: int, gain: Optional[str], folder: Option
     if index or not path:
         return preview_of(average_of([read_image(path, index, ssh)], os.path.basename(path or "")))
     if folder is None or split_host(path)[0]:
-        return preview_of(*corrected(average_of(reader(path), os.path.basename(path)), path, gain, reader))
+        return make_preview(path, gain, reader)
     return load_preview(path, folder, gain, reader)
 
 
 def frames(path: str, gain: Optional[str], ssh: Any = "ssh") -> Iterator[Tuple[np.ndarray, str]]:
     """The frames of a movie one by one, float32 (height, width), and what has become of the gain. Raises as above."""
     reader = _reader(ssh)
-    factors = None
-    remark = ""
-    if gain:
-        try:
-            factors, remark = read_gain(gain, path, reader), GAIN_APPLIED
-        except (OSError, BadImageError) as error:
-            remark = "gain not applied: %s" % error
+    correction = Correction(gain, path, reader)
     for frame in reader(path):
-        if factors is not None:
-            yield apply_gain(np.asarray(frame, "float32"), factors), remark
-        else:
-            yield np.asarray(frame, "float32"), remark
+        yield correction.apply(np.asarray(frame, "float32"))
 
 
 def _reader(ssh: Any) -> Any:

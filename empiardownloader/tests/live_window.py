@@ -63,8 +63,8 @@ def main():
                 link.answer(type="snapshot", found={
                     "order": order, "points": model.points, "title": message.get("title", model.title), "stacks": [
                         {"name": model.name_of(stack), "kind": stack.kind, "source": stack.source, "pictures": [
-                            [picture.name, picture.remark, zlib.crc32(stack.read(index).tobytes())]
-                            for index, picture in enumerate(stack.pictures)]}
+                            [picture.name, picture.remark, zlib.crc32(stack.pixels(picture).tobytes())]
+                            for picture in stack.pictures]}
                         for stack in model.stacks.values()]})
         link.answered()
         if not messages:

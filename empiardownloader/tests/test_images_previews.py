@@ -8,11 +8,9 @@ import unittest
 import numpy as np
 
 from empiardownloader.demo import movies
-from empiardownloader.images.gain import apply_gain, read_gain
+from empiardownloader.images.gain import GAIN_APPLIED, NO_GAIN, apply_gain, read_gain
 from empiardownloader.images.header import BadImageError
 from empiardownloader.images.previews import (
-    GAIN_APPLIED,
-    NO_GAIN,
     average_frames,
     bin_image,
     contrast,

@@ -53,7 +53,7 @@ class TestModel(unittest.TestCase):
         self.take(1, 7)
         self.assertEqual(["m_1", "m_5", "m_7", "m_9"], [picture.name for picture in stack.pictures])
         self.assertEqual(1, stack.place_of(looked_at))
-        self.assertTrue((stack.read(2) == 7).all())
+        self.assertTrue((stack.pixels(stack.pictures[2]) == 7).all())
 
     def test_names_tell_stacks_apart_only_where_needed(self):
         first = self.take(1, kind="averages", source="run_a")
@@ -127,7 +127,7 @@ class TestModel(unittest.TestCase):
         for number, array in enumerate(arrays):
             stack = self.model.take(*image(number, array, place=number))
         self.assertEqual((5, 7), (len(stack), stack.dropped))
-        self.assertEqual(list(range(7, 12)), [int(stack.read(index)[0, 0]) for index in range(5)])
+        self.assertEqual(list(range(7, 12)), [int(stack.pixels(picture)[0, 0]) for picture in stack.pictures])
         self.assertIn("7 older ones gave way, the disk for temporary files is full", self.model.describe(stack, 4))
         resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
         with self.assertRaisesRegex(live_link.ImageError, "the folder for temporary files takes no more"):

@@ -5,11 +5,10 @@ import re
 import time
 
 import jpype
-import live_model
+import live_screen
 import numpy
 
 WAIT_SECONDS = 0.05
-MOST_MESSAGES = 8       # between two looks at the windows
 HEAP = "-Xmx2g"         # one image at a time is in Java's memory
 GAP_PIXELS = 24
 SETTLE_SECONDS = 0.5
@@ -28,14 +27,14 @@ def show(link, request, ending):
     windows.close()
 
 
-class Windows:
+class Windows(live_screen.Screen):
+    MOST_MESSAGES = 8       # between two looks at the windows
 
     def __init__(self, link, request):
+        super().__init__(link, request["title"])
         ij = jpype.JPackage("ij")
         self._ij, self._info = ij, jpype.JClass("ij.io.FileInfo")
         self._stack_class = jpype.JClass("ij.plugin.FileInfoVirtualStack")
-        self._link = link
-        self.model = live_model.Model(request["title"])
         self._application = ij.ImageJ(ij.ImageJ.EMBEDDED)
         self._application.setVisible(True)
         self._application.exitWhenQuitting(False)
@@ -45,52 +44,20 @@ class Windows:
     def are_open(self):
         return self._ij.IJ.getInstance() is not None
 
-    def tick(self):
-        """-> whether there was anything to do."""
-        changed, acks, snapshots = [], [], []
-        messages = self._link.messages(MOST_MESSAGES)
-        for message, parts in messages:
-            if message["type"] == "note":
-                self._note(message)
-                if "snapshot" in message:
-                    snapshots.append(message["snapshot"])
-                if "forget" in message:
-                    self.model.forget(message["forget"])
-            for image in message.get("images", ()):
-                acks.append(self._take(image, parts, changed))
+    def _draw(self, changed, any_taken):
         for stack in [stack for stack in self._views if stack not in self.model.stacks.values()]:
             self._views.pop(stack).close()
-        try:
-            for stack in dict.fromkeys(changed):
-                if stack in self.model.stacks.values():
-                    self._view(stack).update()
-            for view in self._views.values():
-                view.look()
-        except Exception as error:      # noqa: BLE001 - whatever Java stumbles over is said, and the windows live
-            acks = [dict(ack, status="failed", error=words_of(error)) for ack in acks]
-        for ack in acks:
-            self._link.answer(type="ack", **ack)
-        for folder in snapshots:
-            self._link.answer(type="snapshot", found=self._snapshot(folder))
-        self._link.answered()
-        return bool(messages)
+        for stack in changed:
+            self._view(stack).update()
+        for view in self._views.values():
+            view.look()
+
+    def _kept(self):
+        return {stack: view.shown for stack, view in self._views.items()}
 
     def close(self):
         for view in self._views.values():
             view.close()
-
-    def _take(self, image, parts, changed):
-        ack = {"image_id": image["image_id"], "status": "shown", "error": ""}
-        if not self._link.is_new(image):
-            return dict(ack, status="repeated")
-        kept = {stack: view.shown for stack, view in self._views.items()}
-        try:
-            stack = self.model.take(image, self._link.array(image, parts), kept)
-        except Exception as error:      # noqa: BLE001 - as above
-            return dict(ack, status="failed", error=words_of(error))
-        if stack is not None:
-            changed.append(stack)
-        return ack
 
     def _view(self, stack):
         if stack not in self._views:
@@ -111,13 +78,9 @@ class Windows:
             return right, int(bounds[0].y)
         return (left, int(bounds[0].y)) if left >= 0 else None
 
-    def _note(self, message):
-        self.model.title = message.get("title", self.model.title)
-        self.model.state = message.get("state", self.model.state)
-        if message.get("frames") and self._menu is None:
-            self._add_menu()
-
-    def _add_menu(self):
+    def _offer_frames(self):
+        if self._menu is not None:
+            return
         awt = jpype.JPackage("java").awt
         item = awt.MenuItem("Frames of this movie")
         item.addActionListener(jpype.JProxy("java.awt.event.ActionListener",
@@ -145,10 +108,10 @@ class Windows:
             robot.createScreenCapture(area), "png", jpype.JClass("java.io.File")(os.path.join(folder, "window.png")))
         return {"title": next((layer["title"] for layer in layers), ""), "layers": layers}
 
-
-def words_of(error):
-    """The words of an error, of Java's without the names of its classes."""
-    return re.sub(r"(\w+\.)+(\w+)(: )?", r"\2\3", " ".join(str(error).split()))[:200] or type(error).__name__
+    @staticmethod
+    def _words_of(error):
+        """Without the names of Java's classes."""
+        return re.sub(r"(\w+\.)+(\w+)(: )?", r"\2\3", " ".join(str(error).split()))[:200] or type(error).__name__
 
 
 class View:

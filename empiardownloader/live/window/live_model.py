@@ -48,7 +48,6 @@ class Stack:
         except OSError as error:
             raise _no_room(error) from error
         self._slots = 0
-        self._free = []
         self.dropped = 0
         self.takes_picks = False
         self.bytes = int(numpy.prod(self.shape)) * self.dtype.itemsize
@@ -76,18 +75,17 @@ class Stack:
                 raise _no_room(error) from error
             known.update(image)
             return None
-        slot = self._free.pop() if self._free else self._slots
+        slot = self._slots
         try:
             self._write(array, slot)
         except OSError as error:
             victim = next((picture for picture in self.pictures if picture is not keep), None)
             if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or victim is None:
-                self._free += [slot] if slot < self._slots else []
                 raise _no_room(error) from error
             self.pictures.remove(victim)
             del self._places[victim.path], self.by_key[victim.key]
             self.dropped += 1
-            # A slot that was begun at the file's end is left out; one that was used has its room.
+            # The one begun at the file's end is left out; one that was used has its room.
             slot = victim.slot
             self._write(array, slot)
         self._slots = max(self._slots, slot + 1)
@@ -112,11 +110,8 @@ class Stack:
         while done < len(data):
             done += os.pwrite(self._file.fileno(), data[done:], slot * self.bytes + done)
 
-    def read(self, index):
-        """The pixels of the image at a place, (height, width)."""
-        return self.pixels(self.pictures[index])
-
     def pixels(self, picture):
+        """(height, width)"""
         data = os.pread(self._file.fileno(), self.bytes, picture.slot * self.bytes)
         return numpy.frombuffer(data, self.dtype).reshape(self.shape)
 
@@ -225,18 +220,11 @@ class Model:
         keys = self.positions.keys
         if not keys:
             return "nothing has come yet"
-        pictures = self.pictures_at(index)
+        found = [stack.by_key.get(keys[index]) for stack in self.stacks.values() if stack is not self.frames]
         dropped = max((stack.dropped for stack in self.stacks.values()), default=0)
-        return ", ".join(word for word in (
-            "%s, %d of %d" % (keys[index][0], index + 1, len(keys)), *dict.fromkeys(
-                picture.remark for picture in pictures), GAVE_WAY % dropped if dropped else "") if word)
-
-    def pictures_at(self, index):
-        """The pictures of a position; those that points are drawn over come first."""
-        stacks = sorted((stack for stack in self.stacks.values() if stack is not self.frames),
-                        key=lambda stack: not stack.takes_picks)
-        found = [stack.by_key.get(self.positions.keys[index]) for stack in stacks]
-        return [picture for picture in found if picture is not None]
+        remarks = dict.fromkeys(picture.remark for picture in found if picture is not None)
+        words = ["%s, %d of %d" % (keys[index][0], index + 1, len(keys)), *remarks]
+        return ", ".join(word for word in (*words, GAVE_WAY % dropped if dropped else "") if word)
 
     def head(self):
         return " - ".join(word for word in (self.title, self.state) if word)

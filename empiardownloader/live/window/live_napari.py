@@ -6,14 +6,13 @@ All is done in the thread of the windows, by a timer.
 import inspect
 import os
 
-import live_model
+import live_screen
 import napari
 import numpy
 from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QPushButton
 
 TICK_MS = 50
-MOST_MESSAGES = 8       # a tick, so that the window stays quick
 GAP = 1.04              # between two layers, in their widths
 PICKS_COLOUR = "#33ff66"
 
@@ -21,7 +20,7 @@ PICKS_COLOUR = "#33ff66"
 def show(link, request, ending):
     window = Window(link, request)
     timer = QTimer()
-    timer.timeout.connect(lambda: window.tick(ending))
+    timer.timeout.connect(lambda: window.viewer.close() if ending.is_set() else window.tick())
     timer.start(TICK_MS)
     link.answer(type="hello")
     napari.run()
@@ -79,11 +78,11 @@ class Planes:
         return self.stack.pixels(picture).reshape(self.shape[1:])
 
 
-class Window:
+class Window(live_screen.Screen):
+    MOST_MESSAGES = 8       # a tick, so that the window stays quick
 
     def __init__(self, link, request):
-        self._link = link
-        self.model = live_model.Model(request["title"])
+        super().__init__(link, request["title"])
         self.viewer = napari.Viewer(title=request["title"] or "napari")
         self._layers = {}           # stack -> image layer
         self._limits = {}           # stack -> the grey values that were set here last
@@ -91,68 +90,35 @@ class Window:
         self._shown = None          # the key of what is looked at
         self._led = None            # where the slider was led to last
         self._button = None
-        self._snapshots = []
-        self._moving = False
+        self._moving = self._was_following = False
         self.viewer.text_overlay.visible = True
         self.viewer.text_overlay.position = "top_left"
         self.viewer.dims.events.current_step.connect(self._moved)
         self._entitle()
 
-    def tick(self, ending):
-        if ending.is_set():
-            self.viewer.close()
-            return
-        changed, acks = [], []
-        follows = self._follows()
-        for message, parts in self._link.messages(MOST_MESSAGES):
-            if message["type"] == "note":
-                self._note(message)
-            for image in message.get("images", ()):
-                acks.append(self._take(image, parts, changed))
-        try:
-            if changed or acks or any(stack not in self.model.stacks.values() for stack in self._layers):
-                self._update(changed, follows)
-        except Exception as error:      # noqa: BLE001 - whatever napari stumbles over is said, and the window lives
-            acks = [dict(ack, status="failed", error=words_of(error)) for ack in acks]
-        for ack in acks:
-            self._link.answer(type="ack", **ack)
-        while self._snapshots:
-            self._link.answer(type="snapshot", found=self._snapshot(self._snapshots.pop()))
-        self._link.answered()
+    def tick(self):
+        # Before new ones have come.
+        self._was_following = self._follows()
+        return super().tick()
 
-    def _take(self, image, parts, changed):
-        ack = {"image_id": image["image_id"], "status": "shown", "error": ""}
-        if not self._link.is_new(image):
-            return dict(ack, status="repeated")
-        try:
-            stack = self.model.take(image, self._link.array(image, parts), {
-                stack: stack.by_key.get(self._shown) for stack in self._layers})
-        except Exception as error:      # noqa: BLE001 - as above
-            return dict(ack, status="failed", error=words_of(error))
-        if stack is not None:
-            changed.append(stack)
-        return ack
+    def _kept(self):
+        return {stack: stack.by_key.get(self._shown) for stack in self._layers}
 
-    def _note(self, message):
-        self.model.title = message.get("title", self.model.title)
-        self.model.state = message.get("state", self.model.state)
-        if message.get("frames") and self._button is None:
+    def _offer_frames(self):
+        if self._button is None:
             self._button = QPushButton("Frames of this movie")
             self._button.clicked.connect(self._want_frames)
             self.viewer.window.add_dock_widget(self._button, name="Movie", area="left")
-        if "snapshot" in message:
-            self._snapshots.append(message["snapshot"])
-        if "forget" in message:
-            self.model.forget(message["forget"])
-        self._entitle()
 
     # Layers.
 
-    def _update(self, changed, follows):
+    def _draw(self, changed, any_taken):
+        if not any_taken and all(stack in self.model.stacks.values() for stack in self._layers):
+            return
+        follows = self._was_following
         self._moving = True
         try:
             self._remove_layers()
-            changed = [stack for stack in dict.fromkeys(changed) if stack in self.model.stacks.values()]
             for stack, layer in self._layers.items():
                 if stack in changed or stack is not self.model.frames:
                     # The same one, so that its length is asked for again.
@@ -330,10 +296,6 @@ class Window:
                 "file": "%d.npy" % number})
         self.viewer.screenshot(os.path.join(folder, "window.png"), canvas_only=False, flash=False)
         return {"title": self.viewer.title, "layers": layers}
-
-
-def words_of(error):
-    return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 def _range(limits):
