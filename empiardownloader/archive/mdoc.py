@@ -1,23 +1,42 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Tilt series as SerialEM and Tomo5 describe them, in .mdoc files.
+"""Tilt series as SerialEM, Tomo5, PACE-tomo and others describe them, in .mdoc files.
 
-Source: the description of the format in https://bio3d.colorado.edu/SerialEM/hlp/html/about_formats.htm, and the files
+Sources: the description of the format in https://bio3d.colorado.edu/SerialEM/hlp/html/about_formats.htm, and the files
 that entries hold. An .mdoc is text: lines 'Key = value' of the whole, titles '[T = ...]', then a section '[ZValue = n]'
-for each tilt. A section '[FrameSet = n]' describes a movie by itself, which is no tilt series.
+for each tilt. A section '[FrameSet = n]' describes a movie by itself, see ``join_frame_sets``.
+
+What the file does not say, or says twice in different ways, is told in ``remarks`` and not guessed.
 """
 import datetime
+import math
 import ntpath
 import re
 from dataclasses import dataclass, field
-from typing import Dict, List, Mapping, Optional, Tuple
+from typing import Dict, List, Mapping, Optional, Sequence, Tuple
+
+from .tilt_names import order_in_name
 
 SECTION = re.compile(r"\[\s*(\w+)\s*=\s*(.*?)\s*\]\s*$")
-PAIR = re.compile(r"([A-Za-z]\w*)\s*=\s*(.*?)\s*$")
-AXIS = re.compile(r"tilt axis angle\s*=\s*(-?[0-9.]+)", re.IGNORECASE)
-TIMES = ("%d-%b-%y  %H:%M:%S", "%d-%b-%Y  %H:%M:%S", "%d-%b-%y %H:%M:%S", "%d-%b-%Y %H:%M:%S",
-         "%Y-%m-%d %H:%M:%S", "%Y-%b-%d %H:%M:%S")
+TITLE_BEGIN = re.compile(r"\[\s*T\s*=", re.IGNORECASE)
+PAIR = re.compile(r"([A-Za-z][^=\[\]]*?)\s*=\s*(.*?)\s*$")
+# SerialEM's angle is IMOD's; Tomo5's, in one word, is -90 degrees minus that.
+SERIALEM_AXIS = re.compile(r"tilt axis (?:rotation )?angle\s*=\s*([-+]?[0-9]+(?:[.,][0-9]*)?)", re.IGNORECASE)
+TOMO5_AXIS = re.compile(r"TiltAxisAngle\s*=\s*([-+]?[0-9]+(?:[.,][0-9]*)?)")
+TOMO5_TITLE = re.compile(r"\s*Tomography\b")
+MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+NAMED_MONTH = re.compile(r"([0-9]{1,4})-([A-Za-z]{3})[a-z]*-([0-9]{2,4})[ T]+([0-9]{1,2}):([0-9]{2}):([0-9]{2})")
+ISO = re.compile(r"([0-9]{4})-([0-9]{2})-([0-9]{2})[ T]+([0-9]{1,2}):([0-9]{2}):([0-9]{2})")
+# How tomo and RELION read times.
+TIME_FORMAT = "%02d-%s-%04d  %02d:%02d:%02d"
 # An .mdoc of the longest series is less than a megabyte.
 MAX_MDOC_BYTES = 8 << 20
+# Sections within this of each other, in degrees, are at one angle; a stage does not return more exactly.
+SAME_ANGLE = 0.05
+# All images of a map of the grid are this near to each other, in degrees.
+LEAST_SPAN = 1.0
+AXIS_TOLERANCE = 1.0        # degrees by which title and RotationAngle may differ
+
+Section = Dict[str, str]
 
 
 class BadMdocError(Exception):
@@ -30,8 +49,9 @@ class Tilt:
     section: int                    # place among the file's sections, from 0
     file: str                       # base name of the file with its frames, '' where none is named
     angle: float                    # degrees
-    order: int                      # of acquisition, from 1
+    order: int                      # of acquisition, from 1; where it is unknown, the place in the file
     dose: Optional[float]           # e/A^2
+    before: Optional[float] = None  # e/A^2 that the sample had received when it was taken
 
 
 @dataclass
@@ -39,106 +59,274 @@ class Mdoc:
     """A whole file; ``tilts`` in the file's order."""
     image_file: str = ""            # base name of the stack, '' where none is named
     pixel_size: Optional[float] = None      # angstrom
-    axis: Optional[float] = None            # angle of the tilt axis, degrees
+    axis: Optional[float] = None            # angle of the tilt axis as IMOD counts it, degrees
+    voltage: Optional[float] = None         # kV
+    magnification: Optional[float] = None
+    dose_from: str = ""                     # what tells the dose, '' for nothing
+    order_from: str = ""                    # what tells the order of acquisition, '' for nothing
+    is_tomo5: bool = False
     tilts: List[Tilt] = field(default_factory=list)
+    remarks: List[str] = field(default_factory=list)
+    head: Section = field(default_factory=dict)
+    titles: List[str] = field(default_factory=list)
+    sections: List[Section] = field(default_factory=list)
 
 
 def parse_mdoc(text: str) -> Mdoc:
     """Raises BadMdocError for what describes no tilt series."""
-    head, titles, sections = _split(text)
+    head, titles, sections, _ = _split(text)
     if not sections:
         msg = "it describes no tilt series"
         raise BadMdocError(msg)
+    return _read(head, titles, sections)
+
+
+def parse_frame_sets(text: str) -> List[Section]:
+    """The sections '[FrameSet = n]' of a file that has no others, each with what is said of the whole, else []."""
+    head, titles, sections, frame_sets = _split(text)
+    if sections:
+        return []
+    common = dict(head, **{"T": "\n".join(titles)} if titles else {})
+    return [{**common, **section} for section in frame_sets]
+
+
+def join_frame_sets(frame_sets: Sequence[Section]) -> Mdoc:
+    """Movies that were described one by one, taken for one tilt series. Raises BadMdocError."""
+    titles = [title for title in frame_sets[0].get("T", "").split("\n") if title]
+    head = {key: value for key, value in frame_sets[0].items() if key in ("PixelSpacing", "Voltage", "Magnification")}
+    sections = [{key: value for key, value in section.items() if key != "T"} for section in frame_sets]
+    return _read(head, titles, sections)
+
+
+def _read(head: Section, titles: List[str], sections: List[Section]) -> Mdoc:
     angles = [_number(section.get("TiltAngle")) for section in sections]
     if None in angles:
         msg = "the tilt angle of its section %d is missing" % angles.index(None)
         raise BadMdocError(msg)
-    times = [_time(section.get("DateTime", "")) for section in sections]
-    ranks = list(range(len(sections)))
-    if None not in times:
-        ranks.sort(key=lambda place: times[place])
+    _refuse_montage(sections, angles)
+    mdoc = Mdoc(_base_name(head.get("ImageFile", "")), head=head, titles=titles, sections=sections)
+    mdoc.is_tomo5 = any(TOMO5_TITLE.match(title) for title in titles[:1]) or any(map(TOMO5_AXIS.search, titles))
+    first = {**head, **sections[0]}
+    mdoc.pixel_size = _positive(head.get("PixelSpacing")) or _positive(sections[0].get("PixelSpacing"))
+    mdoc.voltage, mdoc.magnification = _positive(first.get("Voltage")), _positive(first.get("Magnification"))
+    mdoc.axis = _axis(mdoc, first)
+    doses = [_dose({**head, **section}) for section in sections]
+    mdoc.dose_from = next((source for _, source in doses if source), "")
+    names = [_base_name(section.get("SubFramePath", "")) for section in sections]
+    ranks, mdoc.order_from = _order(mdoc, names)
     orders = {place: order for order, place in enumerate(ranks, start=1)}
-    mdoc = Mdoc(ntpath.basename(head.get("ImageFile", "")))
-    mdoc.pixel_size = _number(head.get("PixelSpacing")) or _number(sections[0].get("PixelSpacing"))
-    axis = next((match for match in map(AXIS.search, titles) if match), None)
-    mdoc.axis = _number(axis.group(1)) if axis else None
-    mdoc.tilts = [Tilt(place, ntpath.basename(section.get("SubFramePath", "")), angle, orders[place],
-                       _dose(section, mdoc.pixel_size))
-                  for place, (section, angle) in enumerate(zip(sections, angles))]
+    before = _received(mdoc, ranks, [dose for dose, _ in doses])
+    mdoc.tilts = [Tilt(place, names[place], angle, orders[place], doses[place][0], before[place])
+                  for place, angle in enumerate(angles)]
     return mdoc
 
 
-def rewrite_mdoc(text: str, names: Mapping[int, str]) -> str:
-    """The same with the sections in ``names`` only (place -> name of the file that has its frames), counted anew.
+def _refuse_montage(sections: List[Section], angles: List[float]) -> None:
+    """Raises BadMdocError for the pieces of a map. 'Montage = 1' alone decides nothing: true series carry it, too."""
+    pieces = [section.get("PieceCoordinates", "").split()[:2] for section in sections]
+    by_angle = sorted(range(len(sections)), key=lambda place: angles[place])
+    for one, other in zip(by_angle, by_angle[1:]):
+        if pieces[one] and pieces[other] and pieces[one] != pieces[other] \
+                and angles[other] - angles[one] <= SAME_ANGLE:
+            msg = "it describes the pieces of a montage"
+            raise BadMdocError(msg)
+    if len(angles) > 1 and max(angles) - min(angles) < LEAST_SPAN:
+        msg = "all its images are at one angle (%g degrees), so it describes no tilt series" % angles[0]
+        raise BadMdocError(msg)
 
-    Programs look for the tilts by that name, and take sections that are not counted 0, 1, 2 for a damaged file.
+
+# -------------------------- the order of acquisition -----------------------
+
+def _order(mdoc: Mdoc, names: List[str]) -> Tuple[List[int], str]:
+    """Places of the sections in the order in which they were taken, and what says so; '' where nothing does.
+
+    The dose received before a tilt says it surest: it is in the file whatever was cut out of it or sorted since.
     """
-    lines: List[str] = []
-    place, number, kept = -1, -1, True
-    for line in text.splitlines():
-        section = SECTION.match(line.strip())
-        if section and section.group(1) == "ZValue":
-            place += 1
-            kept = place in names
-            number += kept
-            line = "[ZValue = %d]" % number
-        elif section:
-            kept = True
-        pair = PAIR.match(line.strip())
-        if pair and pair.group(1) == "SubFramePath" and place in names:
-            line = "SubFramePath = %s" % names[place]
-        if kept:
-            lines.append(line)
-    return "\n".join(lines) + "\n"
+    sections = mdoc.sections
+    offers = [("PriorRecordDose", [_number(section.get("PriorRecordDose")) for section in sections]),
+              ("DateTime", [parse_time(section.get("DateTime", ""), mdoc.is_tomo5) for section in sections]),
+              ("TimeStamp", [_number(section.get("TimeStamp")) for section in sections]),
+              ("the names of the files", [order_in_name(name) for name in names])]
+    told = [(source, sorted(range(len(values)), key=lambda place: values[place]))
+            for source, values in offers if None not in values and len(set(values)) == len(values)]
+    if not told:
+        return list(range(len(sections))), ""
+    source, ranks = told[0]
+    others = [other for other, its in told[1:] if its != ranks]
+    if others:
+        mdoc.remarks.append("%s and %s tell different orders of acquisition: %s is believed" % (
+            source, others[0], source))
+    return ranks, source
 
 
-def _split(text: str) -> Tuple[Dict[str, str], List[str], List[Dict[str, str]]]:
-    """-> what is said of the whole, the titles, the sections of the tilts"""
-    head: Dict[str, str] = {}
+def _received(mdoc: Mdoc, ranks: List[int], doses: List[Optional[float]]) -> Dict[int, Optional[float]]:
+    """Place of a section -> e/A^2 that had been received by then; None where that is not known."""
+    prior = [_number(section.get("PriorRecordDose")) for section in mdoc.sections]
+    if mdoc.order_from == "PriorRecordDose":
+        return dict(enumerate(prior))
+    received: Dict[int, Optional[float]] = dict.fromkeys(ranks)
+    total: Optional[float] = 0.0 if mdoc.order_from else None
+    for place in ranks:
+        received[place] = total
+        total = None if total is None or doses[place] is None else total + doses[place]
+    return received
+
+
+def parse_time(text: str, is_tomo5: bool = False) -> Optional[datetime.datetime]:
+    """'01-Aug-22  18:58:35', '01-Aug-2022 18:58:35', '2022-08-01T18:58:35', Tomo5's '22-Aug-01  18:58:35'"""
+    named, iso = NAMED_MONTH.match(text.strip()), ISO.match(text.strip())
+    try:
+        if iso:
+            return datetime.datetime(*map(int, iso.groups()))
+        if named and named.group(2).lower() in MONTHS:
+            first, last = named.group(1), named.group(3)
+            year, day = (first, last) if len(first) == 4 or (is_tomo5 and len(last) == 2) else (last, first)
+            return datetime.datetime(int(year) + (2000 if len(year) == 2 else 0),
+                                     MONTHS.index(named.group(2).lower()) + 1, int(day), *map(int, named.groups()[3:]))
+    except ValueError:
+        return None     # a 31st of February
+    return None
+
+
+# -------------------------- the tilt axis and the dose -----------------------
+
+def _axis(mdoc: Mdoc, first: Section) -> Optional[float]:
+    """By the title, else by the key, else by the rotation of the image, in degrees; 'first': the first section and what
+    is said of the whole."""
+    rotation = _number(first.get("RotationAngle"))
+    by_rotation = None if rotation is None else _wrap(rotation if mdoc.is_tomo5 else rotation - 90)
+    serialem = next((match for match in map(SERIALEM_AXIS.search, mdoc.titles) if match), None)
+    tomo5 = next((match.group(1) for match in map(TOMO5_AXIS.search, mdoc.titles) if match), first.get("TiltAxisAngle"))
+    if serialem:
+        axis = _number(serialem.group(1))
+    elif tomo5 is not None and _number(tomo5) is not None:
+        axis = _wrap(-_number(tomo5) - 90)
+    else:
+        return by_rotation
+    if axis is not None and by_rotation is not None:
+        apart = abs(axis - by_rotation) % 180
+        # Tomo5 has written its RotationAngle with either sign.
+        if min(apart, 180 - apart) > AXIS_TOLERANCE and not mdoc.is_tomo5:
+            mdoc.remarks.append("its title says a tilt axis of %g degrees, its RotationAngle %g: the title is believed"
+                                % (axis, by_rotation))
+    return axis
+
+
+def _wrap(angle: float) -> float:
+    """To (-180, 180], without the tails of a subtraction: 175.3 - 90 -> 85.3"""
+    return round(180 - (180 - angle) % 360, 6)
+
+
+def _dose(section: Section) -> Tuple[Optional[float], str]:
+    """Of one tilt in e/A^2, and which keys tell it; ``section``: with what is said of the whole."""
+    dose = _positive(section.get("ExposureDose"))
+    if dose:
+        return dose, "ExposureDose"
+    pairs = [_number(word) for word in section.get("FrameDosesAndNumber", "").split()]
+    if pairs and None not in pairs and len(pairs) % 2 == 0:
+        dose = sum(one * count for one, count in zip(pairs[::2], pairs[1::2]))
+        if dose > 0:
+            return dose, "FrameDosesAndNumber"
+    rate, seconds = _positive(section.get("DoseRate")), _positive(section.get("ExposureTime"))
+    pixel, binning = _positive(section.get("PixelSpacing")), _positive(section.get("Binning")) or 1.0
+    if rate and seconds and pixel:
+        # Electrons per unbinned pixel and second; the pixel size is of the binned image.
+        return rate * seconds * (binning / pixel) ** 2, "DoseRate, behind the sample"
+    return None, ""
+
+
+# -------------------------- writing -----------------------
+
+def write_mdoc(mdoc: Mdoc, names: Mapping[int, str]) -> str:
+    """An .mdoc of the sections in ``names`` only (place -> name of the file that has its frames, '' for none), in the
+    order of acquisition.
+
+    As scipion-em-tomo and RELION read it: sections counted 0, 1, 2 ..., one '=' in a line, titles on one line, the tilt
+    axis in the first title, a dose in each section, times in one form, and none where they do not tell the order.
+    """
+    lines = ["%s = %s" % (key, _one_sign(value)) for key, value in mdoc.head.items() if key != "T"]
+    lines.append("")
+    if mdoc.axis is not None:
+        binning = mdoc.sections[0].get("Binning", "1")
+        lines += ["[T =     Tilt axis angle = %g, binning = %s]" % (mdoc.axis, binning), ""]
+    for title in mdoc.titles:
+        if not SERIALEM_AXIS.search(title) and not TOMO5_AXIS.search(title):
+            lines += ["[T = %s]" % title, ""]
+    tilts = sorted((tilt for tilt in mdoc.tilts if tilt.section in names), key=lambda tilt: tilt.order)
+    times = [parse_time(mdoc.sections[tilt.section].get("DateTime", ""), mdoc.is_tomo5) for tilt in tilts]
+    timed = bool(mdoc.order_from) and None not in times and times == sorted(times) and len(set(times)) == len(times)
+    for number, (tilt, moment) in enumerate(zip(tilts, times)):
+        section = dict(mdoc.sections[tilt.section])
+        section.pop("DateTime", None)
+        if names[tilt.section]:
+            section["SubFramePath"] = names[tilt.section]
+        if tilt.dose is not None:
+            section["ExposureDose"] = "%g" % tilt.dose
+        lines.append("[ZValue = %d]" % number)
+        lines += ["%s = %s" % (key, _one_sign(value)) for key, value in section.items()]
+        if timed:
+            lines.append("DateTime = " + TIME_FORMAT % (
+                moment.day, MONTHS[moment.month - 1].capitalize(), moment.year, moment.hour, moment.minute,
+                moment.second))
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _one_sign(value: str) -> str:
+    return value.replace("=", ":")
+
+
+# -------------------------- the text -----------------------
+
+def _split(text: str) -> Tuple[Section, List[str], List[Section], List[Section]]:
+    """-> what is said of the whole, the titles, the sections of tilts, those of movies"""
+    head: Section = {}
     titles: List[str] = []
-    sections: List[Dict[str, str]] = []
+    sections: List[Section] = []
+    frame_sets: List[Section] = []
     current = head
-    for line in text.splitlines():
-        section = SECTION.match(line.strip())
-        pair = PAIR.match(line.strip())
+    lines = iter(text.lstrip("\ufeff").splitlines())
+    for line in lines:
+        line = line.strip()
+        if TITLE_BEGIN.match(line) and "]" not in line:
+            # Some programs break the line before the bracket; a title whose bracket is missing ends with its line.
+            following = next(lines, "").strip()
+            if following == "]" or (following.endswith("]") and not following.startswith("[")):
+                line = line + " " + following
+            else:
+                titles.append(line.partition("=")[2].strip())
+                line = following
+        section, pair = SECTION.match(line), PAIR.match(line)
         if section and section.group(1) == "ZValue":
             current = {}
             sections.append(current)
+        elif section and section.group(1) == "FrameSet":
+            current = {}
+            frame_sets.append(current)
         elif section and section.group(1) == "T":
             titles.append(section.group(2))
         elif section:
             current = {}        # of something else
+        elif pair and pair.group(1) == "T" and current is head:
+            titles.append(pair.group(2))
         elif pair:
-            current.setdefault(pair.group(1), pair.group(2))
-    return head, titles, sections
+            current.setdefault(pair.group(1).strip(), pair.group(2))
+    return head, titles, sections, frame_sets
 
 
-def _dose(section: Mapping[str, str], pixel_size: Optional[float]) -> Optional[float]:
-    """Of one tilt in e/A^2, from whatever of the section tells it."""
-    dose = _number(section.get("ExposureDose"))
-    if dose:
-        return dose
-    pairs = [_number(word) for word in section.get("FrameDosesAndNumber", "").split()]
-    if pairs and None not in pairs and len(pairs) % 2 == 0:
-        return sum(one * count for one, count in zip(pairs[::2], pairs[1::2])) or None
-    rate, seconds = _number(section.get("DoseRate")), _number(section.get("ExposureTime"))
-    if rate and seconds and pixel_size:
-        return rate * seconds / pixel_size ** 2
-    return None
+def _base_name(path: str) -> str:
+    """'\\\\server\\\\share\\\\frames\\\\a.tif' -> 'a.tif'; a folder has none"""
+    return ntpath.basename(path.strip())
 
 
 def _number(text: Optional[str]) -> Optional[float]:
     try:
-        value = float((text or "").split()[0])
+        value = float((text or "").split()[0].replace(",", "."))
     except (IndexError, ValueError):
         return None
-    return value if abs(value) < 1e9 else None
+    return value if math.isfinite(value) and abs(value) < 1e12 else None
 
 
-def _time(text: str) -> Optional[datetime.datetime]:
-    for form in TIMES:
-        try:
-            return datetime.datetime.strptime(text.strip(), form)
-        except ValueError:
-            continue
-    return None
+def _positive(text: Optional[str]) -> Optional[float]:
+    value = _number(text)
+    return value if value is not None and value > 0 else None

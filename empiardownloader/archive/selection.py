@@ -338,8 +338,7 @@ class ImageFinder:
             for name, size in (listing.files if listing else ()):
                 path = join(folder, name)
                 is_given = bool(given) and matches(path, given)
-                stem, ending = posixpath.splitext(name)
-                if is_given or (not pattern and ending.lower() == DESCRIPTION and stem not in of_one):
+                if is_given or (not pattern and extension_of(name) == DESCRIPTION and stem_of(name) not in of_one):
                     rank = (not is_given, shapes[_shape(name)] > FEW_REFERENCES, distance, -(size or 0), name)
                     ranked.setdefault(path, (rank, RemoteFile(path, size)))
         return [file for _, file in sorted(ranked.values(), key=lambda item: item[0])]

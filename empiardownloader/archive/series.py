@@ -1,37 +1,32 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Which images are the tilts of which series.
 
-What the microscope wrote down beside them, the .mdoc files, says it; they may lie in the folder of the images or in
-another one beside it. Where there are none the names of the images say it, when they hold an angle. An image without
-either is a whole series by itself, a stack.
+What the microscope wrote down beside them, the .mdoc files, says it: one for a series, or one for each of its movies,
+in the folder of the images or in another one beside it. Where there are none the names of the images say it, when they
+hold an angle. An image without either is a whole series by itself, a stack; its angles may be in a file of
+its name (.tlt, .rawtlt).
 """
 import posixpath
-import re
 from dataclasses import dataclass, replace
-from typing import Callable, Dict, Iterator, List, Optional, Sequence, Set, Tuple
+from typing import Callable, Dict, Iterable, Iterator, List, Optional, Sequence, Set, Tuple
 
 from .errors import RemoteError, StoppedError
-from .mdoc import BadMdocError, Mdoc, parse_mdoc
-from .names import ancestors, join, split_compression, stem_of
+from .mdoc import BadMdocError, Mdoc, join_frame_sets, parse_frame_sets, parse_mdoc
+from .names import ancestors, extension_of, join, split_compression, stem_of
 from .selection import ImageFinder, RemoteFile
+from .tilt_names import LEAST_TILTS, MOST_REPEATED, TiltName, are_angles, common_name, parse_tilt_name, series_name
 
 MDOC = ".mdoc"
 ANGLES = (".tlt", ".rawtlt")
-# 'TS_01_003_-9.0.mrc', 'Position_1_003[-9.00]_fractions.tiff', 'tomo2_-9.0_Mar07.tif': the name of the series, perhaps
-# the order of acquisition, the angle. The first number with a decimal point is the angle, for dates and times come
-# behind it; without such a number it is the last one: 'TS_006_4_-6.tif', 'TS_01_-60.mrc'.
-ORDER, END = r"(?P<name>.+?)[_-](?P<order>[0-9]{1,4})[_-]?[\[_]", r"\]?(?=[_.\[-]|$)"
-DECIMAL, WHOLE = r"(?P<angle>[-+]?[0-9]{1,2}\.[0-9]+)", r"(?P<angle>[-+]?[0-9]{1,2})"
-ORDERED = (re.compile(ORDER + DECIMAL + END), re.compile(ORDER.replace(".+?", ".+") + WHOLE + r"\]?$"))
-UNORDERED = (re.compile(r"(?P<name>.+?)[_-]\[?" + DECIMAL + END), re.compile(r"(?P<name>.+?)[_-]\[?" + WHOLE + r"\]?$"))
-# A name with a number in it makes no series yet: 'TS_01.mrc', 'TS_03.mrc', 'TS_43.mrc' are three stacks.
-LEAST_TILTS = 3
-HAS_DECIMAL = re.compile(r"[0-9]\.[0-9]")
+# Stacks of a tilt series, whatever else may have several sections.
+STACK_ENDINGS = (".st", ".ali")
 # A folder of this name beside the images shows that movies are tilts, though their category does not.
 MDOC_FOLDER = "mdoc"
 # Folders that are looked into for .mdoc files which do not lie with the images.
 MOST_FOLDERS = 300
 LACKING_TOLD = 3
+# An angle of a list and one of an .mdoc are of the same tilt up to this many degrees: a refined one is off by a little.
+MATCHING_ANGLE = 1.0
 
 ReadText = Callable[[str], str]     # the text of a file of the entry; raises RemoteError
 
@@ -41,7 +36,7 @@ class SeriesTilt:
     """One image of a series; ``None`` where nobody says."""
     path: str
     angle: Optional[float]          # degrees
-    order: int                      # of acquisition, from 1
+    order: int                      # of acquisition, from 1; where it is unknown, any number of its own
     dose: Optional[float] = None    # e/A^2
     section: int = -1               # of the .mdoc
     before: Optional[float] = None  # e/A^2 received when it was taken, also of tilts that are not in the archive
@@ -54,10 +49,8 @@ class Series:
     tilts: Tuple[SeriesTilt, ...]       # in order of acquisition; of a stack in the order of its images
     images: Tuple[RemoteFile, ...]
     mdoc: str = ""                      # path of what describes it
-    text: str = ""                      # and its text
+    description: Optional[Mdoc] = None  # and what that says
     lacking: Tuple[str, ...] = ()       # files that are named there and not in the archive
-    axis: Optional[float] = None        # angle of the tilt axis, degrees
-    pixel_size: Optional[float] = None  # angstrom
     ordered: bool = True                # whether the order of acquisition is known
 
     @property
@@ -78,7 +71,10 @@ class SeriesFinder:
         self._declared = declared
         self._amount = amount
         self._names: Set[str] = set()
-        self._unused: List[str] = []    # .mdoc files of which fewer than two images are here
+        # .mdoc files of which fewer than two images have been found so far, and those that describe a series.
+        self._unused: List[str] = []
+        self._used: Set[str] = set()
+        self._stacks: Set[str] = set()          # names without endings of stacks that are described
         self.limited = False            # whether there may be more series than were given
         self.lacking = False            # whether a series lacks an image that is named
 
@@ -100,32 +96,50 @@ class SeriesFinder:
             elif rest:
                 yield rest, None
         if left:
-            rest = yield from self._described(self._mdocs_elsewhere(left), left)
+            # Those that lie with other images may be about these.
+            mdocs = dict.fromkeys(self._unused + self._mdocs_elsewhere(left))
+            rest = yield from self._described(list(mdocs), left)
             if self._declared:
                 yield from self._undescribed(rest)
             elif rest:
                 yield rest, None
-        if self._unused:
+        unused = [path for path in dict.fromkeys(self._unused) if path not in self._used]
+        if unused:
             self._finder.note("%d .mdoc files are not used, for fewer than two of the images that they name are in the "
-                              "image set (%s)." % (len(self._unused), ", ".join(self._unused[:LACKING_TOLD])))
+                              "image set (%s)." % (len(unused), ", ".join(unused[:LACKING_TOLD])))
 
     def _undescribed(self, images: Sequence[RemoteFile]) -> Iterator[Tuple[List[RemoteFile], Optional[Series]]]:
         """Series by their names; then images that tell nothing: stacks, or, where there are more of them than the entry
         has series, tilts of which nobody knows the angle."""
         alone = []
-        for series in self._by_names(images):
+        for series in self._by_names(self._without_versions(images)):
             if series.is_stack and not series.tilts:
                 alone.append(series)
             else:
                 yield list(series.images), series
         promised = self._finder.image_set.num_images
-        if promised is not None and len(alone) > promised:
+        stacks = [series for series in alone if extension_of(series.images[0].path) in STACK_ENDINGS]
+        tilts = [series for series in alone if series not in stacks]
+        if promised is not None and len(alone) > promised and tilts:
             self._finder.note("Nothing tells the angles of %d images, neither .mdoc files nor their names (%s): they "
-                              "come without series." % (len(alone), alone[0].images[0].path))
-            yield [image for series in alone for image in series.images], None
-            return
+                              "come without series." % (len(tilts), tilts[0].images[0].path))
+            yield [image for series in tilts for image in series.images], None
+            tilts = []
         for series in alone:
-            yield list(series.images), series
+            if series in stacks or series in tilts:
+                yield list(series.images), series
+
+    def _without_versions(self, images: Sequence[RemoteFile]) -> List[RemoteFile]:
+        """Images without those that processing made of a described stack: 'TS_1_EVN.st' beside 'TS_1.st'."""
+        stems = sorted(self._stacks, key=len)
+        versions = [image for image in images if any(
+            stem_of(image.path).startswith(stem) and stem_of(image.path)[len(stem):][:1] in tuple("_.-")
+            for stem in stems)]
+        if versions:
+            self._finder.note("%d files are not downloaded, for by their names they are versions of stacks that are "
+                              "described (%s): say a file pattern to get them." % (
+                                  len(versions), ", ".join(image.path for image in versions[:LACKING_TOLD])))
+        return [image for image in images if image not in versions]
 
     def _has_mdoc_folder(self, folder: str) -> bool:
         above = self._finder.listing_or_lost(posixpath.dirname(folder)) if folder else None
@@ -176,42 +190,80 @@ class SeriesFinder:
         """What .mdoc files tell of images; gives back those of which they tell nothing."""
         known = _Known(images)
         taken: Set[str] = set()
+        frames: Dict[str, str] = {}         # path of a movie -> of the .mdoc that is about it alone
         for path in sorted(mdocs):
-            if not self._declared and known.find(posixpath.basename(path)[:-len(MDOC)], path):
-                continue        # of a single movie
+            own = known.find(posixpath.basename(path)[:-len(MDOC)], path)
+            if own and (not self._declared or frames):
+                frames[own.path] = path     # of a single movie; of tilts it is read when its series is asked for
+                continue
             text = self._text_of(path)
             if text is None:
                 continue
-            try:
-                mdoc = parse_mdoc(text)
-            except BadMdocError as error:
-                # Of a movie by itself, or of a picture of the grid: SerialEM writes them for everything.
-                if "[ZValue" in text:
-                    self._finder.note("%s is not used: %s." % (path, error))
+            frame_sets = parse_frame_sets(text)
+            if frame_sets:
+                named = [known.find(posixpath.basename(section.get("SubFramePath", "").replace("\\", "/")), path)
+                         for section in frame_sets]
+                for image in [own] if own and len(frame_sets) == 1 else named:
+                    if image is not None:
+                        frames[image.path] = path
                 continue
-            series = self._of_frames(path, text, mdoc, known) or self._of_stack(path, text, mdoc, known)
+            series = self._of_mdoc(path, text, known)
             if series is None:
-                self._unused.append(path)
                 continue
             twice = [image.path for image in series.images if image.path in taken]
             if twice:
                 self._finder.note("%s is not used: %s is a tilt of another series already." % (path, twice[0]))
                 continue
             taken.update(image.path for image in series.images)
-            yield list(series.images), replace(series, name=self._unique(posixpath.basename(path)[:-len(MDOC)],
-                                                                         posixpath.dirname(path)))
+            yield self._named(series, posixpath.basename(path)[:-len(MDOC)])
+        if self._declared and frames:
+            left = [image for image in images if image.path in frames and image.path not in taken]
+            for series, name in self._of_movies(left, frames):
+                taken.update(image.path for image in series.images)
+                yield self._named(series, name)
         return [image for image in images if image.path not in taken]
 
-    def _of_frames(self, path: str, text: str, mdoc: Mdoc, known: "_Known") -> Optional[Series]:
+    def _named(self, series: Series, name: str) -> Tuple[List[RemoteFile], Series]:
+        """A described series with a name of its own, and its images."""
+        self._used.add(series.mdoc)
+        if series.is_stack:
+            self._stacks.add(stem_of(series.images[0].path))
+        mdoc = series.description
+        remarks = list(mdoc.remarks)
+        if not mdoc.order_from and series.ordered:
+            series = replace(series, ordered=False)
+        if not series.ordered:
+            remarks.append("nothing says in which order its tilts were taken, so it is registered without dose before "
+                           "each tilt, its tilts numbered in the order of their angles" if not mdoc.order_from else
+                           "its order of acquisition is not known")
+        if mdoc.axis is None:
+            remarks.append("nothing says the angle of its tilt axis")
+        for remark in remarks:
+            self._finder.note("%s: %s." % (series.mdoc, remark))
+        return list(series.images), replace(series, name=self._unique(name, posixpath.dirname(series.mdoc)))
+
+    def _of_mdoc(self, path: str, text: str, known: "_Known") -> Optional[Series]:
+        try:
+            mdoc = parse_mdoc(text)
+        except BadMdocError as error:
+            # Of a picture of the grid: SerialEM writes them for everything.
+            if "[ZValue" in text:
+                self._finder.note("%s is not used: %s." % (path, error))
+            return None
+        series = self._of_frames(path, mdoc, known) or self._of_stack(path, mdoc, known)
+        if series is None:
+            self._unused.append(path)
+        return series
+
+    def _of_frames(self, path: str, mdoc: Mdoc, known: "_Known") -> Optional[Series]:
         tilts, images, lacking = [], [], []
-        before = _received(mdoc)
         for tilt in mdoc.tilts:
             image = known.find(tilt.file, path) if tilt.file else None
             if image is None:
                 lacking.append(tilt.file or "section %d" % tilt.section)
                 continue
             images.append(image)
-            tilts.append(SeriesTilt(image.path, tilt.angle, tilt.order, tilt.dose, tilt.section, before[tilt.order]))
+            tilts.append(SeriesTilt(image.path, tilt.angle, tilt.order, tilt.dose, tilt.section, tilt.before))
         if len(tilts) < 2:
             return None
         if len({image.path for image in images}) < len(images):
@@ -221,60 +273,124 @@ class SeriesFinder:
             self.lacking = True
             self._finder.note("%s: %d of %d tilts are not in the archive (%s): it is registered without them." % (
                 path, len(lacking), len(mdoc.tilts), ", ".join(lacking[:LACKING_TOLD])))
-        by_order = sorted(range(len(tilts)), key=lambda place: tilts[place].order)
-        return Series("", tuple(tilts[place] for place in by_order), tuple(images[place] for place in by_order),
-                      path, text, tuple(lacking), mdoc.axis, mdoc.pixel_size)
+        return _in_order(Series("", tuple(tilts), tuple(images), path, mdoc, tuple(lacking), bool(mdoc.order_from)))
 
-    def _of_stack(self, path: str, text: str, mdoc: Mdoc, known: "_Known") -> Optional[Series]:
+    def _of_movies(self, images: Sequence[RemoteFile], frames: Dict[str, str]) -> Iterator[Tuple[Series, str]]:
+        """Series of movies that have an .mdoc each: (series, its name)."""
+        for members in self._grouped_by_name(images):
+            sections = []
+            for image in members:
+                text = self._text_of(frames[image.path])
+                its = parse_frame_sets(text) if text is not None else []
+                name = posixpath.basename(image.path)
+                section = its[0] if len(its) == 1 else next((one for one in its if one.get(
+                    "SubFramePath", "").replace("\\", "/").endswith("/" + name)), None)
+                if section is not None:
+                    # Whatever it was called at the microscope.
+                    sections.append((image, dict(section, SubFramePath=name)))
+            if len(sections) < LEAST_TILTS:
+                continue
+            its_images = [image for image, _ in sections]
+            try:
+                mdoc = join_frame_sets([section for _, section in sections])
+            except BadMdocError as error:
+                self._finder.note("%s and the other .mdoc files of its series are not used: %s." % (
+                    frames[its_images[0].path], error))
+                continue
+            repeated = len(mdoc.tilts) - len({round(tilt.angle, 1) for tilt in mdoc.tilts})
+            if repeated > len(mdoc.tilts) * MOST_REPEATED or (repeated and not mdoc.order_from):
+                self._finder.note("%d movies like %s have .mdoc files of their own, but not all have an angle of their "
+                                  "own: which of them make a series is not known." % (
+                                      len(its_images), its_images[0].path))
+                continue
+            tilts = tuple(SeriesTilt(image.path, tilt.angle, tilt.order, tilt.dose, tilt.section, tilt.before)
+                          for image, tilt in zip(its_images, mdoc.tilts))
+            names = [parse_tilt_name(posixpath.basename(image.path)) for image in its_images]
+            name = names[0].series if None not in names and len({one.series for one in names}) == 1 else common_name(
+                [image.path for image in its_images])
+            yield _in_order(Series("", tilts, tuple(its_images), frames[its_images[0].path], mdoc, (),
+                                   bool(mdoc.order_from))), name
+
+    @staticmethod
+    def _grouped_by_name(images: Sequence[RemoteFile]) -> List[List[RemoteFile]]:
+        """Images that may be a series each: those whose names say the same series, else those of a folder whose names
+        begin alike."""
+        groups: Dict[Tuple[str, str], List[RemoteFile]] = {}
+        for image in images:
+            name = parse_tilt_name(posixpath.basename(image.path))
+            key = name.series if name else common_name([image.path, image.path])
+            groups.setdefault((image.folder, key), []).append(image)
+        return list(groups.values())
+
+    def _of_stack(self, path: str, mdoc: Mdoc, known: "_Known") -> Optional[Series]:
         base = posixpath.splitext(posixpath.basename(path))[0]
         image = known.find(mdoc.image_file, path) or known.find(base, path)
         if image is None:
             return None
-        before = _received(mdoc)
-        tilts = tuple(SeriesTilt(image.path, tilt.angle, tilt.order, tilt.dose, tilt.section, before[tilt.order])
-                      for tilt in mdoc.tilts)
-        return Series("", tilts, (image,), path, text, (), mdoc.axis, mdoc.pixel_size)
+        tilts = [SeriesTilt(image.path, tilt.angle, tilt.order, tilt.dose, tilt.section, tilt.before)
+                 for tilt in mdoc.tilts]
+        ordered = bool(mdoc.order_from)
+        listed, name = self._angles_beside(image, reversed(ANGLES))
+        if listed:
+            tilts, problem = _matched(image.path, [tilt.angle for tilt in listed], tilts)
+            if problem:
+                ordered = False
+                self._finder.note("%s has the angles of %s, and %s tells others (%s): which tilt is which is not "
+                                  "known, so it has no doses." % (image.path, name, path, problem))
+        elif mdoc.is_tomo5 and [tilt.angle for tilt in tilts] != sorted(tilt.angle for tilt in tilts):
+            tilts.sort(key=lambda tilt: tilt.angle)
+            self._finder.note("%s is taken to be in the order of its angles, as Tomography writes stacks: no .rawtlt "
+                              "file says it." % image.path)
+        return Series("", tuple(tilts), (image,), path, mdoc, (), ordered)
 
     # -------------------------- by names -----------------------
 
     def _by_names(self, images: Sequence[RemoteFile]) -> Iterator[Series]:
         groups: _Groups = {}
         for group, members in _grouped(images, True).items():
-            if len({tilt.order for tilt, _ in members}) == len(members):
+            if len({said.order if said else None for _, said in members}) == len(members):
                 groups[group] = members
             else:
                 # What looked like the order is part of the name: 'tomo_7_-9.0.mrc'.
-                groups.update(_grouped([image for _, image in members], False))
+                groups.update(_grouped([image for image, _ in members], False))
         for (folder, name), members in groups.items():
-            angles = {tilt.angle for tilt, _ in members}
-            if len(members) < LEAST_TILTS or None in angles or len(angles) < len(members) or (
-                    min(angles) >= 0 and not all(HAS_DECIMAL.search(image.path) for _, image in members)):
-                for _, image in members:
+            if not are_angles([said for _, said in members if said]) or None in [said for _, said in members]:
+                for image, _ in members:
                     yield self._stack(image)
                 continue
-            ordered = all(tilt.order for tilt, _ in members) and len({t.order for t, _ in members}) == len(members)
+            orders = {said.order for _, said in members}
+            ordered = 0 not in orders and len(orders) == len(members)
             if not ordered:
                 self._finder.note("No file says in which order the tilts of %s were taken: they are registered in the "
                                   "order of their angles, without dose." % name)
-            members.sort(key=lambda item: item[0].order if ordered else item[0].angle)
-            tilts = tuple(replace(tilt, order=order) for order, (tilt, _) in enumerate(members, start=1))
-            yield Series(self._unique(name, folder), tilts, tuple(image for _, image in members), ordered=ordered)
+            members.sort(key=lambda member: member[1].order if ordered else member[1].angle)
+            tilts = tuple(SeriesTilt(image.path, said.angle, order)
+                          for order, (image, said) in enumerate(members, start=1))
+            yield Series(self._unique(name, folder), tilts, tuple(image for image, _ in members), ordered=ordered)
 
     def _stack(self, image: RemoteFile) -> Series:
         """An image by itself; its angles from a file of the same name, where there is one."""
-        stem = stem_of(image.path)
+        tilts, name = self._angles_beside(image, ANGLES)
+        ordered = bool(tilts) and all(tilt.before is not None for tilt in tilts)
+        if tilts and not ordered:
+            self._finder.note("%s tells no order of acquisition: its tilts are numbered in the order of its lines, and "
+                              "have no dose." % name)
+        if tilts:
+            self._stacks.add(stem_of(image.path))
+        return Series(self._unique(stem_of(image.path), image.folder), tuple(tilts), (image,), ordered=ordered)
+
+    def _angles_beside(self, image: RemoteFile, endings: Iterable[str]) -> Tuple[List[SeriesTilt], str]:
+        """The tilts that the first file of angles with the name of a stack lists, and its path."""
         listing = self._finder.listing_or_lost(image.folder)
         names = {name.lower(): name for name, _ in (listing.files if listing else ())}
-        tilts: List[SeriesTilt] = []
-        ordered = False
-        for ending in ANGLES:
-            name = names.get((stem + ending).lower())
-            if name and not tilts:
-                tilts, ordered = _tilts_of(self._text_of(join(image.folder, name)) or "", image.path)
-                if tilts and not ordered:
-                    self._finder.note("%s tells no order of acquisition: that of its lines is taken." % join(
-                        image.folder, name))
-        return Series(self._unique(stem, image.folder), tuple(tilts), (image,), ordered=ordered)
+        for ending in endings:
+            name = names.get((stem_of(image.path) + ending).lower())
+            if name:
+                path = join(image.folder, name)
+                tilts, _ = _tilts_of(self._text_of(path) or "", image.path)
+                if tilts:
+                    return tilts, path
+        return [], ""
 
     # -------------------------- names of series -----------------------
 
@@ -319,33 +435,45 @@ class _Known:
         return near[0]
 
 
-_Groups = Dict[Tuple[str, str], List[Tuple[SeriesTilt, RemoteFile]]]
+_Groups = Dict[Tuple[str, str], List[Tuple[RemoteFile, Optional[TiltName]]]]
 
 
 def _grouped(images: Sequence[RemoteFile], ordered: bool) -> _Groups:
-    """(folder, name of the series) -> its images, by what their names say."""
+    """(folder, name of the series) -> its images, and what their names say."""
     groups: _Groups = {}
     for image in images:
-        parsed = parse_tilt_name(posixpath.basename(image.path), ordered)
-        name, tilt = parsed or (stem_of(image.path), SeriesTilt("", None, 0))
-        groups.setdefault((image.folder, name), []).append((replace(tilt, path=image.path), image))
+        said = parse_tilt_name(posixpath.basename(image.path), ordered)
+        groups.setdefault((image.folder, said.series if said else stem_of(image.path)), []).append((image, said))
     return groups
 
 
-def parse_tilt_name(name: str, ordered: bool = True) -> Optional[Tuple[str, SeriesTilt]]:
-    """'TS_01_003_-9.0.mrc' -> ('TS_01', tilt of -9 degrees, the fourth); None where no angle is in the name
+def _in_order(series: Series) -> Series:
+    """Tilts and images in the order of acquisition; where that is not known, of the angles."""
+    tilts = list(zip(series.tilts, series.images))
+    tilts.sort(key=lambda item: item[0].order if series.ordered else item[0].angle)
+    if not series.ordered:
+        tilts = [(replace(tilt, order=place, before=None), image) for place, (tilt, image) in enumerate(tilts, start=1)]
+    return replace(series, tilts=tuple(tilt for tilt, _ in tilts), images=tuple(image for _, image in tilts))
 
-    ``ordered``: whether a number before the angle is the order of acquisition, from 0.
-    """
-    stem = stem_of(name)
-    ordered_ones, others = (ORDERED, UNORDERED) if ordered else ((), UNORDERED)
-    # A number with a decimal point goes before one without, wherever they stand.
-    for pattern in [one for pair in zip(ordered_ones or others, others) for one in pair]:
-        match = pattern.match(stem)
-        if match and abs(float(match.group("angle"))) <= 90:
-            order = match.groupdict().get("order")
-            return match.group("name"), SeriesTilt("", float(match.group("angle")), int(order) + 1 if order else 0)
-    return None
+
+def _matched(path: str, angles: List[float], tilts: List[SeriesTilt]) -> Tuple[List[SeriesTilt], str]:
+    """The sections of a stack, whose angles a list gives in their order, each with order and dose of the tilt of that
+    angle -> (tilts, what does not fit, '' for nothing)"""
+    left = sorted(tilts, key=lambda tilt: tilt.angle)
+    found: Dict[int, SeriesTilt] = {}
+    for place in sorted(range(len(angles)), key=lambda place: angles[place]):
+        near = min(left, key=lambda tilt: abs(tilt.angle - angles[place]), default=None)
+        if near is None or abs(near.angle - angles[place]) > MATCHING_ANGLE:
+            found.clear()
+            break
+        left.remove(near)
+        found[place] = near
+    if found:
+        return [replace(found[place], angle=angle) for place, angle in enumerate(angles)], ""
+    problem = "%d angles from %g to %g, and %d from %g to %g" % (
+        len(angles), min(angles), max(angles), len(tilts), min(tilt.angle for tilt in tilts),
+        max(tilt.angle for tilt in tilts))
+    return [SeriesTilt(path, angle, place) for place, angle in enumerate(angles, start=1)], problem
 
 
 def _tilts_of(text: str, path: str) -> Tuple[List[SeriesTilt], bool]:
@@ -376,21 +504,3 @@ def _tilts_of(text: str, path: str) -> Tuple[List[SeriesTilt], bool]:
     return [SeriesTilt(path, row[0], orders[place], doses.get(place), -1,
                        row[1] - doses[place] if place in doses else None)
             for place, row in enumerate(rows)], columns > 1
-
-
-def _received(mdoc: Mdoc) -> Dict[int, Optional[float]]:
-    """Order of acquisition -> e/A^2 that had been received by then; None where a dose is not known."""
-    received: Dict[int, Optional[float]] = {}
-    total: Optional[float] = 0.0
-    for tilt in sorted(mdoc.tilts, key=lambda tilt: tilt.order):
-        received[tilt.order] = total
-        total = None if total is None or tilt.dose is None else total + tilt.dose
-    return received
-
-
-def series_name(base: str) -> str:
-    """'1-ts [2].mrc' -> 'TS_1_ts2': what becomes part of tables' names"""
-    name = base.split(".")[0]
-    name = re.sub(r"[^A-Za-z0-9_]", "", name.replace("-", "_").replace(" ", ""))
-    name = re.sub(r"_+", "_", name).strip("_") or "series"
-    return "TS_" + name if name[0].isdigit() else name

@@ -2,11 +2,12 @@
 """Synthetic movies: seeded random numbers that look a little like particles in ice, as MRC, TIFF or EER files."""
 import os
 import struct
-from typing import Optional
+from typing import List, Optional
 
 import numpy as np
 
 TIFF_SAMPLE_FORMATS = {"u": 1, "i": 2, "f": 3}
+EER_METADATA_TAG = 65001        # on the first page it makes a TIFF file an EER file
 MRC_MODES = {"int8": 0, "int16": 1, "float32": 2, "uint16": 6}
 
 
@@ -59,6 +60,45 @@ def write_tiff(path: str, data: np.ndarray, big: bool = False) -> None:
                 stream.write(struct.pack(entry, *tag))
             following = stream.tell() + struct.calcsize(offset) + strip_bytes
             stream.write(struct.pack(offset, 0 if number == frames else following))
+
+
+def write_eer(path: str, events: np.ndarray, with_sum: bool = False) -> None:
+    """``events`` (frames, height, width), bool: where electrons hit, as an EER file; ``with_sum``: the sum of all
+    frames comes first, uncompressed, as some microscopes write it.
+
+    The format: a BigTIFF page for each frame, compression 65000: for each electron the pixels between it and the last
+    one in 8 bits (255: so many without one), then 4 bits of where in the pixel.
+    """
+    frames, height, width = events.shape
+    strips = [(65000, 1, _eer_strip(frame)) for frame in events]
+    if with_sum:
+        strips.insert(0, (1, 8, events.sum(axis=0).astype("uint8").tobytes()))
+    with open(path, "wb") as stream:
+        stream.write(b"II+\0\x08\0\0\0")
+        place = 16
+        stream.write(struct.pack("<Q", place + len(strips[0][2])))
+        for number, (compression, bits, strip) in enumerate(strips):
+            tags = [(256, 4, 1, width), (257, 4, 1, height), (258, 3, 1, bits), (259, 3, 1, compression),
+                    (262, 3, 1, 1), (273, 16, 1, place), (277, 3, 1, 1), (278, 4, 1, height), (279, 16, 1, len(strip)),
+                    (EER_METADATA_TAG, 7, 4, 0)]
+            page = strip + struct.pack("<Q", len(tags)) + b"".join(struct.pack("<HHQQ", *tag) for tag in tags)
+            place += len(page) + 8
+            following = place + len(strips[number + 1][2]) if number + 1 < len(strips) else 0
+            stream.write(page + struct.pack("<Q", following))
+
+
+def _eer_strip(frame: np.ndarray) -> bytes:
+    bits: List[str] = []
+    last = -1
+    for place in [*np.flatnonzero(frame), frame.size]:
+        gap = int(place) - last - 1
+        bits += ["1" * 8] * (gap // 255)
+        # Lowest bit first.
+        bits += ["{:08b}".format(gap % 255)[::-1], "0101"]
+        last = int(place)
+    text = "".join(bits)
+    text += "0" * (-len(text) % 8)
+    return bytes(int(text[at:at + 8][::-1], 2) for at in range(0, len(text), 8))
 
 
 def write_dm4(path: str, data: np.ndarray) -> None:

@@ -195,7 +195,7 @@ class Download:
         file = self._search.next()
         if any(kind == record.DESCRIPTION for kind, _, _ in self._pending.values()):
             return PENDING
-        job = self._job(record.DESCRIPTION, file, self._reference_name(file), urgent=True)
+        job = self._job(record.DESCRIPTION, file, self._reference_name(file, unpacked=True), urgent=True)
         if job is None:
             msg = "%s of %s and one of its stacks would have the same place: say another file pattern." % (
                 file.path, self._request.entry.name)
@@ -246,16 +246,17 @@ class Download:
         stem, ending = os.path.splitext(below)
         return self._names.name(file.path, stem + self._kind.endings.get(ending.lower(), ending))
 
-    def _reference_name(self, file: RemoteFile) -> str:
+    def _reference_name(self, file: RemoteFile, unpacked: bool = False) -> str:
         # A session's own reference is called like its movies, with the folders that tell it from the others'.
         below = self._finder.folder + "/" if self._finder.folder else ""
         name = file.path[len(below):] if file.path.startswith(below) else os.path.basename(file.path)
-        return self._names.name(file.path, split_compression(name)[0] if self._request.unpacks else name)
+        return self._names.name(file.path, split_compression(name)[0] if self._request.unpacks or unpacked else name)
 
     def _job(self, kind: str, file: RemoteFile, name: str, urgent: bool = False) -> Optional[Job]:
         """None where another file has the same place on the disk."""
         compression = split_compression(file.path)[1]
-        if not self._request.unpacks:
+        # What describes particles is read by ourselves.
+        if not self._request.unpacks and kind != record.DESCRIPTION:
             if kind == record.IMAGE and self._request.registered and not self._kind.files_only and compression \
                     and (compression not in REGISTERED_COMPRESSED or self._kind != MOVIES):
                 msg = "The %s of %s are %s files, which Scipion cannot register as they are: let them be " \

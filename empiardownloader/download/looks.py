@@ -111,7 +111,8 @@ class Looks:
             msg = "it has %d frames, so it looks like a movie and not like a %s" % (header.frames, kind.one)
         elif kind.stacks and kind != MOVIES and header.frames == 1:
             msg = "it has a single section, so it is an image and no %s" % kind.one
-        elif kind.stacks and kind != MOVIES and header.is_image_stack:
+        elif kind.stacks and kind != MOVIES and header.is_image_stack and not header.is_cube:
+            # Older programs write the header of a stack for a map: a cube in a set of volumes is one.
             msg = "its header says that it is a stack of %d images and no %s" % (header.frames, kind.one)
         if msg:
             raise BadImageError(msg)

@@ -5,19 +5,24 @@ Depositors give RELION's .star files as they were in their own project: the stac
 A stack of the archive is the one of the .star file with which it shares the most of its path, counted from its end.
 """
 from array import array
+from collections import Counter
 from dataclasses import dataclass, field
-from typing import Callable, Dict, Iterable, List, Optional, Sequence, Set, Tuple
+from typing import Callable, Dict, Iterable, List, Optional, Sequence, Set, Tuple, Union
 
 from ..archive.names import split_compression
 from ..archive.selection import RemoteFile
 from ..images.header import BadImageError
-from ..images.star import BadStarError, Table, read_rows, split_image
+from ..images.star import BadRow, BadStarError, Table, read_rows, split_image, to_number
 from ..transfer.jobs import Outcome
 
 IMAGE_NAME = "rlnImageName"
-# So many .star files are looked at before the stacks are taken without one.
-MOST_TRIED = 5
+OPTICS_GROUP, MICROGRAPH_NAME = "rlnOpticsGroup", "rlnMicrographName"
+# After so many .star files in a row that describe nothing more, the rest is not looked at.
+MOST_IN_VAIN = 5
 NAMED = 3           # files named in a sentence
+# Of these a particle has a number, or it is not believed: without its defocus or its angles it would be another one.
+NUMBERS = ("rlnDefocusU", "rlnDefocusV", "rlnDefocusAngle", "rlnPhaseShift", "rlnAngleRot", "rlnAngleTilt",
+           "rlnAnglePsi", "rlnOriginX", "rlnOriginY", "rlnOriginXAngst", "rlnOriginYAngst")
 
 
 @dataclass
@@ -27,35 +32,99 @@ class ParticleFile:
     table: Table
     optics: List[Dict[str, str]]            # rows of the optics groups, where there are some
     rows: Dict[str, "array[int]"] = field(default_factory=dict)     # path of a stack as it is named -> rows
+    # What is wrong with rows that are not believed -> how many, and the line of the first.
+    unbelieved: Dict[str, Tuple[int, int]] = field(default_factory=dict)
+    _groups: Optional[Dict[Union[float, str], Dict[str, str]]] = None      # by number, or by name where it is none
+    micrographs: Dict[str, None] = field(default_factory=dict)      # names of micrographs in the order of the rows
+    ungrouped: int = 0                      # particles whose optics group the table of optics groups does not have
 
     @classmethod
     def read(cls, path: str) -> "ParticleFile":
         """Raises BadImageError for what describes no particles in stacks."""
         found: Optional[ParticleFile] = None
         optics: List[Dict[str, str]] = []
+        groups: "Counter[str]" = Counter()
+        bad: List[BadRow] = []
         column = -1
         try:
-            for table, offset, words in read_rows(path):
+            for table, offset, words in read_rows(path, bad.append):
                 if table.name.lower() == "optics":
                     optics.append(table.row(words))
                     continue
                 if found is None and IMAGE_NAME in table.columns:
                     found = cls(path, table, optics)
                     column = table.columns.index(IMAGE_NAME)
-                if found is not None and table is found.table:
-                    index, stack = split_image(words[column])
-                    if index is not None:
-                        found.rows.setdefault(stack, array("Q")).append(offset)
+                    numbers = [place for place, label in enumerate(table.columns) if label in NUMBERS]
+                    micrograph = table.columns.index(MICROGRAPH_NAME) if MICROGRAPH_NAME in table.columns else None
+                    group = table.columns.index(OPTICS_GROUP) if OPTICS_GROUP in table.columns else None
+                if found is None or table is not found.table:
+                    continue
+                index, stack = split_image(words[column])
+                wrong = next((place for place in numbers if to_number(words[place]) is None), None)
+                if index is None:
+                    continue
+                if not index:
+                    found.doubt("they name image 0 of a stack, and images are counted from 1")
+                elif wrong is not None:
+                    found.doubt("their %s is no number" % table.columns[wrong])
+                else:
+                    found.rows.setdefault(stack, array("Q")).append(offset)
+                    if micrograph is not None:
+                        found.micrographs.setdefault(words[micrograph])
+                    groups[words[group] if group is not None else ""] += 1
         except BadStarError as error:
             raise BadImageError(str(error)) from error
+        if found is None:
+            # Not one row of it was good.
+            found = next((cls(path, row.table, optics) for row in bad if IMAGE_NAME in row.table.columns), None)
+        if found is not None:
+            for row in bad:
+                if row.table is found.table:
+                    found.doubt("they have not one value for each of the %d columns" % len(row.table.columns), row.line)
         if found is None or not found.rows:
             msg = "it names no images in stacks (column %s)" % IMAGE_NAME
+            if found is not None and found.unbelieved:
+                msg = "none of its rows can be believed: %s" % "; ".join(found.unbelieved)
             raise BadImageError(msg)
+        found.ungrouped = sum(count for name, count in groups.items() if not found.group({OPTICS_GROUP: name}))
         return found
+
+    def doubt(self, why: str, line: int = 0) -> None:
+        """A row is not believed; ``line`` from 1, where it is known."""
+        count, first = self.unbelieved.get(why, (0, line))
+        self.unbelieved[why] = count + 1, first
+
+    def group(self, row: Dict[str, str]) -> Dict[str, str]:
+        """What the optics group of a row says, {} where there is none for it.
+
+        Groups are compared as numbers, '1.000000' is 1; a row without a group belongs to the only one there is.
+        """
+        name = row.get(OPTICS_GROUP, "")
+        if not name:
+            return self.optics[0] if len(self.optics) == 1 else {}
+        if self._groups is None:
+            self._groups = {_group_key(optics.get(OPTICS_GROUP, "")): optics for optics in reversed(self.optics)}
+        return self._groups.get(_group_key(name), {})
+
+    def complaints(self, path: str) -> List[str]:
+        """Sentences about rows and groups that do not fit; ``path``: of the file in the archive."""
+        said = ["%d particles of %s are left out: %s%s." % (
+            count, path, why, ", first in line %d" % line if line else "")
+            for why, (count, line) in self.unbelieved.items()]
+        if self.optics and self.ungrouped:
+            said.append("%d particles of %s belong to an optics group that its table of optics groups does not have: "
+                        "pixel size and microscope are taken from the form, the entry and EMDB." % (
+                            self.ungrouped, path))
+        return said
 
     @property
     def particles(self) -> int:
         return sum(len(rows) for rows in self.rows.values())
+
+
+def _group_key(name: str) -> Union[float, str]:
+    value = to_number(name)
+    return name if value is None else value
 
 
 @dataclass(frozen=True)
@@ -66,18 +135,25 @@ class Matches:
     ambiguous: Tuple[str, ...]          # named, and as much like one file as like another
 
 
-def match_stacks(named: Iterable[str], paths: Iterable[str]) -> Matches:
+def match_stacks(named: Iterable[str], paths: Iterable[str], star: str = "") -> Matches:
+    """Which of the archive's ``paths`` is which stack that the file ``star`` names.
+
+    Where several share as much of a name, the one beside the .star file is it: 'A/all.star' means 'A/x.mrcs'.
+    """
     by_tail: Dict[Tuple[str, ...], List[str]] = {}
     for path in paths:
         parts = _parts(path)
         for count in range(1, len(parts) + 1):
             by_tail.setdefault(tuple(parts[-count:]), []).append(path)
+    place = tuple(_parts(star)[:-1])
     claims: Dict[str, List[Tuple[int, str]]] = {}
     missing, ambiguous = [], []
     for name in named:
         parts = _parts(name)
         count = next((count for count in range(len(parts), 0, -1) if tuple(parts[-count:]) in by_tail), 0)
         alike = by_tail.get(tuple(parts[-count:]), []) if count else []
+        if len(alike) > 1 and star:
+            alike = by_tail.get((*place, *parts[-count:]), alike)
         if not alike:
             missing.append(name)
         elif len(alike) > 1:
@@ -101,7 +177,8 @@ class ParticleSearch:
 
     def __init__(self, candidates: Sequence[RemoteFile], stacks: Sequence[RemoteFile], note: Callable[[str], None]):
         """``candidates``: the likeliest first; ``note`` takes sentences for the user."""
-        self._left = list(candidates[:MOST_TRIED])
+        self._left = list(candidates)
+        self._in_vain = 0               # candidates in a row that described nothing more
         self._stacks = [stack.path for stack in stacks]
         self._note = note
         self.others = [file.path for file in candidates]
@@ -111,7 +188,7 @@ class ParticleSearch:
 
     @property
     def settled(self) -> bool:
-        return not self._left or len(self.stacks) == len(self._stacks)
+        return not self._left or self._in_vain >= MOST_IN_VAIN or len(self.stacks) == len(self._stacks)
 
     def next(self) -> Optional[RemoteFile]:
         return None if self.settled else self._left[0]
@@ -121,10 +198,12 @@ class ParticleSearch:
         self._left.remove(file)
         complaint = outcome.error
         self.failed = self.failed or (bool(complaint) and not came)
+        self._in_vain += 1
         if not complaint:
-            matches = match_stacks(outcome.header.rows, self._stacks)
+            matches = match_stacks(outcome.header.rows, self._stacks, file.path)
             new = {path: name for path, name in matches.names.items() if path not in self.stacks}
             if new:
+                self._in_vain = 0
                 self.files.append(file)
                 self.others.remove(file.path)
                 self.stacks.update((path, (file.path, name)) for path, name in new.items())
@@ -136,6 +215,10 @@ class ParticleSearch:
             self._note("%s does not describe the particles: %s." % (
                 file.path, complaint.replace(file.path, "the file")))
         undescribed: Set[str] = set(self._stacks) - set(self.stacks)
+        if self._left and self._in_vain >= MOST_IN_VAIN and undescribed:
+            self._note("%d .star files in a row described no further stack: the other %d, like %s, were not looked at. "
+                       "Name one as particle .star file if it is the right one." % (
+                           MOST_IN_VAIN, len(self._left), self._left[0].path))
         if self.settled and self.files and undescribed:
             self._note("%d stacks are not downloaded, for %s does not name them (%s)." % (
                 len(undescribed), " and ".join(one.path for one in self.files),
@@ -148,6 +231,8 @@ class ParticleSearch:
                 rows = sum(len(particles.rows[name]) for name in names)
                 self._note("%d of the %d stacks that %s names %s (%s): their %d particles are left out." % (
                     len(names), len(particles.rows), path, why, ", ".join(names[:NAMED]), rows))
+        for complaint in particles.complaints(path):
+            self._note(complaint)
 
 
 def _parts(path: str) -> List[str]:

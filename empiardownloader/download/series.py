@@ -5,7 +5,7 @@ import time
 from typing import Any, Callable, Dict, Optional
 
 from ..archive.errors import DiskError
-from ..archive.mdoc import rewrite_mdoc
+from ..archive.mdoc import Mdoc, write_mdoc
 from ..archive.selection import RemoteFile
 from ..archive.series import Series
 from . import record
@@ -29,9 +29,11 @@ class Tilts:
         if series is None or self._begun.get(series.name) is series:
             return
         self._begun[series.name] = series
+        said = series.description or Mdoc()
         event: Dict[str, Any] = {
-            "name": series.name, "mdoc": self._write_mdoc(series), "axis": series.axis, "stack": series.is_stack,
-            "pixel_size": series.pixel_size, "ordered": series.ordered, "lacking": list(series.lacking),
+            "name": series.name, "mdoc": self._write_mdoc(series), "axis": said.axis, "stack": series.is_stack,
+            "pixel_size": said.pixel_size, "voltage": said.voltage, "magnification": said.magnification,
+            "dose_from": said.dose_from, "ordered": series.ordered, "lacking": list(series.lacking),
             "tilts": [{"path": tilt.path, "angle": tilt.angle, "order": tilt.order, "dose": tilt.dose,
                        "before": tilt.before} for tilt in series.tilts] or [{"path": series.images[0].path}]}
         known = self._facts.series.get(series.name, {})
@@ -43,13 +45,12 @@ class Tilts:
 
         "Compose tilt series" finds the images of a tilt by that name.
         """
-        if not series.mdoc:
+        if series.description is None:
             return ""
         name = os.path.join(MDOC_FOLDER, series.name + ".mdoc")
-        text = series.text
-        if not series.is_stack:
-            images = {image.path: image for image in series.images}
-            text = rewrite_mdoc(text, {tilt.section: self._name_of(images[tilt.path]) for tilt in series.tilts})
+        images = {image.path: image for image in series.images}
+        text = write_mdoc(series.description, {
+            tilt.section: "" if series.is_stack else self._name_of(images[tilt.path]) for tilt in series.tilts})
         target = os.path.join(self._folder, name)
         temporary = os.path.join(self._folder, MDOC_FOLDER, ".%s.mdoc" % series.name)
         try:

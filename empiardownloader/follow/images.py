@@ -17,6 +17,8 @@ from .walker import RemoteNodeWalker
 MRC = (".mrc", ".mrcs", ".map", ".st", ".ali", ".rec", ".preali")
 TIFF = (".tif", ".tiff")
 REMOTE_BUFFER = 1 << 20
+# IMOD writes this stamp, and behind it flags of which the first says whether bytes are signed.
+IMOD_STAMP, IMOD_STAMP_OFFSET_BYTES, IMOD_SIGNED_BYTES = 1146047817, 152, 1
 
 
 class ImageChannel:
@@ -152,6 +154,8 @@ def _read_mrc(stream: Any, index: int) -> Any:
         msg = "its header tells no size"
         raise ValueError(msg)
     shape, kind = mrcfile.utils.data_shape_from_header(header), mrcfile.utils.data_dtype_from_header(header)
+    if _has_unsigned_bytes(header):
+        kind = numpy.dtype("uint8")
     start = header.nbytes + int(header.nsymbt)
     if index:
         if len(shape) < 3 and index == 1:
@@ -167,6 +171,13 @@ def _read_mrc(stream: Any, index: int) -> Any:
     stream.seek(start)
     data = stream.read(_size(shape) * kind.itemsize)
     return numpy.frombuffer(data, kind).reshape(shape)
+
+
+def _has_unsigned_bytes(header: Any) -> bool:
+    """Whether IMOD has written mode 0 as bytes without sign: its stamp is there, and the flag of signed ones is not."""
+    order = ">" if header.mode.dtype.byteorder == ">" else "<"
+    stamp, flags = struct.unpack_from(order + "2i", header.tobytes(), IMOD_STAMP_OFFSET_BYTES)
+    return int(header.mode) == 0 and stamp == IMOD_STAMP and not flags & IMOD_SIGNED_BYTES
 
 
 def _size(shape: Any) -> int:

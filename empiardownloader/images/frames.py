@@ -7,7 +7,7 @@ import mrcfile
 import numpy as np
 import tifffile
 
-from .header import MRC_HEADER_BYTES, MRC_MODE_4BIT, BadImageError, mrc_layout, read_header
+from .header import EER_COMPRESSIONS, MRC_HEADER_BYTES, MRC_MODE_4BIT, BadImageError, mrc_layout, read_header
 
 EXTRA = "pip install 'scipion-em-empiardownloader[view]'"
 
@@ -25,7 +25,7 @@ def iter_frames(path: str) -> Iterator[np.ndarray]:
         elif mrc_layout(start).mode == MRC_MODE_4BIT:
             yield from _four_bit_frames(path, start)
         else:
-            yield from _mrc_frames(path)
+            yield from _mrc_frames(path, mrc_layout(start).has_unsigned_bytes)
     except (OSError, BadImageError):
         raise
     except Exception as error:
@@ -34,10 +34,11 @@ def iter_frames(path: str) -> Iterator[np.ndarray]:
         raise BadImageError(msg) from error
 
 
-def _mrc_frames(path: str) -> Iterator[np.ndarray]:
+def _mrc_frames(path: str, has_unsigned_bytes: bool) -> Iterator[np.ndarray]:
     with mrcfile.mmap(path, mode="r", permissive=True) as mrc:
         (height, width), dtype, offset = mrc.data.shape[-2:], mrc.data.dtype, mrc.data.offset
         frames = mrc.data.size // (height * width)
+    dtype = np.dtype("uint8") if has_unsigned_bytes else dtype
     # Read, not mapped: the pages of a mapped file stay in memory until all of it has passed.
     for frame in range(frames):
         start = offset + frame * height * width * dtype.itemsize
@@ -60,7 +61,10 @@ def _tiff_frames(path: str) -> Iterator[np.ndarray]:
     # It finds out about directories that lead to one another in a circle, which tifffile would follow for ever.
     read_header(path)
     with tifffile.TiffFile(path) as tiff:
+        is_eer = any(page.compression in EER_COMPRESSIONS for page in tiff.pages)
         for number, page in enumerate(tiff.pages):
+            if is_eer and page.compression not in EER_COMPRESSIONS:
+                continue
             try:
                 frame = page.asarray()
             except (ValueError, RuntimeError) as error:

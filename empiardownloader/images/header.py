@@ -7,7 +7,7 @@ Sources: the MRC2014 format (https://www.ccpem.ac.uk/mrc_format/mrc2014.php, wit
 import os
 import struct
 from dataclasses import dataclass, field
-from typing import BinaryIO, Callable, Optional, Tuple
+from typing import BinaryIO, Callable, List, Optional, Tuple
 
 MRC_HEADER_BYTES = 1024
 MRC_MODE_BITS = {0: 8, 1: 16, 2: 32, 3: 32, 4: 64, 6: 16, 7: 32, 12: 16, 16: 24}
@@ -15,9 +15,16 @@ MRC_MODE_4BIT = 101  # two pixels in a byte, every row starts on a new byte
 MAX_PIXELS = 1 << 17  # a side longer than this is no camera but a misread header
 # The longest EER movies have some thousand frames, and each is a directory to be read.
 MAX_FRAMES = 1 << 17
-TIFF_WIDTH, TIFF_HEIGHT = 256, 257
+# IMOD writes this stamp, and behind it flags of which the first says whether bytes are signed.
+IMOD_STAMP, IMOD_STAMP_OFFSET_BYTES, IMOD_SIGNED_BYTES = 1146047817, 152, 1
+MRC_MODE_BYTES = 0
+TIFF_WIDTH, TIFF_HEIGHT, TIFF_COMPRESSION = 256, 257, 259
+# How the frames of EER files are compressed. A page of such a file that is compressed in another way is none of them:
+# some microscopes put the sum of all frames first.
+EER_COMPRESSIONS = (65000, 65001, 65002)
 TIFF_OFFSETS = (273, 324)       # of strips, of tiles
 TIFF_BYTE_COUNTS = (279, 325)
+TIFF_TAGS = (TIFF_WIDTH, TIFF_HEIGHT, TIFF_COMPRESSION) + TIFF_OFFSETS + TIFF_BYTE_COUNTS
 TIFF_TYPE_BYTES = {1: 1, 3: 2, 4: 4, 13: 4, 16: 8, 18: 8}
 TIFF_INTEGER_CODES = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
 
@@ -38,6 +45,14 @@ class Header:
     def fits(self, other: "Header") -> bool:
         """Whether one frame of each is equally large, also when turned by 90 degrees."""
         return (self.width, self.height) in ((other.width, other.height), (other.height, other.width))
+
+    def fits_turned_only(self, other: "Header") -> bool:
+        """Whether one frame has to be turned by 90 degrees (or transposed, which nobody can tell) to be as large."""
+        return self.fits(other) and (self.width, self.height) != (other.width, other.height)
+
+    @property
+    def is_cube(self) -> bool:
+        return self.width == self.height == self.frames
 
 
 def read_header(path: str) -> Header:
@@ -80,6 +95,7 @@ class MrcLayout:
     mode: int
     data_offset: int        # bytes
     is_image_stack: bool
+    has_unsigned_bytes: bool = False
 
     @property
     def promised_bytes(self) -> int:
@@ -124,9 +140,11 @@ def mrc_layout(start: bytes) -> MrcLayout:
         raise BadImageError(msg)
     depth, = struct.unpack_from(order + "i", start, 36)
     space_group, = struct.unpack_from(order + "i", start, 88)
+    stamp, flags = struct.unpack_from(order + "2i", start, IMOD_STAMP_OFFSET_BYTES)
+    unsigned = mode == MRC_MODE_BYTES and stamp == IMOD_STAMP and not flags & IMOD_SIGNED_BYTES
     # MRC2014: space group 0 and a depth of 1 stand for images; many programs write the number of sections for volumes.
     return MrcLayout(width, height, frames, mode, MRC_HEADER_BYTES + extended,
-                     frames > 1 and space_group == 0 and depth == 1)
+                     frames > 1 and space_group == 0 and depth == 1, unsigned)
 
 
 def _read_tiff(stream: BinaryIO, start: bytes, size: int) -> Header:
@@ -141,7 +159,9 @@ def _read_tiff(stream: BinaryIO, start: bytes, size: int) -> Header:
         layout = order + code
         return struct.unpack(layout, stream.read(struct.calcsize(layout)))
 
-    width = height = frames = 0
+    sizes: List[Tuple[int, int]] = []           # of the pages with pixels
+    eer_sizes: List[Tuple[int, int]] = []       # of those that are compressed as frames of EER files
+    frames = 0
     seen = set()
     while next_offset:
         if next_offset in seen or next_offset >= size:
@@ -158,14 +178,17 @@ def _read_tiff(stream: BinaryIO, start: bytes, size: int) -> Header:
             msg = "its list of frames breaks off after %d frames" % frames
             raise BadImageError(msg)
         tags = _tags(directory, entries, order, big, unpack_at)
-        if not frames:
-            width, height = tags.get(TIFF_WIDTH, 0), tags.get(TIFF_HEIGHT, 0)
         end = sum(max((tags.get(code, 0) for code in codes)) for codes in (TIFF_OFFSETS, TIFF_BYTE_COUNTS))
         if end > size:
             msg = "frame %d ends at byte %d, the file has %d" % (frames + 1, end, size)
             raise BadImageError(msg)
         # A directory without pixels describes the file, or nothing.
-        frames += any(code in tags for code in TIFF_OFFSETS)
+        if any(code in tags for code in TIFF_OFFSETS):
+            frames += 1
+            size_of_page = tags.get(TIFF_WIDTH, 0), tags.get(TIFF_HEIGHT, 0)
+            sizes.append(size_of_page)
+            if tags.get(TIFF_COMPRESSION) in EER_COMPRESSIONS:
+                eer_sizes.append(size_of_page)
         if len(seen) > MAX_FRAMES:
             msg = "it has more than %d frames" % MAX_FRAMES
             raise BadImageError(msg)
@@ -173,6 +196,8 @@ def _read_tiff(stream: BinaryIO, start: bytes, size: int) -> Header:
     if not frames:
         msg = "its TIFF header names no pixels"
         raise BadImageError(msg)
+    frames = len(eer_sizes) or frames
+    width, height = (eer_sizes or sizes)[0]
     if not (0 < width <= MAX_PIXELS and 0 < height <= MAX_PIXELS):
         msg = "its TIFF header gives no size"
         raise BadImageError(msg)
@@ -187,7 +212,7 @@ def _tags(directory: bytes, entries: int, order: str, big: bool,
     for index in range(entries):
         at = index * entry_bytes
         tag, kind = struct.unpack_from(order + "HH", directory, at)
-        if tag not in (TIFF_WIDTH, TIFF_HEIGHT) + TIFF_OFFSETS + TIFF_BYTE_COUNTS or kind not in TIFF_INTEGER_CODES:
+        if tag not in TIFF_TAGS or kind not in TIFF_INTEGER_CODES:
             continue
         count, = struct.unpack_from(order + ("Q" if big else "I"), directory, at + 4)
         if not count:

@@ -1,62 +1,111 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How the microscope was set: from the form, else from the archives, else what is usual; and who said so."""
+"""How the microscope was set, each value with its source: the one place that decides.
+
+The form comes first, where its user typed something in. Then comes what a file says of these very images (.star,
+.mdoc), then the archives (EMPIAR's entry, the EMDB record that it is linked to), then what is usual in the field,
+called "assumed". One exception: the pixel size that an .mdoc file says is often that of another magnification, so the
+entry's goes before it. What an output set has is written into the run's record with its source, see noteValues: the
+summary reads it there.
+"""
+from typing import Any, NamedTuple
+
 from pwem.objects import Acquisition
 
 from .. import constants
+from ..archive.errors import EntryError
 from ..archive.kinds import MOVIES
 
+FORM, ASSUMED, MDOC_FILES = "the form", "assumed", "the .mdoc files"
+# Attributes of pwem's Acquisition; samplingRate is the set's own.
+OF_ACQUISITION = ("voltage", "sphericalAberration", "magnification", "amplitudeContrast", "dosePerFrame", "doseInitial")
 
-def getAcquisitionValues(protocol, found, facts, frames):
+
+class Value(NamedTuple):
+    """A value in the unit of the form, and who says it; None and '' where nobody does."""
+    value: Any
+    source: str
+
+
+UNKNOWN = Value(None, "")
+
+
+def decide(protocol, found, facts, frames=None, told=None):
     """ :param found: what the archives say.
     :param facts: what the record of the download says.
-    :param frames: frames of a movie, the dose of the whole movie is divided by; None where unknown.
-    :return: dict name -> (value, source) with the units of the form. """
-    acquisition = found.acquisition
-    dose, source = None, acquisition.source
-    if facts.series:
-        # EMDB's dose may be that of a tilt or of a series, who knows; the microscope's own words are of a tilt.
-        whole, source = _getTiltDose(facts), "the .mdoc files"
-    else:
-        kind = found.entry.image_set(protocol.imageSet.get()).kind
-        whole = acquisition.dose_per_movie if kind == MOVIES else None
-    if whole is not None and frames:
-        dose = whole / frames
-    asked = (
-        ("voltage", acquisition.voltage, constants.DEFAULT_VOLTAGE),
-        ("sphericalAberration", acquisition.spherical_aberration, constants.DEFAULT_SPHERICAL_ABERRATION),
-        ("magnification", acquisition.magnification, constants.DEFAULT_MAGNIFICATION),
-        ("dosePerFrame", dose, None),
-        ("doseInitial", None, 0.0),
-        ("amplitudeContrast", None, constants.DEFAULT_AMPLITUDE_CONTRAST))
+    :param frames: frames of an image, its dose is divided by; None where unknown.
+    :param told: dict name -> Value of what a file says of these very images.
+    :return: dict name -> Value; samplingRate may be UNKNOWN, and so may dosePerFrame. """
+    archived = found.acquisition
+    imageSet = found.entry.image_set(protocol.imageSet.get())
+    dose = getTotalDose(protocol, found, facts)
+    entry = {
+        "samplingRate": (imageSet.pixel_size, found.entry.name),
+        "voltage": (archived.voltage, archived.source),
+        "sphericalAberration": (archived.spherical_aberration, archived.source),
+        "magnification": (archived.magnification, archived.source),
+        "dosePerFrame": (dose.value / frames if frames and dose.value is not None else None, dose.source)}
+    usual = {
+        "voltage": constants.DEFAULT_VOLTAGE, "sphericalAberration": constants.DEFAULT_SPHERICAL_ABERRATION,
+        "magnification": constants.DEFAULT_MAGNIFICATION, "amplitudeContrast": constants.DEFAULT_AMPLITUDE_CONTRAST,
+        "doseInitial": 0.0}
+    microscope = _askMdocs(facts)
+    told = {**{name: value for name, value in microscope.items() if name != "samplingRate"}, **(told or {})}
     values = {}
-    for name, archived, default in asked:
-        typed = protocol.getAttributeValue(name)
-        if typed is not None:
-            values[name] = (typed, "the form")
-        elif archived is not None:
-            values[name] = (archived, source if name == "dosePerFrame" else acquisition.source)
-        else:
-            values[name] = (default, "assumed")
+    for name in ("samplingRate", *OF_ACQUISITION):
+        offers = [Value(protocol.getAttributeValue(name), FORM), told.get(name, UNKNOWN),
+                  Value(*entry.get(name, UNKNOWN)), microscope.get(name, UNKNOWN), Value(usual.get(name), ASSUMED)]
+        values[name] = next((offer for offer in offers if offer.value is not None), UNKNOWN)
     return values
 
 
-def _getTiltDose(facts):
-    """ e/Å² of a tilt, on average over the first series that tells it. """
+def decidePixelSize(protocol, found, facts, told=UNKNOWN):
+    """ :param told: what a file says of these very images.
+    :return: Å/px as a Value. """
+    return decide(protocol, found, facts, told={"samplingRate": told})["samplingRate"]
+
+
+def getTotalDose(protocol, found, facts):
+    """ :return: e/Å² of a whole image (movie or tilt) as a Value, the form apart. """
+    if facts.series:
+        # EMDB's dose may be that of a tilt or of a series, who knows; the microscope's own words are of a tilt.
+        for series in facts.series.values():
+            doses = [tilt["dose"] for tilt in series["tilts"] if tilt.get("dose")]
+            if doses:
+                return Value(sum(doses) / len(doses), series.get("dose_from") or MDOC_FILES)
+        return UNKNOWN
+    kind = found.entry.image_set(protocol.imageSet.get()).kind
+    dose = found.acquisition.dose_per_movie if kind == MOVIES else None
+    return UNKNOWN if dose is None else Value(dose, found.acquisition.source)
+
+
+def _askMdocs(facts):
+    """ What the .mdoc files say of the microscope: the first that says it. """
+    values = {}
     for series in facts.series.values():
-        doses = [tilt["dose"] for tilt in series["tilts"] if tilt.get("dose")]
-        if doses:
-            return sum(doses) / len(doses)
-    return None
+        for name, key in (("voltage", "voltage"), ("magnification", "magnification"), ("samplingRate", "pixel_size")):
+            if series.get(key) and name not in values:
+                values[name] = Value(series[key], MDOC_FILES)
+    return values
 
 
-def getPixelSize(protocol, imageSet):
-    """ Å/px, None where neither the form nor the entry tells. """
-    return protocol.samplingRate.get() or imageSet.pixel_size
+def setValues(itsSet, values, subject):
+    """ Give a set (or an item that has both) what was decided.
+    :param subject: what it is of, for the error's sentence. """
+    if values["samplingRate"].value is None:
+        raise EntryError("Nothing tells the pixel size of %s: type it in under Acquisition, then Continue." % subject)
+    itsSet.setAcquisition(makeAcquisition(values))
+    itsSet.setSamplingRate(values["samplingRate"].value)
 
 
-def setAcquisition(protocol, itsSet, found, facts, frames):
-    """ Acquisition and pixel size of a set whose images have so many frames. """
-    imageSet = found.entry.image_set(protocol.imageSet.get())
-    values = getAcquisitionValues(protocol, found, facts, frames or found.acquisition.frames or imageSet.frames)
-    itsSet.setAcquisition(Acquisition(**{name: value for name, (value, _) in values.items()}))
-    itsSet.setSamplingRate(getPixelSize(protocol, imageSet))
+def makeAcquisition(values):
+    return Acquisition(**{name: values[name].value for name in OF_ACQUISITION})
+
+
+def asNoted(values):
+    """ What was decided as the record keeps it: name -> [value, source]. """
+    return {name: list(value) for name, value in values.items() if value.value is not None}
+
+
+def noteValues(protocol, output, values):
+    """ Write down what an output set got, and from where. """
+    protocol.noteValues(output, asNoted(values))

@@ -86,15 +86,15 @@ def addAcquisitionSection(form):
                   help="Spherical aberration in mm.")
     line.addParam("magnification", params.FloatParam, default=None, allowsNull=True, label="Magnification",
                   help="Nominal magnification.")
-    form.addParam("amplitudeContrast", params.FloatParam, default=constants.DEFAULT_AMPLITUDE_CONTRAST,
-                  allowsNull=True, label="Amplitude contrast",
-                  help="Fraction between 0 and 1, 0.1 for most samples in ice. Neither archive tells it.")
+    form.addParam("amplitudeContrast", params.FloatParam, default=None, allowsNull=True, label="Amplitude contrast",
+                  help="Fraction between 0 and 1. Empty: what the .star file of particles says, else %g, which is "
+                       "usual for samples in ice; neither archive tells it." % constants.DEFAULT_AMPLITUDE_CONTRAST)
     line = form.addLine("Dose", help="Electrons per square ångström. Empty dose per frame: the total dose of the "
                                      "linked EMDB record, divided by the frames of a movie.")
     line.addParam("dosePerFrame", params.FloatParam, default=None, allowsNull=True, label="Per frame (e/Å²)",
                   help="Dose of one frame in e/Å².")
-    line.addParam("doseInitial", params.FloatParam, default=0.0, allowsNull=True, label="Initial (e/Å²)",
-                  help="Dose before the first frame in e/Å².")
+    line.addParam("doseInitial", params.FloatParam, default=None, allowsNull=True, label="Initial (e/Å²)",
+                  help="Dose before the first frame in e/Å². Empty: 0.")
 
 
 def addTransferSection(form):

@@ -14,7 +14,7 @@ from .. import Plugin, constants
 from ..archive import metadata
 from ..archive.entry import parse_entry_id
 from ..archive.errors import ArchiveError, StoppedError
-from ..archive.kinds import MOVIES, PARTICLES
+from ..archive.kinds import MOVIES, PARTICLES, TILT_SERIES
 from ..archive.names import split_compression
 from ..archive.remote.choice import open_archive
 from ..download import record
@@ -23,7 +23,7 @@ from ..download.download import Download
 from ..download.request import Places, Request
 from ..images.header import BadImageError, Header
 from ..transfer.jobs import Settings
-from .acquisition import getPixelSize
+from .acquisition import decidePixelSize
 from .form import (
     MIN_STREAMING_THREADS,
     TRANSPORTS,
@@ -157,9 +157,10 @@ class EmpiarDownloader(EMProtocol):
             raise ArchiveError("This run already holds images of image set %s of EMPIAR-%s, chosen with other "
                                "settings (image set, patterns or decompression): choose Restart, or copy the "
                                "protocol." % (facts.begin["image_set"], facts.begin["entry"]))
-        # A file that describes particles tells it, too.
-        described = imageSet.kind == PARTICLES and (request.companions or request.particles_file)
-        if getPixelSize(self, imageSet) is None and not imageSet.kind.files_only and not described:
+        # A file that describes particles or tilts tells it, too.
+        described = (imageSet.kind == PARTICLES and (request.companions or request.particles_file)) \
+            or imageSet.kind == TILT_SERIES
+        if decidePixelSize(self, found, facts).value is None and not imageSet.kind.files_only and not described:
             raise ArchiveError("%s does not tell the pixel size of image set %s: type it in under Acquisition."
                                % (found.entry.name, imageSet.describe()))
         self.info("%s: %s" % (found.entry.name, found.entry.title))
@@ -376,6 +377,10 @@ class EmpiarDownloader(EMProtocol):
     def noteSeries(self, name, what):
         """ Write down as what a tilt series is registered. """
         record.add_event(self._getRecordFile(), record.REGISTERED, series=name, **{"as": what})
+
+    def noteValues(self, output, values):
+        """ Write down the acquisition of an output set, each value with its source. """
+        record.add_event(self._getRecordFile(), record.VALUES, output=output, values=values)
 
     def _leaveOut(self, name, error):
         reason = str(error) if isinstance(error, BadImageError) else "it cannot be read"

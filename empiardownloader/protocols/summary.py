@@ -13,13 +13,18 @@ from ..archive.selection import DARK, GAIN
 from ..download import record
 from ..download.progress import format_bytes
 from ..download.series import MDOC_FOLDER
-from .acquisition import getAcquisitionValues, getPixelSize
+from .acquisition import ASSUMED, FORM, MDOC_FILES, OF_ACQUISITION, decide, getTotalDose
 from .outputs import hasTomo
 
 EXAMPLES = 2            # files named where many are left out for one reason
 REASONS = 6             # reasons named
 OTHERS = 3              # other candidates named
 SETS = 8                # output sets described
+# What the sets have of the acquisition, in words.
+VALUE_LABELS = {"samplingRate": "%g Å/px", "voltage": "%g kV", "sphericalAberration": "Cs %g mm",
+                "amplitudeContrast": "amplitude contrast %g", "magnification": "magnification %g",
+                "dosePerFrame": "%.3g e/Å² per frame", "doseInitial": "%g e/Å² before the first frame"}
+SAME_VALUE = 1e-3       # as a share: two values so near are the same one, written with fewer digits
 SAME_PIXEL_SIZE = 0.01  # as a share, that two pixel sizes may be apart and be called the same
 
 
@@ -40,15 +45,13 @@ def summarize(protocol):
     except ArchiveError as error:
         return summary + [str(error)]
     facts = record.Facts.read(protocol._getRecordFile())
-    pixelSize = getPixelSize(protocol, imageSet)
-    summary.append("Image set %s, %s" % (imageSet.describe(), "no pixel size" if pixelSize is None
-                                         else "%g Å/px" % pixelSize))
+    summary.append("Image set %s" % imageSet.describe())
     allSets = [(name, itsSet) for name, itsSet in protocol.getSets().iterSets(recover=False) if itsSet.getSize()]
     sets = [(name, itsSet) for name, itsSet in allSets if isinstance(itsSet, SetOfMovies)]
     others = [(name, itsSet) for name, itsSet in allSets if not isinstance(itsSet, SetOfMovies)]
     summary += [why for why in (imageSet.why_files_only, getattr(protocol.getSets(), "why", "")) if why]
     if not imageSet.kind.files_only:
-        summary += _summarizeAcquisition(protocol, found, facts, sets)
+        summary += _summarizeAcquisition(protocol, found, facts, allSets)
     if imageSet.kind.gain and not (facts.series and not sets and others):
         summary += _summarizeReferences(protocol, facts, sets)
     summary += _summarizeSets(protocol, sets, facts)
@@ -83,17 +86,77 @@ def groupLeftOut(leftOut):
 
 
 def _summarizeAcquisition(protocol, found, facts, sets):
-    frames = sets[0][1].getFramesRange()[1] if sets else found.acquisition.frames
-    values = getAcquisitionValues(protocol, found, facts, frames)
-    labels = (("voltage", "%g kV"), ("sphericalAberration", "Cs %g mm"), ("magnification", "magnification %g"),
-              ("dosePerFrame", "%.3g e/Å² per frame"))
+    """ What the sets have, each value with its source; as long as there is no
+    set, what is known. """
+    lines = {}
+    if not sets:
+        values = decide(protocol, found, facts)
+        dose = getTotalDose(protocol, found, facts)
+        lines[_describeValues(values, {}, "%g e/Å² in all (%s)" % dose if dose.value is not None
+                              and values["dosePerFrame"].value is None else "")] = []
+    for name, itsSet in sets[:SETS]:
+        has = {value: itsSet.getAcquisition().getAttributeValue("_" + value) for value in OF_ACQUISITION}
+        has["samplingRate"] = itsSet.getSamplingRate()
+        noted = facts.values.get(name) or decide(protocol, found, facts)
+        perTilt = {"dosePerFrame": "%.3g e/Å² per tilt"} if name.startswith("outputTiltSeries") else {}
+        values = {value: (its, _findSource(its, noted.get(value))) for value, its in has.items()}
+        lines.setdefault(_describeValues(values, perTilt), []).append(name)
+    summary = ["Acquisition%s: %s" % (" of " + ", ".join(names) if len(lines) > 1 else "", text)
+               for text, names in lines.items()]
+    for name, _ in sets[:SETS]:
+        noted = facts.values.get(name, {})
+        summary += [line for line in _findDisagreements(found, facts, noted) if line not in summary]
+    return summary + ["_%s_" % note for note in found.acquisition.notes]
+
+
+def _findDisagreements(found, facts, noted):
+    """ Where a file about the images says something else than the archives.
+    :param noted: name -> (value, source) of a set. """
+    imageSet = found.entry.image_set(str(facts.begin["image_set"])) if facts.begin else None
+    archived = {"samplingRate": (imageSet.pixel_size if imageSet else None, found.entry.name),
+                "voltage": (found.acquisition.voltage, found.acquisition.source),
+                "sphericalAberration": (found.acquisition.spherical_aberration, found.acquisition.source)}
+    said = {name: value for series in facts.series.values() for name, value in (
+        ("samplingRate", series.get("pixel_size")),) if value}
+    lines = []
+    for name, (value, source) in archived.items():
+        has, its = noted.get(name, (None, ""))
+        if value is None or has is None or its in (FORM, ASSUMED):
+            continue
+        label = VALUE_LABELS[name]
+        if its != source and abs(value - has) > SAME_PIXEL_SIZE * has:
+            lines.append("%s by %s, %s by %s: what is about these very images is believed." % (
+                label % has, its, label % value, source))
+        elif its == source and name in said and abs(said[name] - has) > SAME_PIXEL_SIZE * has:
+            lines.append("%s by %s, %s by %s: the entry is believed, for .mdoc files often hold the pixel size of "
+                         "another magnification." % (label % said[name], MDOC_FILES, label % has, source))
+    return lines
+
+
+def _findSource(value, noted):
+    """ Who says a value that a set has, '' where that was not written down.
+    :param noted: (value, source) as it was decided. """
+    if noted is None or noted[0] is None or value is None:
+        return ""
+    return noted[1] if abs(noted[0] - value) <= SAME_VALUE * abs(value) else ""
+
+
+def _describeValues(values, otherLabels, more=""):
+    """ 'Pixel size 1 Å, 300 kV (EMD-1); Cs 2.7 mm (assumed)'
+    :param values: name -> (value, source). """
     bySource = {}
-    for name, label in labels:
+    for name, label in {**VALUE_LABELS, **otherLabels}.items():
         value, source = values[name]
-        text = "no dose per frame" if value is None else label % value
-        bySource.setdefault("" if value is None else source, []).append(text)
+        if value is None and name in ("samplingRate", "dosePerFrame"):
+            text, source = {"samplingRate": "no pixel size", "dosePerFrame": "" if more else "no dose"}[name], ""
+        elif value is None or (name == "doseInitial" and not value):
+            continue
+        else:
+            text = label % value
+        if text:
+            bySource.setdefault(source, []).append(text)
     parts = [", ".join(texts) + (" (%s)" % source if source else "") for source, texts in bySource.items()]
-    return ["Acquisition: " + "; ".join(parts)] + ["_%s_" % note for note in found.acquisition.notes]
+    return "; ".join(parts + ([more] if more else []))
 
 
 def _summarizeReferences(protocol, facts, sets):
@@ -151,12 +214,6 @@ def _summarizeOthers(protocol, imageSet, sets, facts):
         parts += ["with CTF" if itsSet.hasCTF() else "",
                   "with alignment" if itsSet.getAlignment() not in (None, ALIGN_NONE) else ""]
         summary.append("%s: %s" % (name, ", ".join(part for part in parts if part)))
-        told = itsSet.getSamplingRate()
-        if imageSet.pixel_size and protocol.samplingRate.get() is None \
-                and abs(told - imageSet.pixel_size) > SAME_PIXEL_SIZE * told:
-            summary.append("%s: the file that describes the images says %g Å/px, the entry %g Å/px: the file is "
-                           "believed."
-                           % (name, told, imageSet.pixel_size))
     if len(sets) > SETS:
         summary.append("... and %d more sets" % (len(sets) - SETS))
     if facts.description and facts.description["paths"]:

@@ -12,6 +12,7 @@ import numpy as np
 import tifffile
 
 from empiardownloader.demo import movies
+from empiardownloader.follow.images import read_image
 from empiardownloader.images import frames as image_frames
 from empiardownloader.images.header import BadImageError, read_header
 from empiardownloader.images.previews import average_frames, load_preview
@@ -32,6 +33,29 @@ class TestFrames(unittest.TestCase):
     def check(self, path, data=DATA):
         self.assertTrue(np.array_equal(data, np.stack(list(image_frames.iter_frames(path)))), path)
         self.assertTrue(np.allclose(data.mean(axis=0), average_frames(path)))
+
+    def test_bytes_without_sign(self):
+        """P12: IMOD says so with a stamp and a flag; without the stamp bytes are signed."""
+        data = np.array([[[0, 127], [128, 255]]], "uint8")
+        for stamp, flags, wanted in ((1146047817, 0, data), (1146047817, 1, data.astype("int8")),
+                                     (0, 0, data.astype("int8"))):
+            path = self.path("bytes.mrc")
+            movies.write_mrc(path, data)
+            with open(path, "r+b") as stream:
+                stream.seek(152)
+                stream.write(struct.pack("<2i", stamp, flags))
+            self.check(path, wanted)
+            self.assertTrue(np.array_equal(wanted[0], read_image(path).reshape(2, 2)))
+
+    @unittest.skipIf(importlib.util.find_spec("imagecodecs") is None, "imagecodecs is not installed")
+    def test_the_sum_in_an_eer_file_is_no_frame(self):
+        """P13: some microscopes put it first, uncompressed."""
+        events = DATA > 3
+        for with_sum in (False, True):
+            movies.write_eer(self.path("a.eer"), events, with_sum)
+            self.assertEqual((40, 30, 4), (lambda its: (its.width, its.height, its.frames))(
+                read_header(self.path("a.eer"))))
+            self.check(self.path("a.eer"), events)
 
     def lzw(self):
         """LZW-compressed, as EPU and SerialEM write them."""

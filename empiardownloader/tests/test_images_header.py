@@ -54,6 +54,31 @@ class TestHeader(unittest.TestCase):
         with self.assertRaises(BadImageError):
             read_header(self.written(bytes(header) + bytes(3 * 4 * 2 - 1)))
 
+    def eer(self, compressions, sizes):
+        """A BigTIFF file with a page of one strip of 16 bytes for each."""
+        content, place = b"II+\0\x08\0\0\0", 16
+        pages = b""
+        for number, (compression, (width, height)) in enumerate(zip(compressions, sizes), start=1):
+            tags = [(256, width), (257, height), (259, compression), (273, place), (279, 16)]
+            page = bytes(16) + struct.pack("<Q", len(tags)) + b"".join(
+                struct.pack("<HHQQ", tag, 16, 1, value) for tag, value in tags)
+            place += len(page) + 8
+            pages += page + struct.pack("<Q", place + 16 if number < len(sizes) else 0)
+        return self.written(content + struct.pack("<Q", 32) + pages)
+
+    def test_the_sum_in_an_eer_file_is_no_frame(self):
+        """P13: it comes first, uncompressed, as large as the frames or smaller."""
+        for first in ((4, 4), (2, 2)):
+            self.assertEqual(Header(4, 4, 3), read_header(self.eer([1, 65001, 65001, 65001], [first] + [(4, 4)] * 3)))
+        self.assertEqual(Header(4, 4, 3), read_header(self.eer([1, 1, 1], [(4, 4)] * 3)))
+
+    def test_turned(self):
+        movie = Header(40, 30, 5)
+        self.assertEqual([(True, False), (True, True), (False, False)], [
+            (gain.fits(movie), gain.fits_turned_only(movie))
+            for gain in (Header(40, 30, 1), Header(30, 40, 1), Header(40, 40, 1))])
+        self.assertFalse(Header(40, 40, 1).fits_turned_only(Header(40, 40, 5)))
+
     def test_truncated(self):
         for name in ("a.mrc", "a.tif", "a.eer"):
             movies.write_movie(self.path(name), 1, frames=5, width=40, height=30)

@@ -128,7 +128,28 @@ class TestTiltsAgain(AgainCase):
                 return found, series.getAcquisition().getTiltAxisAngle(), series.getAcquisition().getVoltage()
         return found, None, None
 
-    WHOLE = ([(1, 0.0, 3.0, 3.0, 3), (2, 3.0, 3.0, 6.0, 3), (3, -3.0, 3.0, 9.0, 3)], 85.3, 200.0)
+    WHOLE = ([(1, 0.0, 3.0, 3.0, 3), (2, 3.0, 3.0, 6.0, 3), (3, -3.0, 3.0, 9.0, 3)], 85.3, 300.0)
+
+    def test_a_series_without_dose_gets_none_of_another(self):
+        """W1, R6: each series has an acquisition of its own, and series of one length are no mixture."""
+        self.series("71009", "TS_01", "TS_02", "TS_03")
+        path = self.path("71009", "data", "mdocs", "TS_02.mdoc")
+        with open(path) as stream:
+            text = stream.read()
+        kinds.write_text(path, text.replace("ExposureDose = 3", "ExposureDose = 0").replace("85.3", "-94"))
+        run = self.go("71009")
+        self.assertEqual({"TS_01": (3.0, 3.0, 9.0, 85.3), "TS_02": (None, None, None, -94.0),
+                          "TS_03": (3.0, 3.0, 9.0, 85.3)}, {
+            series.getTsId(): (series.getAcquisition().getDosePerFrame(),
+                               series.getFirstItem().getAcquisition().getDosePerFrame(),
+                               series.getAcquisition().getAccumDose(), series.getAcquisition().getTiltAxisAngle())
+            for series in run.outputTiltSeriesM.iterItems()})
+        self.assertFalse(run.outputTiltSeriesM.isHeterogeneousSet())
+        self.assertEqual(3, run.outputTiltSeriesM.getAnglesCount())
+        summary = "\n".join(run.summary())
+        self.assertIn("3 e/Å² per tilt (the .mdoc files)", summary)
+        self.assertIn("300 kV by the .mdoc files, 200 kV by EMD-0001: what is about these very images is believed",
+                      summary)
 
     def test_more_series_and_an_unchanged_form(self):
         """The microscope of all of them is known to the end."""

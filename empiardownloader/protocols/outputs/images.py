@@ -39,7 +39,7 @@ class StackSets(ImageSets):
             self._stacks = len(self.getRegisteredNames())
         self._stacks += 1
         item = itsSet.ITEM_TYPE()
-        item.setAcquisition(self._getItemAcquisition(itsSet))
+        item.setAcquisition(itsSet.getAcquisition())
         # As Scipion's import has it: a stack holds what was picked in one micrograph.
         item.setMicId(self._stacks)
         for index in range(1, header.frames + 1):
@@ -72,8 +72,9 @@ class VolumeSets(ImageSets):
         return tuple(itsSet.getDim() or traits) == traits
 
     def _prepareSet(self, itsSet, found, facts, traits):
-        self._setAcquisition(itsSet, found, facts, traits)
+        values = self._setAcquisition(itsSet, found, facts, traits)
         itsSet.setDim(traits)
+        return values
 
     def _appendPart(self, itsSet, found, facts, name, header, part):
         volume = itsSet.ITEM_TYPE()
@@ -84,7 +85,8 @@ class VolumeSets(ImageSets):
         itsSet.append(volume)
         return 1
 
-    def _refreshItem(self, itsSet, item, facts):
+    def _refreshItem(self, itsSet, item, found, facts):
+        super()._refreshItem(itsSet, item, found, facts)
         self._setOrigin(itsSet, item)
 
     @staticmethod
@@ -105,5 +107,6 @@ class SubTomogramSets(VolumeSets):
         self.setClass = tomoObjects().SetOfSubTomograms
 
     def _setAcquisition(self, itsSet, found, facts, traits):
-        super()._setAcquisition(itsSet, found, facts, traits)
+        values = super()._setAcquisition(itsSet, found, facts, traits)
         setTomoAcquisition(itsSet)
+        return values

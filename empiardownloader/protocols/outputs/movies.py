@@ -59,12 +59,13 @@ class MovieSets(ImageSets):
     def _prepareSet(self, itsSet, found, facts, traits):
         references, header = traits
         frames = _fullFrames(facts, header) if header else None
-        self._setAcquisition(itsSet, found, facts, frames)
+        values = self._setAcquisition(itsSet, found, facts, frames)
         if header is not None:
             itsSet.setDim((header.width, header.height, frames))
             itsSet.setFramesRange([1, frames, 1])
         for kind, (name, _) in zip((GAIN, DARK), references):
             self._setReference(itsSet, kind, name)
+        return values
 
     def _getTraitsOf(self, itsSet, facts):
         return itsSet.getFramesRange()[1]
@@ -80,7 +81,7 @@ class MovieSets(ImageSets):
 
     @staticmethod
     def _getFrames(traits):
-        return traits
+        return traits or None
 
     # -------------------------- references -----------------------
 

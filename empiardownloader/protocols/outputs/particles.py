@@ -6,6 +6,8 @@ later have optics groups and shifts in angstrom; older ones have neither, their 
 follows from detector and magnification. The matrices are those that Scipion's plugin for RELION makes of them.
 """
 import os
+from collections import Counter
+from typing import NamedTuple, Optional, Tuple
 
 import numpy as np
 import pwem.convert.transformations as transformations
@@ -13,26 +15,38 @@ from pwem.constants import ALIGN_2D, ALIGN_NONE, ALIGN_PROJ
 from pwem.objects import Coordinate, CTFModel, Particle, SetOfParticles, Transform
 from pyworkflow.object import Float, Integer, String
 
-from ...archive.errors import EntryError
-from ...download.particles import IMAGE_NAME, ParticleFile
+from ...download.particles import IMAGE_NAME, MICROGRAPH_NAME, OPTICS_GROUP, ParticleFile
 from ...images.star import number, row_at, split_image
+from ..acquisition import Value, decide, decidePixelSize, makeAcquisition
 from .images import StackSets
 
-OPTICS_GROUP = "rlnOpticsGroup"
 # Columns that other protocols look for under their RELION name, and what they hold.
 KEPT = {"rlnRandomSubset": Integer, OPTICS_GROUP: Integer, "rlnGroupNumber": Integer, "rlnGroupName": String,
         "rlnCtfBfactor": Float, "rlnCtfScalefactor": Float}
 PIXEL_SIZE_ERROR = 1e-4
 BARE = ()       # what a particle has of which nothing is known
-ACQUISITION = (("voltage", "rlnVoltage", "setVoltage"),
-               ("sphericalAberration", "rlnSphericalAberration", "setSphericalAberration"),
-               ("amplitudeContrast", "rlnAmplitudeContrast", "setAmplitudeContrast"))
+ACQUISITION = (("voltage", "rlnVoltage"), ("sphericalAberration", "rlnSphericalAberration"),
+               ("amplitudeContrast", "rlnAmplitudeContrast"))
+
+
+class Traits(NamedTuple):
+    """ What the particles of a set have in common. Refined Cs and amplitude
+    contrast of an optics group are each particle's own. """
+    width: int
+    height: int
+    pixelSize: float                # Å/px
+    voltage: Optional[float]        # kV, as the .star file says it
+    columns: Tuple[str, ...]        # names of what is known of a particle
+
+
+class Sample(NamedTuple):
+    """ The first particle with some traits: its .star file and its row there. """
+    star: str
+    row: dict
 
 
 class ParticleSets(StackSets):
-    """ The particles of a set have the same box, the same optics, and the same
-    is known of them: traits are (width, height, what the optics group says,
-    names of what a particle has). """
+    """ Particles with the same Traits share a set. """
     output = "outputParticles"
     file = "particles"
     setClass = SetOfParticles
@@ -42,7 +56,11 @@ class ParticleSets(StackSets):
         super().__init__(protocol)
         self._described = {}            # local name of a .star file -> (what it was when it was read, ParticleFile)
         self._beyond = {}               # local name of a stack -> rows that are beyond its images
-        self._last = None, {}           # a stack and its rows, those that were read last
+        self._last = None, {}           # a stack and its rows by image, those that were read last
+        self._samples = {}              # Traits -> Sample
+        self._refreshed = Counter()     # (stack, image) -> how many of its particles were refreshed
+        self._acquisitions = {}         # (star, what it says of the microscope) -> Acquisition
+        self._micrographs = None        # full name of a micrograph -> its number
 
     def getRegisteredNames(self):
         """ A stack whose particles go to several sets counts when all are in. """
@@ -62,8 +80,9 @@ class ParticleSets(StackSets):
     def _getParts(self, found, facts, name, header):
         rows = self._getRows(facts, name)
         if not rows:
-            return [((header.width, header.height, self._getPixelSize(found, {}), (), BARE), None)]
-        within = [row for row in rows if 1 <= (split_image(row[IMAGE_NAME])[0] or 0) <= header.frames]
+            pixelSize = decidePixelSize(self._protocol, found, facts).value
+            return [(Traits(header.width, header.height, pixelSize, None, BARE), None)]
+        within = [row for row in rows if split_image(row[IMAGE_NAME])[0] <= header.frames]
         if len(within) < len(rows):
             self._beyond[name] = len(rows) - len(within)
             self._protocol.remark("%d particles are left out: %s has no more than %d images." % (
@@ -72,99 +91,114 @@ class ParticleSets(StackSets):
         star = facts.images[name]["star"]
         columns = self._getColumns(star)
         for row in within:
-            optics = self._getOptics(star, row)
-            key = (header.width, header.height, self._getPixelSize(found, optics),
-                   tuple(number(optics, label) for _, label, _ in ACQUISITION), columns)
-            parts.setdefault(key, []).append(row)
-        return [(key, (star, rows)) for key, rows in parts.items()]
+            full = self._getFullRow(star, row)
+            pixelSize = decidePixelSize(self._protocol, found, facts, self._tell(star, full)["samplingRate"])
+            traits = Traits(header.width, header.height, pixelSize.value, number(full, "rlnVoltage"), columns)
+            self._samples.setdefault(traits, Sample(star, full))
+            parts.setdefault(traits, []).append(row)
+        return [(traits, (star, rows)) for traits, rows in parts.items()]
 
     def _fits(self, itsSet, facts, traits):
-        width, height, pixelSize = traits[:3]
-        if tuple(itsSet.getDim()[:2]) != (width, height) \
-                or abs(itsSet.getSamplingRate() - pixelSize) > PIXEL_SIZE_ERROR * pixelSize:
+        if tuple(itsSet.getDim()[:2]) != traits[:2] or traits.pixelSize is None \
+                or abs(itsSet.getSamplingRate() - traits.pixelSize) > PIXEL_SIZE_ERROR * traits.pixelSize:
             return False
         its = self._getTraitsOf(itsSet, facts)
         return its is None or its[3:] == traits[3:]
 
     def _getTraitsOf(self, itsSet, facts):
-        """ Those of the first particle of a set; None where there is none. """
+        """ Those of the first particle of a set; None where there is none, or
+        where its .star file is gone. """
         if itsSet.isEmpty():
             return None
         first = itsSet.getFirstItem()
         index, path = first.getLocation()
         name = self._getLocalName(path)
-        # Bare particles know their stack, described ones their micrograph.
-        if first.getMicId() is not None:
-            return (*itsSet.getDim()[:2], {}, (), BARE)
-        row = self._getRowsByIndex(facts, name).get(index)
-        if row is None:
+        size = itsSet.getDim()[:2]
+        star = facts.images.get(name, {}).get("star")
+        if star is None:
+            return Traits(*size, itsSet.getSamplingRate(), None, BARE)
+        rows = self._getRowsByIndex(facts, name).get(index)
+        if not rows:
             return None
-        star = facts.images[name]["star"]
-        optics = self._getOptics(star, row)
-        return (*itsSet.getDim()[:2], optics, tuple(number(optics, label) for _, label, _ in ACQUISITION),
-                self._getColumns(star))
+        full = self._getFullRow(star, rows[0])
+        traits = Traits(*size, itsSet.getSamplingRate(), number(full, "rlnVoltage"), self._getColumns(star))
+        self._samples[traits] = Sample(star, full)
+        return traits
 
     def _isKnown(self, itsSet, facts):
         # Not where its .star file is gone: the set keeps what that said.
         return self._getTraitsOf(itsSet, facts) is not None
 
     def _prepareSet(self, itsSet, found, facts, traits):
-        width, height, pixelSize, optics, columns = traits
-        told = {label: str(value) for (_, label, _), value in zip(ACQUISITION, optics) if value is not None}
-        self._setAcquisition(itsSet, found, facts, (width, height, dict(told, rlnImagePixelSize=str(pixelSize)), optics,
-                                                    columns))
-        itsSet.setSamplingRate(pixelSize)
-        itsSet.setDim((width, height, 1))
-        itsSet.setHasCTF({"rlnDefocusU", "rlnDefocusV", "rlnDefocusAngle"} <= set(columns))
-        if {"rlnAngleRot", "rlnAngleTilt"} <= set(columns):
+        values = self._setAcquisition(itsSet, found, facts, traits)
+        itsSet.setDim((traits.width, traits.height, 1))
+        columns = set(traits.columns)
+        itsSet.setHasCTF({"rlnDefocusU", "rlnDefocusV", "rlnDefocusAngle"} <= columns)
+        if {"rlnAngleRot", "rlnAngleTilt"} <= columns:
             itsSet.setAlignment(ALIGN_PROJ)
-        elif "rlnAnglePsi" in columns and {"rlnOriginX", "rlnOriginXAngst"} & set(columns):
+        elif "rlnAnglePsi" in columns and {"rlnOriginX", "rlnOriginXAngst"} & columns:
             itsSet.setAlignment(ALIGN_2D)
+        return values
+
+    def _getTold(self, traits):
+        sample = self._samples.get(traits)
+        return self._tell(*sample) if sample else {}
 
     def _setAcquisition(self, itsSet, found, facts, traits):
-        super()._setAcquisition(itsSet, found, facts, traits)
-        row = traits[2] if traits else {}
-        itsSet.setSamplingRate(self._getPixelSize(found, row))
-        acquisition = itsSet.getAcquisition()
-        # What the form leaves open the .star file says.
-        for name, label, setter in ACQUISITION:
-            value = number(row, label)
-            if value is not None and self._protocol.getAttributeValue(name) is None:
-                getattr(acquisition, setter)(value)
-        optics = next((its for _, (_, particles) in self._described.items() for its in [particles.optics] if its), None)
-        if optics and traits and traits[4] != BARE:
+        values = super()._setAcquisition(itsSet, found, facts, traits)
+        sample = self._samples.get(traits)
+        optics = self._getFile(sample.star).optics if sample else None
+        if optics:
             # As RELION's protocols hand it from one to the next.
-            acquisition.opticsGroupInfo.set(_formatOptics(optics))
+            itsSet.getAcquisition().opticsGroupInfo.set(_formatOptics(optics))
+        return values
 
-    @staticmethod
-    def _getItemAcquisition(itsSet):
-        # A table in each of a million rows would be hundreds of megabytes.
-        acquisition = itsSet.getAcquisition().clone()
-        acquisition.opticsGroupInfo.set(None)
-        return acquisition
-
-    def _refreshItem(self, itsSet, item, facts):
-        """ Shifts in pixels that were angstrom in the .star file. """
-        if not item.hasTransform():
-            return
-        index, path = item.getLocation()
-        row = self._getRowsByIndex(facts, self._getLocalName(path)).get(index, {})
-        if "rlnOriginXAngst" in row:
-            item.setTransform(_makeTransform(row, itsSet.getAlignment(), itsSet.getSamplingRate()))
-
-    def _getPixelSize(self, found, row):
-        """ Å/px: of the form, else of the .star file, which is about these
-        very images, else of the entry. """
-        told = number(row, "rlnImagePixelSize", "rlnPixelSize")
-        if told is None:
+    def _tell(self, star, row):
+        """ What a row and its optics group say of the microscope: name -> Value. """
+        pixelSize = number(row, "rlnImagePixelSize", "rlnPixelSize")
+        if pixelSize is None:
             detector, magnification = number(row, "rlnDetectorPixelSize"), number(row, "rlnMagnification")
-            told = detector * 1e4 / magnification if detector and magnification else None
-        imageSet = found.entry.image_set(self._protocol.imageSet.get())
-        pixelSize = self._protocol.samplingRate.get() or told or imageSet.pixel_size
-        if not pixelSize:
-            raise EntryError("Neither %s nor a .star file tells the pixel size of image set %s: type it in under "
-                             "Acquisition, then Continue." % (found.entry.name, imageSet.describe()))
-        return pixelSize
+            pixelSize = detector * 1e4 / magnification if detector and magnification else None
+        told = {name: Value(number(row, label), star) for name, label in ACQUISITION}
+        # A pixel of no size is none.
+        told["samplingRate"] = Value(pixelSize or None, star)
+        return told
+
+    def _getItemAcquisition(self, found, facts, star, row):
+        """ The acquisition of one particle, as its own optics group says. """
+        told = self._tell(star, row)
+        key = star, tuple(told[name] for name, _ in ACQUISITION)
+        if key not in self._acquisitions:
+            # Without the table of optics groups: in each of a million rows it would be hundreds of megabytes.
+            self._acquisitions[key] = makeAcquisition(decide(self._protocol, found, facts, told=told))
+        return self._acquisitions[key]
+
+    # -------------------------- a changed form -----------------------
+
+    def _beginRefresh(self, itsSet, found, facts):
+        self._refreshed.clear()
+        self._acquisitions.clear()
+
+    def _refreshItem(self, itsSet, item, found, facts):
+        """ Acquisition, and shifts in pixels that were angstrom in the .star file. """
+        index, path = item.getLocation()
+        name = self._getLocalName(path)
+        rows = self._getRowsByIndex(facts, name).get(index, ())
+        # Several particles may be of one image (symmetry expansion): they are in the order of the rows.
+        place = self._refreshed[name, index]
+        self._refreshed[name, index] += 1
+        if place >= len(rows):
+            item.setAcquisition(itsSet.getAcquisition())
+            return
+        star = facts.images[name]["star"]
+        full = self._getFullRow(star, rows[place])
+        item.setAcquisition(self._getItemAcquisition(found, facts, star, full))
+        if item.hasTransform() and "rlnOriginXAngst" in full:
+            item.setTransform(_makeTransform(full, itsSet.getAlignment(), itsSet.getSamplingRate()))
+        if item.hasCoordinate():
+            micId = item.getCoordinate().getMicId()
+            item.setCoordinate(_makeCoordinate(full, itsSet.getSamplingRate()))
+            item.getCoordinate().setMicId(micId)
 
     # -------------------------- rows -----------------------
 
@@ -199,20 +233,36 @@ class ParticleSets(StackSets):
             return [row_at(stream, offset, described.table) for offset in offsets]
 
     def _getRowsByIndex(self, facts, name):
-        """ The same by the number of the image in its stack; those of the
-        last stack are kept. """
+        """ The same by the number of the image in its stack, which several
+        rows may name; those of the last stack are kept. """
         if self._last[0] != name:
-            self._last = name, {split_image(row[IMAGE_NAME])[0]: row for row in self._getRows(facts, name)}
+            byIndex = {}
+            for row in self._getRows(facts, name):
+                byIndex.setdefault(split_image(row[IMAGE_NAME])[0], []).append(row)
+            self._last = name, byIndex
         return self._last[1]
 
     def _countRows(self, facts, name):
         return len(self._getDescription(facts, name)[1])
 
-    def _getOptics(self, star, row):
+    def _getFullRow(self, star, row):
         """ What a row says, and what the optics group says it belongs to. """
-        group = row.get(OPTICS_GROUP)
-        optics = next((one for one in self._getFile(star).optics if one.get(OPTICS_GROUP) == group), {})
-        return {**optics, **row}
+        return {**self._getFile(star).group(row), **row}
+
+    def _getMicrograph(self, facts, row):
+        """ The number of the micrograph that a particle was picked in, None
+        where the row names none: the same for the same name, as Scipion's
+        plugin for RELION has it. """
+        name = row.get(MICROGRAPH_NAME)
+        if name is None:
+            return None
+        if self._micrographs is None:
+            self._micrographs = {}
+            for star in (facts.description or {}).get("names", ()):
+                if os.path.exists(self._protocol._getExtraPath(star)):
+                    for known in self._getFile(star).micrographs:
+                        self._micrographs.setdefault(known, len(self._micrographs) + 1)
+        return self._micrographs.setdefault(name, len(self._micrographs) + 1)
 
     def _appendPart(self, itsSet, found, facts, name, header, part):
         if part is None:
@@ -220,31 +270,39 @@ class ParticleSets(StackSets):
         if name in self.getNames(itsSet):
             return 0        # by a process that was killed between two sets
         star, rows = part
-        columns = self._getColumns(star)
         path = self._protocol._getExtraPath(name)
-        acquisition = self._getItemAcquisition(itsSet)
+        remark = _remarkOnCoordinates(self._getFullRow(star, rows[0]), star, itsSet.getSamplingRate())
+        if remark and remark not in facts.remarks:
+            facts.remarks.append(remark)
+            self._protocol.remark(remark)
         for row in rows:
             index, _ = split_image(row[IMAGE_NAME])
-            itsSet.append(self._makeParticle(itsSet, row, columns, (index, path), acquisition))
+            full = self._getFullRow(star, row)
+            particle = _makeParticle(itsSet, full, (index, path), self._getItemAcquisition(found, facts, star, full))
+            micrograph = self._getMicrograph(facts, row)
+            particle.setMicId(micrograph)
+            if particle.hasCoordinate():
+                particle.getCoordinate().setMicId(micrograph)
+            itsSet.append(particle)
         return len(rows)
 
-    @staticmethod
-    def _makeParticle(itsSet, row, columns, location, acquisition):
-        particle = Particle()
-        particle.setLocation(*location)
-        particle.setAcquisition(acquisition)
-        if itsSet.hasCTF():
-            particle.setCTF(_makeCtf(row))
-        if itsSet.getAlignment() != ALIGN_NONE:
-            particle.setTransform(_makeTransform(row, itsSet.getAlignment(), itsSet.getSamplingRate()))
-        if {"rlnCoordinateX", "rlnCoordinateY"} <= set(columns):
-            particle.setCoordinate(_makeCoordinate(row))
-        if "rlnClassNumber" in row:
-            particle.setClassId(int(number(row, "rlnClassNumber") or 0))
-        for label, kind in KEPT.items():
-            if label in row:
-                setattr(particle, "_" + label, String(row[label]) if kind is String else kind(number(row, label)))
-        return particle
+
+def _makeParticle(itsSet, row, location, acquisition):
+    particle = Particle()
+    particle.setLocation(*location)
+    particle.setAcquisition(acquisition)
+    if itsSet.hasCTF():
+        particle.setCTF(_makeCtf(row))
+    if itsSet.getAlignment() != ALIGN_NONE:
+        particle.setTransform(_makeTransform(row, itsSet.getAlignment(), itsSet.getSamplingRate()))
+    if {"rlnCoordinateX", "rlnCoordinateY"} <= row.keys():
+        particle.setCoordinate(_makeCoordinate(row, itsSet.getSamplingRate()))
+    if "rlnClassNumber" in row:
+        particle.setClassId(int(number(row, "rlnClassNumber") or 0))
+    for label, kind in KEPT.items():
+        if label in row:
+            setattr(particle, "_" + label, String(row[label]) if kind is String else kind(number(row, label)))
+    return particle
 
 
 def _makeCtf(row):
@@ -278,12 +336,38 @@ def _makeTransform(row, alignment, pixelSize):
     return transform
 
 
-def _makeCoordinate(row):
+def _makeCoordinate(row, pixelSize):
+    """ Scipion's coordinates of particles are whole pixels of the particles, RELION's are in pixels of the micrograph.
+    :param pixelSize: of the particles, Å/px. """
+    scale = (_getMicrographPixelSize(row) or pixelSize) / pixelSize
     # One that is no number stays open: all particles of a set have a coordinate, or none.
-    coordinate = Coordinate(x=number(row, "rlnCoordinateX"), y=number(row, "rlnCoordinateY"))
-    if "rlnMicrographName" in row:
-        coordinate.setMicName(os.path.basename(row["rlnMicrographName"]))
+    x, y = (None if value is None else round(value * scale)
+            for value in (number(row, "rlnCoordinateX"), number(row, "rlnCoordinateY")))
+    coordinate = Coordinate(x=x, y=y)
+    if MICROGRAPH_NAME in row:
+        coordinate.setMicName(os.path.basename(row[MICROGRAPH_NAME]))
     return coordinate
+
+
+def _getMicrographPixelSize(row):
+    """ Å/px of the micrographs that the coordinates are in, None where a row
+    does not tell it. The pixel size "original" is that of the movies, which
+    is the same unless motion correction binned them. """
+    return number(row, "rlnMicrographPixelSize") or number(row, "rlnMicrographOriginalPixelSize")
+
+
+def _remarkOnCoordinates(row, star, pixelSize):
+    """ What is uncertain of the coordinates in a .star file, '' for nothing. """
+    told = _getMicrographPixelSize(row)
+    if "rlnCoordinateX" not in row or number(row, "rlnMicrographPixelSize"):
+        return ""
+    if told is None:
+        return "%s does not tell the pixel size of the micrographs: its coordinates are taken for pixels of the " \
+               "particles (%g Å)." % (star, pixelSize)
+    if abs(told - pixelSize) < PIXEL_SIZE_ERROR * pixelSize:
+        return ""
+    return "The coordinates of %s are taken for pixels of %g Å (rlnMicrographOriginalPixelSize): if motion " \
+           "correction binned the movies, they are too small by that factor." % (star, told)
 
 
 def _formatOptics(optics):

@@ -8,7 +8,7 @@ import os
 
 from pyworkflow.object import Set
 
-from ..acquisition import setAcquisition
+from ..acquisition import asNoted, decide, noteValues, setValues
 
 # A set is written after so many items, so that others see it grow also when thousands wait.
 COMMIT_ITEMS = 500
@@ -106,20 +106,21 @@ class ImageSets:
             if not itsSet.getSize() or not self._isKnown(itsSet, facts):
                 continue
             fresh = self.setClass()
-            self._setAcquisition(fresh, found, facts, self._getTraitsOf(itsSet, facts))
-            if (fresh.getSamplingRate() == itsSet.getSamplingRate()
-                    and fresh.getAcquisition().equalAttributes(itsSet.getAcquisition())):
+            values = self._setAcquisition(fresh, found, facts, self._getTraitsOf(itsSet, facts))
+            noted = facts.values.get(output, asNoted(values))
+            if noted == asNoted(values) and not self._isOther(itsSet, fresh):
                 continue
             self._protocol.info("The acquisition in the form has changed: it is changed in %s too." % output)
             itsSet.setAcquisition(fresh.getAcquisition())
             itsSet.setSamplingRate(fresh.getSamplingRate())
+            self._beginRefresh(itsSet, found, facts)
             for item in [item.clone() for item in itsSet.iterItems()]:
-                item.setAcquisition(self._getItemAcquisition(itsSet))
                 item.setSamplingRate(fresh.getSamplingRate())
-                self._refreshItem(itsSet, item, facts)
+                self._refreshItem(itsSet, item, found, facts)
                 itsSet.update(item)
             itsSet.write()
             self._protocol._store(itsSet)
+            noteValues(self._protocol, output, values)
 
     def describe(self, itsSet):
         """ What the images of a set have in common. """
@@ -148,25 +149,40 @@ class ImageSets:
         return traits is None or dim is None or tuple(dim[:2]) == traits
 
     def _prepareSet(self, itsSet, found, facts, traits):
-        """ Tell a new set what all its items have in common. """
-        self._setAcquisition(itsSet, found, facts, traits)
+        """ Tell a new set what all its items have in common.
+        :return: what was decided of its acquisition. """
+        values = self._setAcquisition(itsSet, found, facts, traits)
         if traits is not None:
             itsSet.setDim((*traits, 1))
+        return values
 
     def _appendPart(self, itsSet, found, facts, name, header, part):
         """ :return: how many items a file, or a part of it, became. """
         raise NotImplementedError
 
     def _setAcquisition(self, itsSet, found, facts, traits):
-        """ Acquisition and pixel size of a set with some traits. """
-        setAcquisition(self._protocol, itsSet, found, facts, self._getFrames(traits))
+        """ Acquisition and pixel size of a set with some traits.
+        :return: what was decided, with the sources. """
+        values = decide(self._protocol, found, facts, self._getFrames(traits), self._getTold(traits))
+        setValues(itsSet, values, found.entry.image_set(self._protocol.imageSet.get()).describe())
+        return values
+
+    def _getTold(self, traits):
+        """ What a file says of images with some traits: name -> Value. """
+        return {}
 
     @staticmethod
-    def _getItemAcquisition(itsSet):
-        return itsSet.getAcquisition()
+    def _isOther(itsSet, fresh):
+        """ Whether a set says something else than it would if it was made now. """
+        return fresh.getSamplingRate() != itsSet.getSamplingRate() \
+            or not fresh.getAcquisition().equalAttributes(itsSet.getAcquisition())
 
-    def _refreshItem(self, itsSet, item, facts):
-        """ What follows from the pixel size changes with it. """
+    def _beginRefresh(self, itsSet, found, facts):
+        """ The items of a set are going to be refreshed, in their order. """
+
+    def _refreshItem(self, itsSet, item, found, facts):
+        """ What follows from acquisition and pixel size changes with them. """
+        item.setAcquisition(itsSet.getAcquisition())
 
     @staticmethod
     def _getFrames(traits):
@@ -188,7 +204,7 @@ class ImageSets:
         output = self._getName(number)
         itsSet = self.setClass.create(self._protocol._getPath(), prefix=self.file,
                                       suffix=str(number) if number > 1 else None)
-        self._prepareSet(itsSet, found, facts, traits)
+        noteValues(self._protocol, output, self._prepareSet(itsSet, found, facts, traits))
         itsSet.setStreamState(Set.STREAM_OPEN)
         self._unpublished[output] = itsSet
         self._appendable.add(output)

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Tilt series: their images one by one, as movies or micrographs, and the whole series where scipion-em-tomo is there.
 
-A series is registered when all of its images have come, or are known not to come. Values of the form win over the
-entry's, and these over what the .mdoc files say, which is often that of another magnification; what only they know is
-taken from them.
+A series is registered when all of its images have come, or are known not to come. Its acquisition is
+its own: dose, angles and tilt axis by what describes it, the rest as acquisition.py decides.
 """
 import hashlib
 import json
@@ -14,6 +13,7 @@ from pwem.objects import Transform
 from ...archive.selection import DARK, GAIN
 from ...download.record import NO_REFERENCE
 from ...images.header import Header
+from ..acquisition import FORM, Value, getTotalDose
 from .images import MicrographSets
 from .movies import MovieSets
 from .optional import hasTomo, setTomoAcquisition, tomoObjects
@@ -186,8 +186,14 @@ class TiltMovieSets(MovieSets):
         self._loaded.clear()
 
     def _setAcquisition(self, itsSet, found, facts, traits):
-        super()._setAcquisition(itsSet, found, facts, traits)
+        values = super()._setAcquisition(itsSet, found, facts, traits)
+        typed = self._protocol.getAttributeValue("dosePerFrame")
+        # Of a tilt, in the sets of tomo.
+        values["dosePerFrame"] = getTotalDose(self._protocol, found, facts) if typed is None else Value(
+            typed * self._framesOfATilt(traits or 1), FORM)
         setTomoAcquisition(itsSet)
+        itsSet.getAcquisition().setDosePerFrame(values["dosePerFrame"].value)
+        return values
 
     def _publish(self, touched):
         super()._publish(touched)
@@ -208,6 +214,10 @@ class TiltMovieSets(MovieSets):
         series.setOrigin(origin)
         acquisition = self._getSeriesAcquisition(itsSet, event, tilts)
         series.setAnglesCount(len(tilts))
+        isFirst = not itsSet.getSize()
+        if isFirst:
+            # A set that does not know yet how many tilts its series have would call itself heterogeneous.
+            itsSet.setAnglesCount(len(tilts))
         # Its table is made by this; its images come after it.
         itsSet.append(series)
         known = []
@@ -216,8 +226,9 @@ class TiltMovieSets(MovieSets):
             frames = its.get("frames") or header.frames
             image = series.ITEM_TYPE(location=self._getLocation(number, local),
                                      acquisitionOrder=tilt["order"], tiltAngle=tilt["angle"])
+            # Nothing of one tilt goes over to the next, nor of one series.
             its = acquisition.clone()
-            dose, before = self._getDose(tilt, frames)
+            dose, before = self._getDose(tilt, frames, event.get("ordered", True))
             if dose is not None:
                 its.setDosePerFrame(dose)
             if dose is not None and before is not None:
@@ -232,28 +243,35 @@ class TiltMovieSets(MovieSets):
         acquisition.setAccumDose(max(after for _, after in known) if known else None)
         series.setAcquisition(acquisition)
         itsSet.update(series)
-        itsSet.getAcquisition().copy(acquisition, copyId=False)
+        if isFirst:
+            # As Scipion's import has it.
+            itsSet.getAcquisition().copy(acquisition, copyId=False)
         return 1
 
     def _getSeriesAcquisition(self, itsSet, event, tilts):
         angles = sorted(tilt["angle"] for tilt in tilts)
         steps = [after - before for before, after in zip(angles, angles[1:])]
         acquisition = itsSet.getAcquisition().clone()
+        # The set's own are those of its first series.
+        acquisition.setDosePerFrame(None)
+        acquisition.setAccumDose(None)
+        acquisition.setDoseInitial(self._protocol.getAttributeValue("doseInitial") or 0.0)
         acquisition.setAngleMin(angles[0])
         acquisition.setAngleMax(angles[-1])
         acquisition.setStep(round(sum(steps) / len(steps), 2) if steps else 0.0)
         acquisition.setTiltAxisAngle(event.get("axis"))
         return acquisition
 
-    def _getDose(self, tilt, frames):
+    def _getDose(self, tilt, frames, ordered):
         """ (e/Å² of a tilt, what the sample had received before it): by the
-        form, else by what describes the series; None where nobody tells.
+        form, else by what describes the series; None where nobody tells, and
+        where the order of acquisition is not known.
         Tilts that are not here have been taken all the same. """
         initial = self._protocol.getAttributeValue("doseInitial") or 0.0
         typed = self._protocol.getAttributeValue("dosePerFrame")
         if typed is not None:
             dose = typed * self._framesOfATilt(frames)
-            return dose, initial + dose * (tilt["order"] - 1)
+            return dose, initial + dose * (tilt["order"] - 1) if ordered else None
         before = tilt.get("before")
         return tilt.get("dose"), None if before is None else initial + before
 
@@ -302,8 +320,9 @@ class TiltStackSets(TiltMovieSets):
         return dim is None or tuple(dim[:2]) == traits
 
     def _prepareSet(self, itsSet, found, facts, traits):
-        self._setAcquisition(itsSet, found, facts, None)
+        values = self._setAcquisition(itsSet, found, facts, None)
         itsSet.setDim((*traits, 1))
+        return values
 
     def _takeReferences(self, facts):
         """ Its images are corrected already. """

@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Runs of particles whose .star file says more than the archives: the set has what it says, and the summary says so."""
+import numpy as np
+
+from empiardownloader.demo import kinds
+from empiardownloader.tests.base import entry, image_set
+from empiardownloader.tests.test_protocol_kinds_again import PARTICLES, AgainCase
+
+COLUMNS = ("rlnImageName", "rlnMicrographName", "rlnCoordinateX", "rlnCoordinateY", "rlnDefocusU", "rlnDefocusV",
+           "rlnDefocusAngle", "rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi", "rlnOriginXAngst", "rlnOriginYAngst",
+           "rlnOpticsGroup")
+OPTICS = ("rlnOpticsGroup", "rlnVoltage", "rlnSphericalAberration", "rlnAmplitudeContrast", "rlnImagePixelSize")
+
+
+class TestWhatTheStarSays(AgainCase):
+
+    def put(self, number, rows, optics, columns=OPTICS, stacks=1):
+        for seed in range(stacks):
+            kinds.write_stack(self.path(number, "data", "%d.mrcs" % seed), seed, 4)
+        text = kinds.star_table("optics", columns, optics) + kinds.star_table("particles", COLUMNS, rows)
+        kinds.write_text(self.path(number, "data", "p.star"), text)
+        self.demo.entries[number] = entry(image_set(**PARTICLES))
+
+    @staticmethod
+    def row(index, group=1, stack=0, rot=10.0, micrograph="m1.mrc", x=200.0):
+        return ("%d@job/%d.mrcs" % (index, stack), "MotionCorr/" + micrograph, x, 400.0, 15000.0, 14000.0, 45.0, rot,
+                20.0, 30.0, 3.0, -3.0, group)
+
+    def views(self, particles):
+        """(image, its rotation matrix) of each particle."""
+        return [(particle.getIndex(), tuple(particle.getTransform().getMatrix()[:3, :3].round(4).ravel()))
+                for particle in particles.iterItems()]
+
+    def test_amplitude_contrast_and_cs(self):
+        """P1: a default of the form stands in front of no file, and the summary says what the set has."""
+        self.put("71001", [self.row(index) for index in (1, 2)], [(1, 200.0, 2.0, 0.07, 1.5)])
+        run = self.go("71001")
+        acquisition = run.outputParticles.getAcquisition()
+        item = run.outputParticles.getFirstItem().getAcquisition()
+        for its in (acquisition, item):
+            self.assertEqual((200.0, 2.0, 0.07), (its.getVoltage(), its.getSphericalAberration(),
+                                                  its.getAmplitudeContrast()))
+        summary = "\n".join(run.summary())
+        self.assertIn("Acquisition: 1.5 Å/px, 200 kV, Cs 2 mm, amplitude contrast 0.07 (p.star)", summary)
+        run = self.go_on(run, amplitudeContrast=0.1)
+        self.assertEqual(0.1, run.outputParticles.getAcquisition().getAmplitudeContrast())
+        self.assertIn("amplitude contrast 0.1 (the form)", "\n".join(run.summary()))
+
+    def test_a_symmetry_expanded_image_keeps_its_copies(self):
+        """P2: also when the form has changed: three particles of one image, each with its own angles."""
+        rots = (10.0, 130.0, 250.0)
+        self.put("71002", [self.row(index, rot=rot) for index in (1, 2) for rot in rots], [(1, 300.0, 2.7, 0.1, 1.5)])
+        run = self.go("71002")
+        first = self.views(run.outputParticles)
+        self.assertEqual(3, len({view for _, view in first}))
+        run = self.go_on(run, samplingRate=3.0)
+        self.assertEqual(first, self.views(run.outputParticles))
+        shift = np.linalg.inv(run.outputParticles.getFirstItem().getTransform().getMatrix())[0, 3]
+        self.assertAlmostEqual(-1.0, float(shift))
+        self.assertEqual(3.0, run.outputParticles.getSamplingRate())
+
+    def test_refined_optics_make_one_set(self):
+        """P6: six groups with a Cs each; every particle has its own."""
+        cs = [2.6 + number / 100 for number in range(6)]
+        self.put("71003", [self.row(1 + number % 4, group="%d.000000" % (number + 1), stack=number // 4)
+                           for number in range(6)],
+                 [(number + 1, 300.0, value, 0.1, 1.5) for number, value in enumerate(cs)], stacks=2)
+        run = self.go("71003")
+        self.assertEqual(["outputParticles"], [name for name, _ in run.iterOutputAttributes()])
+        self.assertEqual(cs, sorted(round(particle.getAcquisition().getSphericalAberration(), 2)
+                                    for particle in run.outputParticles.iterItems()))
+        run = self.go_on(run, amplitudeContrast=0.07)
+        self.assertEqual(cs, sorted(round(particle.getAcquisition().getSphericalAberration(), 2)
+                                    for particle in run.outputParticles.iterItems()))
+        self.assertEqual({0.07}, {particle.getAcquisition().getAmplitudeContrast()
+                                  for particle in run.outputParticles.iterItems()})
+
+    def test_micrographs_and_coordinates(self):
+        """R4, R5: Scipion's coordinates are in pixels of the particles, and a micrograph has a number."""
+        self.put("71004", [self.row(1), self.row(2, micrograph="m2.mrc"), self.row(3)],
+                 [(1, 300.0, 2.7, 0.1, 4.0, 1.0)], (*OPTICS, "rlnMicrographPixelSize"))
+        run = self.go("71004")
+        found = [(particle.getMicId(), particle.getCoordinate().getMicId(), particle.getCoordinate().getMicName(),
+                  particle.getCoordinate().getX(), particle.getCoordinate().getY())
+                 for particle in run.outputParticles.iterItems()]
+        self.assertEqual([(1, 1, "m1.mrc", 50, 100), (2, 2, "m2.mrc", 50, 100), (1, 1, "m1.mrc", 50, 100)], found)
+        run = self.go_on(run, samplingRate=2.0)
+        self.assertEqual([(1, 100, 200)], [(its.getMicId(), its.getCoordinate().getX(), its.getCoordinate().getY())
+                                           for its in run.outputParticles.iterItems()][:1])
+
+    def test_rows_that_are_not_believed(self):
+        """P4, P5, P7: they are left out and said, the others are there."""
+        bad = [("nan" if place == 4 else word) for place, word in enumerate(self.row(2))]
+        blank = [("my mic.mrc" if place == 1 else word) for place, word in enumerate(self.row(3))]
+        self.put("71005", [self.row(1), bad, blank, (9,), self.row(4)], [(1, 300.0, 2.7, 0.1, 1.5)])
+        run = self.go("71005")
+        self.assertEqual([1, 4], [particle.getIndex() for particle in run.outputParticles.iterItems()])
+        self.assertTrue(all(particle.getCTF().getDefocusU() == 15000 for particle in run.outputParticles.iterItems()))
+        summary = "\n".join(run.summary())
+        self.assertIn("1 particles of data/p.star are left out: their rlnDefocusU is no number", summary)
+        self.assertIn("2 particles of data/p.star are left out: they have not one value for each of the 13 columns",
+                      summary)
