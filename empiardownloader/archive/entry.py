@@ -48,7 +48,8 @@ class ImageSet:
 
     def describe(self) -> str:
         """-> 'no. 2 "Movies" (micrographs - multiframe, MRC, 1250 images)'"""
-        images = "" if self.num_images is None else ", %d images" % self.num_images
+        counted = "series" if self.kind == TILT_SERIES else "images"
+        images = "" if self.num_images is None else ", %d %s" % (self.num_images, counted)
         return 'no. %d "%s" (%s, %s%s)' % (self.number, self.name or self.directory, self.category or "no category",
                                            self.data_format or "unknown format", images)
 

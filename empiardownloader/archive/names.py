@@ -13,6 +13,9 @@ BUNDLES = (".tar", ".tgz", ".tbz", ".tbz2", ".txz", ".zip", ".7z", ".rar", ".tar
 # What scipion-em's readers open as an image or a stack of them.
 IMAGE_EXTENSIONS = (".mrc", ".mrcs", ".tif", ".tiff", ".eer", ".dm4", ".dm3")
 REFERENCE_EXTENSIONS = (".mrc", ".mrcs", ".tif", ".tiff", ".dm4", ".dm3", ".gain")
+# Patterns of names that are also parts of everyday words ('normoxia', 'deflate'), and the words that are meant.
+WORDS = {"*norm*": "norm", "*flat*": "flat", "*dark*": "dark"}
+WORD_ENDINGS = ("field", "ref", "reference", "frame", "image")
 # Bytes of a local name: most file systems allow 255, and parts and journals put something in front and behind.
 MAX_NAME_BYTES = 200
 
@@ -124,9 +127,18 @@ def matches(path: str, pattern: str) -> bool:
 
 
 def is_named(name: str, patterns: Sequence[str]) -> bool:
-    """Whether the name of an image, in lower case and without compression, is like one of the patterns."""
-    base = split_compression(name)[0].lower()
-    return extension_of(name) in REFERENCE_EXTENSIONS and any(matches_name(base, p) for p in patterns)
+    """Whether the name of an image, in lower case and without compression, is like one of the patterns, of which those
+    in WORDS are words: 'deflate.tif' is not like '*flat*'."""
+    base = split_compression(name)[0]
+    return extension_of(name) in REFERENCE_EXTENSIONS and any(
+        has_word(base, WORDS[p]) if p in WORDS else matches_name(base.lower(), p) for p in patterns)
+
+
+def has_word(name: str, word: str) -> bool:
+    """'dark_1.mrc', 'CameraDark.mrc', 'DarkRef.mrc' -> True for 'dark'; 'darkness.mrc', 'deflated.mrc' -> False for
+    'dark' and 'flat'"""
+    words = re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", name)
+    return any(found.lower() in (word, *(word + behind for behind in WORD_ENDINGS)) for found in words)
 
 
 def local_name(path_below: str) -> str:

@@ -4,19 +4,21 @@ tell of them.
 
 How real entries are laid out, and so what is looked for here, is told in the README's section on finding images.
 """
+import itertools
 import posixpath
 import re
 from collections import Counter
 from dataclasses import dataclass
-from typing import Callable, Dict, Iterator, List, Optional, Sequence, Set, Tuple
+from typing import Callable, Dict, Iterable, Iterator, List, Optional, Sequence, Set, Tuple
 
 from .entry import Entry, ImageSet
 from .errors import BrokenFileError, EntryError, NotFoundError, RemoteError, StoppedError
-from .kinds import PARTICLES
+from .kinds import MICROGRAPHS, PARTICLES
 from .names import (
     BUNDLES,
     IMAGE_EXTENSIONS,
     REFERENCE_EXTENSIONS,
+    WORDS,
     ancestors,
     extension_of,
     is_hidden,
@@ -39,8 +41,19 @@ FORMAT_EXTENSIONS = {
 # Names seen in the archive, the surer ones first.
 GAIN_NAMES = ("*gain*", "countref*", "superref*", "*.gain", "*norm*", "*flat*")
 DARK_NAMES = ("*dark*",)
-# These are also words of everyday names ("normoxia_0001.tif").
-WEAK_NAMES = ("*norm*", "*flat*", "*dark*")
+# Less sure than the others: movies may be called so, too ("dark_1_0001.tif").
+WEAK_NAMES = tuple(WORDS)
+# Names of folders that hold gain references, without digits and separators: 'gain', 'GainRefs', 'gain_ref', 'refs'; not
+# 'gain_corrected', which is one of movies.
+REFERENCE_FOLDER = re.compile(r"(?:k|falcon|camera)?(?:gains?|(?:gain)?(?:super|count)?ref(?:erence)?s?)"
+                              r"(?:images?|files?|maps?|mrc|tiff?|dm)?")
+# What programs that process movies leave beside a micrograph 'm.mrc', by the end of its name; of those with one
+# beginning the first in this order is the micrograph.
+PRODUCTS = ("_doseweighted", "_patch_aligned_doseweighted", "_dw", "_aligned", "_patch_aligned", "_rigid_aligned",
+            "_dws", "_nodw", "_avg", "_alisum", "_sum", "_evn", "_odd", "_even", "_half1", "_half2", "_denoised",
+            "_background", "_ps", "_ctf", "_pow", "_fft", "_spectrum", "_mask", "_thumb")
+NO_MICROGRAPHS = PRODUCTS[PRODUCTS.index("_background"):]
+EXAMPLES = 3            # files named in a sentence
 # References are few. A name shared by more image files than this, and by more than this share of them, is part of
 # the movies' own names and tells nothing apart.
 FEW_REFERENCES = 3
@@ -82,6 +95,7 @@ class ImageFinder:
         self._names_of_references: Dict[str, Set[str]] = {}
         self._claimed = False                   # whether a folder was passed over as another image set's
         self._bundles: List[str] = []
+        self._other_formats: List[RemoteFile] = []      # images of other formats than the entry says, in one walk
         self.folder: Optional[str] = None       # known with the first image
         self.known: List[RemoteFile] = []       # the images listed so far; for an estimate of the space needed
         self.refused: List[str] = []            # names that must not become local ones
@@ -112,6 +126,7 @@ class ImageFinder:
                 for folder in self._folders():
                     looked_in.append(folder or "the entry's folder")
                     found = False
+                    self._other_formats.clear()
                     for batch in self._walk(folder, accepts, claims):
                         if not found:
                             found, self.folder = True, folder
@@ -121,8 +136,28 @@ class ImageFinder:
                         self.known.extend(batch)
                         yield batch
                     if found:
+                        yield from self._of_other_formats()
                         return
         raise EntryError(self._none_found(list(dict.fromkeys(looked_in))))
+
+    def _of_other_formats(self) -> Iterator[List[RemoteFile]]:
+        """Images that are not of the format which the entry says: they are taken where fewer than it promises are of
+        it, else named."""
+        others = self._other_formats
+        if not others or self._user_pattern:
+            return
+        promised = self.image_set.num_images
+        words = "%d files of another format than %s, like %s, are there too" % (
+            len(others), self.image_set.data_format, others[0].path)
+        if promised is None or len(self.known) + len(others) > promised:
+            self.note("%s: they are not downloaded; say a file pattern to get them." % words)
+            return
+        self.note("%s: they are taken, for there are fewer %s of that format than the %d that the entry says." % (
+            words, self._kind.files, promised))
+        for _, its in itertools.groupby(others, key=lambda file: file.folder):
+            batch = list(its)
+            self.known.extend(batch)
+            yield batch
 
     def references(self, folder: str) -> Dict[str, List[RemoteFile]]:
         """'gain' and 'dark' -> files that may be the reference of the movies in ``folder``.
@@ -231,8 +266,10 @@ class ImageFinder:
                 continue
             images = []
             references = self._reference_names(current) if self._kind.references else set()
-            for file in self._images(current, listing):
+            for file in self._without_products(self._images(current, listing)):
                 if not accepts(file.path):
+                    if posixpath.basename(file.path) not in references and self._is_of_other_format(file):
+                        self._other_formats.append(file)
                     continue
                 shapes[_shape(file.path)] += 1
                 if posixpath.basename(file.path) not in references:
@@ -257,6 +294,36 @@ class ImageFinder:
             self.note("%d files are taken for %s although their names are like those of gain references (%s): "
                        "many are named so." % (len(named_alike), self._kind.many, named_alike[0].path))
             yield named_alike
+
+    def _is_of_other_format(self, file: RemoteFile) -> bool:
+        """Whether it was not accepted for its format alone."""
+        given = self.image_set.file_pattern if self._kind.patterned else ""
+        return not self._user_pattern and (not given or matches(file.path, given))
+
+    def _without_products(self, files: Iterable[RemoteFile]) -> List[RemoteFile]:
+        """The images of a folder without what a program left beside each: its power spectrum, its halves, itself
+        without dose weighting. They are told by the beginning of the name that they share with a micrograph."""
+        listed = list(files)
+        if self._kind != MICROGRAPHS or self._user_pattern:
+            return listed
+        groups: Dict[str, List[Tuple[int, RemoteFile]]] = {}
+        for file in listed:
+            stem = stem_of(file.path)
+            fitting = [(rank, ending) for rank, ending in enumerate(PRODUCTS) if stem.lower().endswith(ending)]
+            rank, ending = max(fitting, key=lambda item: len(item[1]), default=(-1, ""))
+            groups.setdefault(stem[:len(stem) - len(ending)], []).append((rank, file))
+        dropped = {file for its in groups.values() if len(its) > 1
+                   for _, file in sorted(its, key=lambda item: item[0])[1:]}
+        # Spectra of micrographs that are not here.
+        dropped |= {file for its in groups.values() for rank, file in its
+                    if rank >= 0 and PRODUCTS[rank] in NO_MICROGRAPHS and len(groups) > 1}
+        if dropped and len(dropped) < len(listed):
+            examples = sorted(file.path for file in dropped)[:EXAMPLES]
+            self.note("%d files in %s are not downloaded, for by their names they are products of processing beside "
+                      "the micrographs, like %s: say a file pattern to get them." % (
+                          len(dropped), listed[0].folder, ", ".join(examples)))
+            return [file for file in listed if file not in dropped]
+        return listed
 
     def _claimed_folders(self, root: str) -> Set[str]:
         """The folders below ``root`` that the entry gives to its other image sets."""
@@ -390,6 +457,9 @@ class ImageFinder:
 
     def _find_reference_names(self, folder: str, listing: Listing) -> Set[str]:
         images = [name for name, _ in listing.files if extension_of(name) in REFERENCE_EXTENSIONS + IMAGE_EXTENSIONS]
+        if folder != self.folder and _is_for_references(folder) and split_path(self.image_set.directory)[-1:] != [
+                posixpath.basename(folder)]:
+            return set(images)
         found = {name for name in images if self._is_chosen_gain(join(folder, name))}
         for pattern in GAIN_NAMES + DARK_NAMES:
             # A word that the user's own pattern spells tells nothing apart.
@@ -404,21 +474,37 @@ class ImageFinder:
 
     def _candidates(self, folder: str, names: Sequence[str], pattern: str) -> List[RemoteFile]:
         found: Dict[str, RemoteFile] = {}
-        for place in self._around([folder], pattern):
+        places = self._around([folder], pattern)
+        places += [place for place in self._reference_folders(places) if place not in places]
+        if pattern and not any(self._is_chosen_gain(join(place, name)) for place in places
+                               for name, _ in (self.listing_or_lost(place) or Listing((), ())).files):
+            places = self._everywhere(places)
+        for place in places:
             listing = self.listing_or_lost(place)
             if listing is None:
                 continue
             ranked: List[Tuple[int, str, Optional[int]]] = []
+            # In a folder called so all images are references, whatever their names are.
+            is_for_gain = names is GAIN_NAMES and _is_for_references(place) and place != folder
             for name, size in listing.files:
                 if pattern:
                     if self._is_chosen_gain(join(place, name)):
                         ranked.append((0, name, size))
+                elif is_for_gain and extension_of(name) in REFERENCE_EXTENSIONS and not is_named(name, DARK_NAMES):
+                    ranked.append((next((n for n, p in enumerate(names) if is_named(name, (p,))), len(names)),
+                                   name, size))
                 elif name in self._reference_names(place) and is_named(name, names):
                     ranked.append((next(n for n, p in enumerate(names) if is_named(name, (p,))), name, size))
             for _, name, size in sorted(ranked, key=lambda item: item[:2]):
                 path = join(place, name)
                 found.setdefault(path, RemoteFile(path, size))
         return list(found.values())
+
+    def _reference_folders(self, places: Sequence[str]) -> List[str]:
+        """Folders called after gain references: below the images' folder and below those above it, and seen before."""
+        found = [join(place, name) for place in places
+                 for name in (self.listing_or_lost(place) or Listing((), ())).folders if _is_for_references(name)]
+        return found + [place for place, listing in self._listings.items() if listing and _is_for_references(place)]
 
     # -------------------------- words -----------------------
 
@@ -454,6 +540,11 @@ class ImageFinder:
         good = {name for name in names if is_safe(name)}
         return Listing(tuple(name for name in listing.folders if name in good),
                        tuple(item for item in listing.files if item[0] in good))
+
+
+def _is_for_references(folder: str) -> bool:
+    """'data/GainRefs 2' -> True, 'data/gain_corrected' -> False"""
+    return REFERENCE_FOLDER.fullmatch(re.sub("[^a-z]", "", posixpath.basename(folder).lower())) is not None
 
 
 def _spellings(parts: List[str]) -> List[str]:

@@ -69,6 +69,7 @@ class Download:
         self._pending: Dict[str, Tuple[str, RemoteFile, str]] = {}    # target -> (kind, remote file, local name)
         self._keys: Dict[str, Keys] = {}            # by remote path
         self._references = References(request, self._facts, self._note, self._reference_name, self._looks.digests)
+        self._keys_of_folder: Dict[str, Keys] = {}
         self._companions: Deque[RemoteFile] = deque()       # to be fetched
         self._search: Optional[ParticleSearch] = None
         self._looked_at: Set[str] = set()           # files that came and may describe the particles
@@ -183,6 +184,7 @@ class Download:
                 return None
             self._looks.listed(batch.images)
             keys = self._references.begin(batch.references)
+            self._keys_of_folder.update((image.folder, keys) for image in batch.images)
             self._listed.extend(wanted for wanted in batch.wanted(keys) if self._is_described(wanted.file))
             if batch.descriptions and self._search is None:
                 self._search = ParticleSearch(batch.descriptions, batch.images, self._note_text)
@@ -301,7 +303,17 @@ class Download:
             self._references.took(file, outcome)
             if not outcome.error:
                 self._note(record.FILE, path=file.path, name=name)
+                self._take_back(file, outcome)
         self._references.settle()
+
+    def _take_back(self, file: RemoteFile, outcome: Outcome) -> None:
+        """What was fetched as a reference and has the frames of a movie is one: its name alone spoke against it."""
+        header, keys = outcome.header, self._keys_of_folder.get(file.folder)
+        if header is None or header.frames < 2 or keys is None or not self._kind.stacks or file.path in self._passed:
+            return
+        self._finder.note("%s is taken for a movie although its name is like that of a reference: it has %d frames." % (
+            file.path, header.frames))
+        self._later.append(Wanted(file, keys, [], None))
 
     def _take_image(self, file: RemoteFile, name: str, outcome: Outcome) -> None:
         if outcome.error:

@@ -28,6 +28,7 @@ class Verdict:
     file: Optional[RemoteFile] = None   # the reference, or, while not settled, the candidate to fetch next
     notes: Tuple[str, ...] = ()
     failed: bool = False                # whether a likelier candidate could not be had, and may be the next time
+    turned: bool = False                # whether it is as large as the movies only when turned by 90 degrees
 
 
 class Search:
@@ -43,17 +44,24 @@ class Search:
 
     def verdict(self, size: Size, outcomes: Dict[str, Outcome]) -> Verdict:
         """Which candidate fits movies of a size, by what became of those fetched so far (path -> outcome)."""
-        notes, failed = [], False
+        notes, failed, turned = [], False, None
         for file in self.candidates:
             outcome = outcomes.get(file.path)
             if outcome is None:
                 return Verdict(False, file)
             complaint = outcome.error or _misfit(outcome.header, size)
+            if not complaint and size is not None and outcome.header is not None \
+                    and outcome.header.fits_turned_only(Header(*size, 1)):
+                turned = turned or file     # the last resort: another one may fit as it is
+                continue
             if not complaint:
                 return Verdict(True, file, tuple(notes), failed)
             failed = failed or bool(outcome.error)
             notes.append("%s could not be used as %s reference: %s." % (file.path, self.kind, complaint))
-        return Verdict(True, None, tuple(notes), failed)
+        if turned is not None:
+            notes.append("%s is as large as the movies only when turned by 90 degrees, so it may have to be rotated or "
+                         "flipped: say so to the motion correction program, and look at its averages." % turned.path)
+        return Verdict(True, turned, tuple(notes), failed, turned is not None)
 
 
 class References:
@@ -126,7 +134,7 @@ class References:
             self._note(record.REFERENCE, kind=kind, key=key, size=size, name=self._name_of(file) if file else "",
                        path=file.path if file else "",
                        others=[candidate.path for candidate in search.candidates if candidate != file],
-                       failed=verdict.failed, pattern=self._request.gain_pattern,
+                       failed=verdict.failed, turned=verdict.turned, pattern=self._request.gain_pattern,
                        digest=self._digests.get(self._fetched[file.path].job.target, "") if file else "")
             if file:
                 logger.info("The %s reference of the movies that lie nearest to %s is %s.", kind, key, file.path)

@@ -71,7 +71,9 @@ def getTotalDose(protocol, found, facts):
         for series in facts.series.values():
             doses = [tilt["dose"] for tilt in series["tilts"] if tilt.get("dose")]
             if doses:
-                return Value(sum(doses) / len(doses), series.get("dose_from") or MDOC_FILES)
+                # A rate is measured at the camera.
+                is_rate = "DoseRate" in series.get("dose_from", "")
+                return Value(sum(doses) / len(doses), MDOC_FILES + ", dose rate behind the sample" * is_rate)
         return UNKNOWN
     kind = found.entry.image_set(protocol.imageSet.get()).kind
     dose = found.acquisition.dose_per_movie if kind == MOVIES else None

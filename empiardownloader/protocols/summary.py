@@ -175,8 +175,10 @@ def _summarizeReferences(protocol, facts, sets):
         if name:
             path = facts.names.get(name, name)
             others = ", ".join([other for other in others if other != path][:OTHERS])
-            summary.append("%s reference: %s%s" % (kind.capitalize(), path,
-                                                   " (other candidates: %s)" % others if others else ""))
+            turned = any(event.get("turned") and event["name"] == name for event in events)
+            summary.append("%s reference: %s%s%s" % (
+                kind.capitalize(), path, ", which fits the movies only when turned by 90 degrees" if turned else "",
+                " (other candidates: %s)" % others if others else ""))
         elif kind == GAIN and events:
             others = ", ".join(others[:OTHERS])
             summary.append("No gain reference %s" % ("that could be had and fits among " + others if others
