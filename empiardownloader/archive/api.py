@@ -1,14 +1,17 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Asks the REST APIs of EMPIAR and EMDB."""
+import functools
+import http.client
 import json
 import threading
+import time
 from typing import Any, Dict, List, Tuple
 
 import requests
-from urllib3.util.retry import Retry
+import urllib3
 
 from .entry import Acquisition, Entry, parse_acquisition
-from .errors import EntryError, StoppedError, TransientError, UnreachableError, reason, without_password
+from .errors import EntryError, StoppedError, TransientError, UnreachableError, reason, retry_after, without_password
 from .sessions import NEVER, Session, within
 
 # Connect and read timeouts in seconds: the API answers within 2 s on a good day, the metadata of
@@ -16,7 +19,8 @@ from .sessions import NEVER, Session, within
 API_TIMEOUT = (6, 30)
 # For one question with all its repetitions, whatever the service does in between.
 API_SECONDS = 120
-RETRIES = 4
+RETRIES, FIRST_WAIT_SECONDS = 4, 0.15       # the wait doubles each time
+TRY_AGAIN = (408, 429, 500, 502, 503, 504)
 # The metadata of an entry with thousands of image sets are a few megabytes.
 API_BYTES = 64 << 20
 
@@ -61,17 +65,33 @@ def fetch_acquisition(emdb_url: str, entry: Entry, stopped: threading.Event = NE
 
 
 def _get_json(url: str, service: str, subject: str, stopped: threading.Event) -> Any:
-    retry = Retry(total=RETRIES, connect=2, backoff_factor=0.3, status_forcelist=(429, 500, 502, 503, 504),
-                  respect_retry_after_header=False, raise_on_status=False)
-    with Session(retry) as session:
-        try:
-            status, body = within(API_SECONDS, stopped, lambda: _ask(session, url), session.abort)
-        except StoppedError:
-            raise
-        except (requests.RequestException, TransientError) as error:
-            why = str(error) if isinstance(error, TransientError) else reason(error)
-            msg = "%s could not be asked for %s (%s): check the network, then try again." % (service, subject, why)
-            raise UnreachableError(msg) from error
+    deadline, tries, status, body = time.monotonic() + API_SECONDS, 0, 0, b""
+    while True:
+        wait, why = 0.0, ""
+        # A session for each try: whatever broke the one before is gone with it.
+        with Session() as session:
+            ask = functools.partial(_ask, session, url)
+            try:
+                status, body, wait = within(max(deadline - time.monotonic(), 1), stopped, ask, session.abort)
+            except StoppedError:
+                raise
+            except TransientError as error:
+                why = str(error)
+            except (requests.RequestException, urllib3.exceptions.HTTPError, http.client.HTTPException, OSError,
+                    ValueError) as error:
+                why = reason(error)
+        tries += 1
+        wait = max(wait, FIRST_WAIT_SECONDS * 2 ** tries)
+        if not why and status not in TRY_AGAIN:
+            break
+        if tries > RETRIES or time.monotonic() + wait > deadline:
+            if why:
+                msg = "%s could not be asked for %s (%s): check the network, then try again." % (service, subject, why)
+                raise UnreachableError(msg)
+            break
+        if stopped.wait(wait):
+            msg = "stopped"
+            raise StoppedError(msg)
     if status == 404:
         msg = "%s has no %s: check the number." % (service, subject)
         raise EntryError(msg)
@@ -86,12 +106,17 @@ def _get_json(url: str, service: str, subject: str, stopped: threading.Event) ->
         raise EntryError(msg) from error
 
 
-def _ask(session: Session, url: str) -> Tuple[int, bytes]:
-    """Status and body of the answer; a body that is too long to be an entry is cut, and no JSON then."""
+def _ask(session: Session, url: str) -> Tuple[int, bytes, float]:
+    """Status and body of the answer, and the seconds that it asks to wait; a body that is too long to be an entry is
+    cut, and no JSON then. Raises ValueError for one that is shorter than the answer says."""
     with session.get(url, timeout=API_TIMEOUT, headers={"Accept": "application/json"}, stream=True) as response:
         body = bytearray()
         for block in response.iter_content(1 << 16):
             body += block
             if len(body) > API_BYTES:
                 break
-        return response.status_code, bytes(body)
+        promised = response.headers.get("Content-Length", "")
+        if promised.isdecimal() and "Content-Encoding" not in response.headers and len(body) < int(promised):
+            msg = "connection closed early"
+            raise TransientError(msg)
+        return response.status_code, bytes(body), retry_after(response.headers.get("Retry-After", ""))

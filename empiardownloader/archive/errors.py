@@ -4,11 +4,13 @@
 Two families: an ``ArchiveError`` ends the run and its text is the one sentence a user reads; a
 ``RemoteError`` is the outcome of a single request, for the transfer to decide upon.
 """
+import email.utils
 import errno
 import os
 import re
 import socket
 import ssl
+import time
 from typing import Iterator
 
 
@@ -36,8 +38,19 @@ class TransientError(RemoteError):
     """A fault of the line or the server that a later try may not meet."""
 
 
+class LineError(TransientError):
+    """No connection could be made: nobody was there to be asked, so it says nothing of what was asked for."""
+
+
 class BusyError(TransientError):
-    """The server says that there are too many connections."""
+    """The server says that there are too many connections, or requests.
+
+    ``retry_after``: seconds that it asks to wait, 0 where it says nothing.
+    """
+
+    def __init__(self, text: str, retry_after: float = 0.0):
+        super().__init__(text)
+        self.retry_after = retry_after
 
 
 class StoppedError(TransientError):
@@ -78,6 +91,37 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
         queue.extend(item for item in followers if isinstance(item, BaseException))
 
 
+# Errors of a connection that is being made. A refused one is the line's also where it is the server's: it says nothing
+# of a file.
+UNREACHED = (errno.ECONNREFUSED, errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN, errno.EHOSTDOWN,
+             errno.EADDRNOTAVAIL)
+UNREACHED_NAMES = ("NewConnectionError", "ConnectTimeoutError", "ConnectTimeout", "NameResolutionError", "ProxyError",
+                   "ProxyConnectionError", "InvalidSchema")
+# OpenSSL's numbers of what is wrong with a certificate.
+CERTIFICATE_REASONS = {
+    9: "its TLS certificate is not valid yet: check this machine's clock",
+    10: "its TLS certificate has expired: check this machine's clock, else tell the server's owner",
+    62: "its TLS certificate is for another host: check the address",
+    64: "its TLS certificate is for another host: check the address"}
+UNTRUSTED = "its TLS certificate is not trusted here"
+
+
+def is_of_the_line(error: BaseException) -> bool:
+    """Whether no connection could be made at all."""
+    return any(isinstance(cause, socket.gaierror) or type(cause).__name__ in UNREACHED_NAMES
+               or (isinstance(cause, OSError) and cause.errno in UNREACHED) for cause in _causes(error))
+
+
+def retry_after(header: str) -> float:
+    """'120' -> 120.0, 'Wed, 21 Oct 2026 07:28:00 GMT' -> seconds from now, '' and what is neither -> 0.0"""
+    if re.fullmatch("[0-9]{1,9}", header.strip()):
+        return float(header)
+    try:
+        return max(0.0, email.utils.parsedate_to_datetime(header).timestamp() - time.time())
+    except (TypeError, ValueError, IndexError):
+        return 0.0
+
+
 def reason(error: BaseException) -> str:
     """A network error -> a few words: ConnectionRefusedError(111, ...) -> 'connection refused'.
 
@@ -86,7 +130,7 @@ def reason(error: BaseException) -> str:
     """
     for cause in _causes(error):
         if isinstance(cause, ssl.SSLCertVerificationError):
-            return "its TLS certificate is not trusted here"
+            return CERTIFICATE_REASONS.get(cause.verify_code, UNTRUSTED)
         if isinstance(cause, ssl.SSLError):
             return "TLS error"
         if isinstance(cause, socket.gaierror):
@@ -95,6 +139,13 @@ def reason(error: BaseException) -> str:
             return "no answer in time"
         if isinstance(cause, ConnectionResetError):
             return "connection reset"
+        if "SOCKS" in str(cause) and "depend" in str(cause):
+            return "a SOCKS proxy is set, for which Python needs another package: pip install pysocks"
+        if isinstance(cause, OSError) and "CA certificate bundle" in str(cause):
+            return "the certificates that REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE names are not there: correct it"
+        if isinstance(cause, OSError) and re.search(r"unnel connection failed: 407|Proxy Authentication", str(cause)):
+            return "the proxy wants a login: put it into HTTPS_PROXY, as http://name:password@proxy:port"
+    for cause in _causes(error):
         if "ProxyError" in type(cause).__name__:
             return "the proxy does not let us through"
         if type(cause).__name__ == "TooManyRedirects":

@@ -1,15 +1,20 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The metadata of a run's entry, kept on disk: asked for once, there again after any interruption."""
+import contextlib
 import dataclasses
 import json
+import logging
 import os
 import threading
+import time
 from typing import Any, Dict
 
 from .api import fetch_acquisition, fetch_entry_json
 from .entry import Acquisition, Entry, parse_entry
-from .errors import EntryError
+from .errors import EntryError, UnreachableError
 from .sessions import NEVER
+
+logger = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,13 +29,22 @@ def load(path: str) -> Metadata:
     return _parse(_read(path))
 
 
-def obtain(path: str, number: str, api_url: str, emdb_url: str, stopped: threading.Event = NEVER) -> Metadata:
+def obtain(path: str, number: str, api_url: str, emdb_url: str, stopped: threading.Event = NEVER,
+           most_seconds: float = float("inf")) -> Metadata:
     """The metadata of entry ``number``: from the file at ``path`` where it holds them, else from the archives.
 
-    An empty path keeps nothing. EMDB is asked again as long as it did not answer.
+    An empty path keeps nothing. EMDB is asked again as long as it did not answer, EMPIAR where the file is older than
+    ``most_seconds``; where it cannot be asked then, the file has to do.
     Raises EntryError, UnreachableError and StoppedError.
     """
-    record = _kept(path, number) or {"number": number, "entry": fetch_entry_json(api_url, number, stopped)}
+    record = _kept(path, number)
+    if record and time.time() - os.path.getmtime(path) > most_seconds:
+        try:
+            record = {"number": number, "entry": fetch_entry_json(api_url, number, stopped)}
+        except UnreachableError as error:
+            logger.warning("%s Going on with the metadata of an earlier call.", error)
+    if not record:
+        record = {"number": number, "entry": fetch_entry_json(api_url, number, stopped)}
     entry = parse_entry(number, record["entry"])
     if not record.get("settled"):
         acquisition, record["settled"] = fetch_acquisition(emdb_url, entry, stopped)
@@ -43,7 +57,11 @@ def obtain(path: str, number: str, api_url: str, emdb_url: str, stopped: threadi
 def write_whole(path: str, content: Any) -> None:
     """JSON that readers find whole at any moment."""
     temporary = path + ".new"
-    with open(temporary, "w", encoding="utf-8") as stream:
+    # Neither a link that somebody has laid under that name nor what an earlier process left is written to.
+    with contextlib.suppress(FileNotFoundError):
+        os.remove(temporary)
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    with open(descriptor, "w", encoding="utf-8") as stream:
         json.dump(content, stream)
     os.replace(temporary, path)
 

@@ -141,8 +141,8 @@ def has_word(name: str, word: str) -> bool:
     return any(found.lower() in (word, *(word + behind for behind in WORD_ENDINGS)) for found in words)
 
 
-def local_name(path_below: str) -> str:
-    """'Grid 1/a (b).mrc' -> 'Grid_1_a__b_.mrc'
+def local_name(path_below: str, most_bytes: int = MAX_NAME_BYTES) -> str:
+    """'Grid 1/a (b).mrc' -> 'Grid_1_a__b_.mrc'; one that is longer than ``most_bytes`` begins with a digest instead
 
     Scipion reads ':' and '@' as separators between index, file and format, and its plugins hand names to a shell,
     which acts on blanks, brackets, '$', quotes and more: what is no plain character becomes '_'.
@@ -150,17 +150,18 @@ def local_name(path_below: str) -> str:
     name = re.sub(r"[^A-Za-z0-9._+-]", "_", "_".join(path_below.split("/")))
     # A program would take a leading '-' for an option.
     name = re.sub(r"^[-.]", "_", name)
-    if len(name) <= MAX_NAME_BYTES:
+    if len(name) <= most_bytes:
         return name
     digest = hashlib.sha1(path_below.encode("utf-8")).hexdigest()[:10]
-    return "%s_%s" % (digest, name[-(MAX_NAME_BYTES - 11):])
+    return "%s_%s" % (digest, name[-(most_bytes - 11):])
 
 
 class LocalNames:
     """Gives every remote path a local name of its own, the same ones in the same order."""
 
-    def __init__(self, reserved: Iterable[str] = ()):
-        """``reserved``: names that no path gets."""
+    def __init__(self, reserved: Iterable[str] = (), most_bytes: int = MAX_NAME_BYTES):
+        """``reserved``: names that no path gets; ``most_bytes``: how long the disk lets a name be."""
+        self._most_bytes = min(most_bytes, MAX_NAME_BYTES)
         self._paths: Dict[str, str] = {name.lower(): "" for name in reserved}
         self._names: Dict[str, str] = {}
 
@@ -171,7 +172,7 @@ class LocalNames:
         """
         if path in self._names:
             return self._names[path]
-        wanted = path_below if as_it_is else local_name(path_below)
+        wanted = path_below if as_it_is else local_name(path_below, self._most_bytes)
         stem, extension = os.path.splitext(wanted)
         number = 1
         # Lower case: two names that differ by case alone are one file on a Mac's disk.

@@ -172,6 +172,14 @@ class _TrackingAdapter(HTTPAdapter):
         sockets, adapter = self._sockets, self
 
         class Answer(http.client.HTTPResponse):
+            def _read_status(self) -> Tuple[str, int, str]:
+                # http.client itself skips 100 alone; 103 (early hints) comes before an answer, too.
+                version, status, words = super()._read_status()
+                while 102 <= status < 200:
+                    http.client.parse_headers(self.fp)
+                    version, status, words = super()._read_status()
+                return version, status, words
+
             def begin(self) -> None:
                 adapter.begin(self)
                 super().begin()

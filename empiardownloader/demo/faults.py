@@ -12,9 +12,11 @@ FILES_PATH = "/empiar/world_availability"
 API_PATH = "/empiar/api/entry"
 EMDB_PATH = "/emdb/api/entry"
 
-KINDS = DROP, STALL, SHORT, GONE, BUSY, ERROR, FORBIDDEN, PROHIBITED, CIRCLE, OTHER_RANGE, OTHER_VERSION = (
-    "drop", "stall", "short", "gone", "busy", "error", "forbidden", "prohibited", "circle", "other range",
-    "other version")
+DROP, STALL, SHORT, GONE, BUSY, ERROR, FORBIDDEN, PROHIBITED = (
+    "drop", "stall", "short", "gone", "busy", "error", "forbidden", "prohibited")
+CIRCLE, OTHER_RANGE, OTHER_VERSION, PAGE, SHORT_FILE = "circle", "other range", "other version", "page", "short file"
+KINDS = (DROP, STALL, SHORT, GONE, BUSY, ERROR, FORBIDDEN, PROHIBITED, CIRCLE, OTHER_RANGE, OTHER_VERSION, PAGE,
+         SHORT_FILE)
 
 
 @dataclass
@@ -24,7 +26,8 @@ class Fault:
     drop: the connection is reset after ``after`` bytes; stall: no byte more after ``after``; short: the answer ends
     there and counts as complete; gone, busy, error, forbidden, prohibited: refused with the transport's own code;
     circle: redirected to itself; other range: the file's first bytes come whatever range is asked for; other version:
-    every answer has an entity tag and a time of its own (the last three over HTTP only). ``times``: how often, None
+    every answer has an entity tag and a time of its own; page: a page of maintenance comes with status 200; short file:
+    the file has ``after`` bytes only (the last five over HTTP only). ``times``: how often, None
     for always.
     """
     kind: str
@@ -46,6 +49,7 @@ class Play:
         self.emdb = emdb or {}
         self.rate = rate
         self.ranges = True          # Range requests and FTP's REST
+        self.versions = True        # whether files have a time and an entity tag
         self.mlsd = True
         self.ftp_mode = ""          # 'reset' before the greeting, 'silent'
         self.requests: List[str] = []

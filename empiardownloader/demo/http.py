@@ -26,8 +26,10 @@ from .faults import (
     GONE,
     OTHER_RANGE,
     OTHER_VERSION,
+    PAGE,
     PROHIBITED,
     SHORT,
+    SHORT_FILE,
     STALL,
     Fault,
     Play,
@@ -35,6 +37,7 @@ from .faults import (
 )
 
 CHUNK_BYTES = 16 << 10
+MAINTENANCE = b"<html><title>Maintenance</title><body>Back soon: <a href='/status.html'>status</a></body></html>"
 
 
 def start_http(play: Play, certificate: str, stack: contextlib.ExitStack) -> int:
@@ -139,6 +142,8 @@ class _HttpHandler(http.server.BaseHTTPRequestHandler):
             if fault.kind == CIRCLE:
                 return self._send(status, b"", "text/html", {"Location": self.path})
             return self._send(status, b"<html>no</html>", "text/html")
+        if fault is not None and fault.kind == PAGE:
+            return self._send(200, MAINTENANCE, "text/html")
         if os.path.isdir(local):
             if not self.path.split("?")[0].endswith("/"):
                 return self._send(301, b"", "text/html", {"Location": self.path + "/"})
@@ -167,24 +172,28 @@ class _HttpHandler(http.server.BaseHTTPRequestHandler):
         if fault is not None and fault.kind == OTHER_VERSION:
             self.demo.answers += 1
             tag, modified = '"server-%d"' % self.demo.answers, self.demo.answers
-        start, end, status = 0, stat.st_size, 200
+        size = stat.st_size
+        if fault is not None and fault.kind == SHORT_FILE:
+            size = min(fault.after, size)
+        start, end, status = 0, size, 200
         wanted = self.headers.get("Range", "")
         if self.demo.ranges and wanted.startswith("bytes=") and self.headers.get("If-Range", tag) == tag:
             first, _, last = wanted[6:].partition("-")
-            start, end, status = int(first), min(int(last or stat.st_size) + 1, stat.st_size), 206
+            start, end, status = int(first), min(int(last or size) + 1, size), 206
         if fault is not None and fault.kind == OTHER_RANGE:
             start, end = 0, end - start
         promised = end - start
         if fault is not None and fault.kind == SHORT:
             promised = min(promised, max(fault.after - start, 0))
         self.send_response(status)
-        self.send_header("Content-Length", str(promised if self.command == "GET" else stat.st_size))
-        self.send_header("ETag", tag)
-        self.send_header("Last-Modified", email.utils.formatdate(modified, usegmt=True))
+        self.send_header("Content-Length", str(promised if self.command == "GET" else size))
+        if self.demo.versions:
+            self.send_header("ETag", tag)
+            self.send_header("Last-Modified", email.utils.formatdate(modified, usegmt=True))
         if self.demo.ranges:
             self.send_header("Accept-Ranges", "bytes")
         if status == 206:
-            self.send_header("Content-Range", "bytes %d-%d/%d" % (start, end - 1, stat.st_size))
+            self.send_header("Content-Range", "bytes %d-%d/%d" % (start, end - 1, size))
         self.end_headers()
         if self.command != "GET":
             return

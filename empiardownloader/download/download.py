@@ -4,6 +4,7 @@ import contextlib
 import functools
 import logging
 import os
+import random
 import threading
 import time
 from collections import deque
@@ -17,6 +18,7 @@ from ..archive.remote import HTTPS, Archive, Connection, Listing
 from ..archive.selection import GAIN, ImageFinder, RemoteFile
 from ..images.header import BadImageError, Header, read_header
 from ..transfer.jobs import PENDING, Job, Outcome, Pending, Settings
+from ..transfer.parts import most_name_bytes
 from ..transfer.transfer import Transfer
 from . import record
 from .complete import is_there, missing_companions
@@ -34,6 +36,8 @@ logger = logging.getLogger(__name__)
 # Scipion's Movie knows a compressed file by this ending only.
 REGISTERED_COMPRESSED = (".bz2",)
 PROGRESS_SECONDS = 1        # between two reports of progress
+SPARE_NAME_BYTES = 20       # what parts and links put in front of a name and behind it
+GONE_TOLD = 3               # images named that are in the archive no more
 HISTORY_SECONDS = 10        # between two points of the download's history
 
 
@@ -50,7 +54,7 @@ class Download:
         self._cancelled = cancelled
         self._looks = Looks(request, header_reader)
         self._on_progress = on_progress
-        self._transfer = Transfer(archive, settings, cancelled)
+        self._transfer = Transfer(archive, settings, cancelled, self._other_file)
         self._finder = ImageFinder(request.entry, request.image_set, self._list, request.file_pattern,
                                    request.gain_pattern)
         self._scout = Scout(self._finder, request, self._read_text, self._may_lack_names, self._transfer.wake)
@@ -58,7 +62,7 @@ class Download:
         self._amount = None if self._kind == TILT_SERIES else request.amount
         self._listed: Deque[Wanted] = deque()       # not looked at yet
         self._later: Deque[Wanted] = deque()        # looked at, not wanted then
-        self._names = LocalNames(places.reserved)
+        self._names = LocalNames(places.reserved, most_name_bytes(places.folder) - SPARE_NAME_BYTES)
         self._facts = record.Facts.read(places.record)
         self._record: Optional[record.RecordWriter] = None
         self._whole: Dict[str, str] = {}            # their local names
@@ -70,6 +74,7 @@ class Download:
         self._keys: Dict[str, Keys] = {}            # by remote path
         self._references = References(request, self._facts, self._note, self._reference_name, self._looks.digests)
         self._keys_of_folder: Dict[str, Keys] = {}
+        self._listed_paths: Set[str] = set()        # of images, in this run
         self._companions: Deque[RemoteFile] = deque()       # to be fetched
         self._search: Optional[ParticleSearch] = None
         self._looked_at: Set[str] = set()           # files that came and may describe the particles
@@ -99,6 +104,7 @@ class Download:
             if not self._cancelled.is_set():
                 self._references.settle(last=True)
                 self._tell_notes()
+                self._tell_gone()
             self._tell_refused()
             self._tick(now=True)
             self._note(record.END, complete=self._is_complete(),
@@ -182,6 +188,7 @@ class Download:
                 # A stop is no end of the list.
                 self._end_of_list = not self._cancelled.is_set()
                 return None
+            self._refuse_other_version(batch.images)
             self._looks.listed(batch.images)
             keys = self._references.begin(batch.references)
             self._keys_of_folder.update((image.folder, keys) for image in batch.images)
@@ -268,7 +275,8 @@ class Download:
         if name not in self._facts.names:
             self._places.refuse_foreign(name)
         target = self._places.stored(self._request.entry, file.path, name, bool(compression))
-        if target in self._pending:
+        # Where upper and lower case are the same, the one that is on its way is there first.
+        if target in self._pending or target.lower() in {other.lower() for other in self._pending}:
             return None
         self._pending[target] = (kind, file, name)
         if kind == record.COMPANION:
@@ -305,6 +313,27 @@ class Download:
                 self._note(record.FILE, path=file.path, name=name)
                 self._take_back(file, outcome)
         self._references.settle()
+
+    def _refuse_other_version(self, images: List[RemoteFile]) -> None:
+        """Raises EntryError where an image that came in an earlier run has another size in the archive by now."""
+        for file in images:
+            self._listed_paths.add(file.path)
+            event = self._facts.images.get(self._whole.get(file.path, ""), {})
+            if file.size is not None and "bytes" in event and not self._archive.is_size(file.size, event["bytes"]):
+                msg = "%s has changed in the archive since it was downloaded (%d bytes then, %d now), so the rest " \
+                      "would not go with what is here: choose Restart, or another folder, for the new version." % (
+                          file.path, event["bytes"], file.size)
+                raise EntryError(msg)
+
+    def _tell_gone(self) -> None:
+        """Images of earlier runs that the archive does not list any more: its entry has changed."""
+        if not self._end_of_list or self._scout.limited or not self._listed_paths:
+            return
+        gone = sorted(set(self._whole) - self._listed_paths)
+        if gone:
+            self._note(record.NOTE, text="%d images that are here are not in the archive any more (%s): its entry has "
+                                         "changed since they came, perhaps they have other names now." % (
+                                             len(gone), ", ".join(gone[:GONE_TOLD])))
 
     def _take_back(self, file: RemoteFile, outcome: Outcome) -> None:
         """What was fetched as a reference and has the frames of a movie is one: its name alone spoke against it."""
@@ -419,6 +448,14 @@ class Download:
         with contextlib.suppress(BadImageError, OSError):
             return _size_of(self._looks.header(os.path.join(self._places.folder, name))) or self._promised_size()
         return self._promised_size()
+
+    def _other_file(self, path: str) -> str:
+        """Another file that the server should have, '' where none is known; called by the transfer's threads.
+
+        One that has come is sure to be there; of those that are only listed any one may be missing, too."""
+        others = [image for image in list(self._whole) if image != path][:1] or [
+            file.path for file in list(self._finder.known) if file.path != path]
+        return random.choice(others) if others else ""
 
     # -------------------------- listing, space, progress -----------------------
 

@@ -17,7 +17,7 @@ from ..archive.selection import ImageFinder, RemoteFile
 from ..archive.sessions import NEVER
 from ..images.header import Header, read_header
 from ..transfer.jobs import Settings
-from ..transfer.parts import lock
+from ..transfer.parts import LINKS_ARE_NOT_FOLLOWED, lock
 from ..transfer.transfer import Transfer
 from . import record
 from .complete import is_there, nothing_missing
@@ -27,6 +27,9 @@ from .request import Places, Request
 
 logger = logging.getLogger(__name__)
 
+# An entry may change between two calls for a folder; asked so often, it is a small thing.
+METADATA_SECONDS = 24 * 3600
+NAMES_TOLD = 3
 RECORD = ".empiar-%s-%d.jsonl"
 RECORD_NAME = re.compile(r"\.empiar-(\d+)-(\d+)\.jsonl$")
 
@@ -95,6 +98,9 @@ def list_images(entry: str, image_set: str = "", file_pattern: str = "", transpo
             yield image
     finally:
         transfer.pool.close()
+    if finder.refused:
+        logger.warning("%d names are not safe as names of local files and not listed: %s", len(finder.refused),
+                       ", ".join(finder.refused[:NAMES_TOLD]))
     for lost in finder.lost.items():
         msg = "The folder %s could not be entered (%s): what is in it is missing." % lost
         raise UnreachableError(msg)
@@ -104,7 +110,9 @@ def list_images(entry: str, image_set: str = "", file_pattern: str = "", transpo
 def _alone_in(folder: str, stopped: threading.Event) -> Iterator[None]:
     """Wait until no other call fills the folder. Raises StoppedError."""
     path = os.path.join(folder, ".empiar-lock")
-    with open(path, "w") as stream:
+    # A link that somebody has laid under that name is not followed.
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | LINKS_ARE_NOT_FOLLOWED, 0o666)
+    with open(descriptor, "w") as stream:
         told = False
         while True:
             try:
@@ -142,12 +150,13 @@ def _refused(folder: str, what: str) -> Iterator[None]:
 
 def _metadata(number: str, folder: str, stopped: threading.Event) -> metadata.Metadata:
     path = os.path.join(folder, ".empiar-%s.json" % number) if folder else ""
-    return metadata.obtain(path, number, address(constants.EMPIAR_API_URL), address(constants.EMDB_API_URL), stopped)
+    return metadata.obtain(path, number, address(constants.EMPIAR_API_URL), address(constants.EMDB_API_URL), stopped,
+                           METADATA_SECONDS)
 
 
 def _archive(number: str, transport: str, stopped: threading.Event) -> Archive:
     return open_archive(number, address(constants.EMPIAR_FTP_URL), address(constants.EMPIAR_HTTPS_URL), transport,
-                        stopped=stopped)
+                        stopped=stopped, patience=Settings.give_up)
 
 
 def address(variable: str) -> str:

@@ -11,7 +11,7 @@ from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 from ..archive.errors import ArchiveError
 from ..archive.selection import DARK, GAIN
-from ..transfer.parts import lock
+from ..transfer.parts import LINKS_ARE_NOT_FOLLOWED, lock
 
 # An image of any kind is called "movie": version 1.0.0 knew no others, and its runs are continued.
 IMAGE, LEFT_OUT, REFERENCE, FILE, NOTE, BYTES, BEGIN, END = (
@@ -36,7 +36,9 @@ class RecordWriter:
 
     def __init__(self, path: str, wait: float = 30):
         """Waits up to ``wait`` seconds for another process of the same run to end. Raises ArchiveError."""
-        self._stream = open(path, "a", encoding="utf-8")    # noqa: SIM115 - open until close()
+        # A link that somebody has laid in its place is not followed.
+        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | LINKS_ARE_NOT_FOLLOWED, 0o666)
+        self._stream = open(descriptor, "a", encoding="utf-8")      # noqa: SIM115 - open until close()
         deadline = time.monotonic() + wait
         while True:
             try:

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What is asked for, and where it goes."""
+import functools
+import hashlib
 import os
 from dataclasses import dataclass
 from typing import Any, Dict, FrozenSet, Optional
@@ -8,6 +10,7 @@ from ..archive.entry import Entry, ImageSet
 from ..archive.errors import DiskError
 from ..archive.kinds import Kind
 from ..archive.names import is_safe, split_compression, split_path
+from ..transfer.parts import PREFIX
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,7 @@ class Places:
             msg = "%s of %s is not safe as a path below the download folder: leave that empty." % (
                 ascii(path), entry.name)
             raise DiskError(msg)
-        return os.path.join(self.shared, entry.number, *parts)
+        return _apart_by_case(os.path.join(self.shared, entry.number, *parts))
 
     def refuse_foreign(self, name: str) -> None:
         """Raises DiskError where a file of that name would be replaced, or taken for the archive's."""
@@ -92,3 +95,25 @@ class Places:
             msg = "No link can be made in %s (%s): leave the download folder empty to keep the files in the run." % (
                 self.folder, (error.strerror or str(error)).lower())
             raise DiskError(msg) from error
+
+
+def _apart_by_case(path: str) -> str:
+    """The path, or another name where another file has it already on a disk that takes upper and lower case for the
+    same (SMB, NTFS, macOS): 'mov_a.mrc' beside 'Mov_A.mrc'."""
+    folder, name = os.path.split(path)
+    part = os.path.join(folder, PREFIX + name)
+    if not (os.path.lexists(path) or os.path.lexists(part)) or not _ignores_case(folder):
+        return path
+    stored = {other[len(PREFIX):] if other.startswith(PREFIX) else other for other in os.listdir(folder)}
+    if name in stored:
+        return path
+    stem, ending = os.path.splitext(name)
+    return os.path.join(folder, "%s.%s%s" % (stem, hashlib.sha1(os.fsencode(name)).hexdigest()[:8], ending))
+
+
+@functools.lru_cache(maxsize=None)
+def _ignores_case(folder: str) -> bool:
+    """Whether a file in a folder that exists is found by its name in other letters, too."""
+    other = next((name for name in os.listdir(folder) if name.swapcase() != name), None)
+    return other is not None and other.swapcase() not in os.listdir(folder) \
+        and os.path.lexists(os.path.join(folder, other.swapcase()))

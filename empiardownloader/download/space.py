@@ -30,8 +30,10 @@ def expected_bytes(file: RemoteFile, image_set: ImageSet, unpack: bool) -> int:
 
 def check_space(subject: str, needed: int, place: str) -> None:
     """Raises DiskError when ``needed`` bytes more do not fit; ``subject``: '12 movies of EMPIAR-10200'."""
-    free = shutil.disk_usage(_existing(place)).free
-    if needed + SPARE_BYTES > free:
+    usage = shutil.disk_usage(_existing(place))
+    free = usage.free
+    # Some network file systems say that they have no room at all, nor a size.
+    if usage.total and needed + SPARE_BYTES > free:
         msg = "%s need about %s more and %s to spare, but only %s are free in %s: make room, choose another download " \
               "folder or ask for fewer movies." % (subject, format_bytes(needed), format_bytes(SPARE_BYTES),
                                                    format_bytes(free), os.path.abspath(place))

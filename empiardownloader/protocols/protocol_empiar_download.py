@@ -184,7 +184,7 @@ class EmpiarDownloader(EMProtocol):
         try:
             archive = open_archive(found.entry.number, Plugin.getVar(constants.EMPIAR_FTP_URL),
                                    Plugin.getVar(constants.EMPIAR_HTTPS_URL), TRANSPORTS[self.transport.get()],
-                                   stopped=self._stop)
+                                   stopped=self._stop, patience=Settings.give_up)
         except StoppedError:
             self.info("Stopped before the archive was reached.")
             return

@@ -72,7 +72,7 @@ class TestServersThatSayOddThings(unittest.TestCase):
                 self.assertEqual({"a": "", "b": ""}, self.fetch(port, content, connections=4))
 
     def test_a_refusal_is_heard_though_the_port_is_closed(self):
-        """As ProFTPD does; many missing files are no reason to give up."""
+        """As ProFTPD does; many missing files are no reason to give up, as long as others are there."""
         content = os.urandom(200000)
         missing = ["gone%02d" % number for number in range(25)]
         with small_ftp(content, CLOSES) as port, forwarder(port, 0.05, ftp=True) as far:

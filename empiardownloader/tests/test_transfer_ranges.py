@@ -206,7 +206,7 @@ class TestPlan(unittest.TestCase):
 
     def test_a_file_in_trouble_waits_while_others_go_on(self):
         plan = self.plan(MB, MB, connections=1)
-        plan.files[0].faults, plan.files[0].not_before = 1, 10.0
+        plan.files[0].attempts, plan.files[0].not_before = 1, 10.0
         piece = self.claim(plan, 1.0)
         self.assertIs(plan.files[1], piece.file)
         piece.position = piece.end - 1
@@ -302,7 +302,7 @@ class TestPlan(unittest.TestCase):
             plan.files.append(new())
         self.assertEqual(5, len(plan.files))
         for file in plan.files:
-            file.faults = 1
+            file.attempts = 1
         self.assertTrue(plan.wants_more(4))     # those in trouble are overtaken
         while plan.wants_more(4):
             plan.files.append(new())

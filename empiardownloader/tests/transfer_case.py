@@ -41,7 +41,8 @@ class TransferCase(ArchiveTestCase):
     def job(self, name, **options):
         return Job("data/" + name, os.path.join(self.out, name), **options)
 
-    def fetch(self, names, cancelled=None, tick=lambda: None, archive=None, jobs=None, **settings):
+    def fetch(self, names, cancelled=None, tick=lambda: None, archive=None, jobs=None, witness=lambda path: "",
+              **settings):
         """Fetch the files -> {name: outcome}; ``self.transfer`` is the transfer."""
         left = list(jobs or [self.job(name) for name in names])
         outcomes = {}
@@ -50,7 +51,7 @@ class TransferCase(ArchiveTestCase):
             outcomes[os.path.basename(outcome.job.path)] = outcome
 
         self.transfer = Transfer(archive or self.archive(), Settings(**dict(QUICK, **settings)),
-                                 cancelled or threading.Event())
+                                 cancelled or threading.Event(), witness)
         before = set(threading.enumerate())
         try:
             self.transfer.run(lambda: left.pop(0) if left else None, done, tick)

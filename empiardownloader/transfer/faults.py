@@ -1,39 +1,25 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a fault means for the file it met: when to try again, when to leave it out, when nothing more can be had."""
+"""What a fault does to the file it met: when it is tried again, when left out. Whose fault it is, blame.py says."""
 import logging
 import random
 
 from ..archive.errors import (
     ArchiveError,
     ChangedFileError,
-    LocalNameError,
-    NotFoundError,
     RemoteError,
     TransientError,
 )
 from ..images.header import BadImageError
+from .blame import TRIES_BROKEN, is_held_against
 from .jobs import Settings
 from .ranges import FileOnItsWay
 
 logger = logging.getLogger(__name__)
 
-# How often a file may fail without a byte gained before it counts as gone or broken at the source; a file that one
-# of EMPIAR's load-balanced servers does not show may be there on the next. Where it is not clear whether file or line
-# is at fault, the line has to show that it works.
-TRIES_GONE, TRIES_BROKEN, TRIES_UNCLEAR = 3, 5, 6
 # After so many files in a row that failed like that, without a byte in between, the server is at fault.
 HOPELESS_FILES = 20
 # How often a file may turn out another version before it is fetched by one request: its servers do not agree.
 MOST_CHANGES = 2
-
-
-def tries_for(error: RemoteError) -> int:
-    """How many faults of a kind a file is granted."""
-    if isinstance(error, LocalNameError):
-        return 1
-    if isinstance(error, NotFoundError):
-        return TRIES_GONE
-    return TRIES_UNCLEAR if isinstance(error, TransientError) else TRIES_BROKEN
 
 
 class Faults:
@@ -49,15 +35,18 @@ class Faults:
         wait = min(self._settings.first_wait * 2 ** min(failures - 1, 16), self._settings.longest_wait)
         return wait * random.uniform(0.5, 1.5)
 
-    def count(self, file: FileOnItsWay, asked: float, now: float) -> None:
-        """A request failed that was made at ``asked``."""
+    def count(self, file: FileOnItsWay, error: RemoteError, asked: float, now: float, last_byte: float) -> bool:
+        """A request failed that was made at ``asked``; ``last_byte``: when the server gave anything last.
+
+        -> whether nothing more has to be found out of whose fault it was."""
         if asked < file.last_fault:
-            return      # made when the fault before was not known yet: the same once more
+            return True     # made when the fault before was not known yet: the same once more
+        file.attempts += 1
+        held = is_held_against(error, last_byte > file.last_fault)
+        file.faults += held
         file.last_fault = now
-        file.faults += 1
-        if file.faults == 1:
-            file.first_fault = now
-        file.not_before = now + self.wait_after(file.faults)
+        file.not_before = now + self.wait_after(file.attempts)
+        return held
 
     def refuse(self, file: FileOnItsWay, error: RemoteError, server: str) -> None:
         """Leave the file out. Raises ArchiveError where that happens to all of them."""

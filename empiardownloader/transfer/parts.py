@@ -7,7 +7,6 @@ were written, so that it is true at whatever moment the process dies. When the m
 be holes of zeros: of what was journaled before the machine was started the last time, only that is believed which
 a mark says to have reached the disk. The final name is given after all has reached it.
 """
-import contextlib
 import errno
 import fcntl
 import hashlib
@@ -27,12 +26,14 @@ logger = logging.getLogger(__name__)
 PREFIX = ".part."
 JOURNAL = ".journal"
 UNPACKED_PREFIX = ".unpacked."
-NAME_BYTES = 255        # what a file system takes
+NAME_BYTES = 255        # what most file systems take; eCryptfs takes 143
 # So many bytes may be lost with the power; a disk writes them in a moment.
 SYNC_BYTES = 64 << 20
 # What is wrong with one file and not with the disk.
 THIS_FILE_ONLY = (errno.ENAMETOOLONG, errno.EFBIG, errno.EOVERFLOW, errno.EISDIR, errno.EILSEQ, errno.EINVAL)
 NO_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOLCK, errno.EINVAL)
+NO_SYNC = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP)
+NOT_ALLOWED = (errno.EACCES, errno.EPERM)
 LINKS_ARE_NOT_FOLLOWED = os.O_NOFOLLOW | os.O_CLOEXEC
 
 Span = Tuple[int, int]
@@ -46,9 +47,19 @@ def part_path(target: str) -> str:
 def hidden_path(target: str, prefix: str, behind: str = "") -> str:
     """A name beside ``target`` for the time being, with room for ``behind``."""
     folder, name = os.path.split(target)
-    if len(os.fsencode(prefix + name + behind)) > NAME_BYTES:
+    if len(os.fsencode(prefix + name + behind)) > most_name_bytes(folder):
         name = hashlib.sha1(os.fsencode(name)).hexdigest() + os.path.splitext(name)[1][:16]
     return os.path.join(folder, prefix + name)
+
+
+def most_name_bytes(folder: str) -> int:
+    """How long a name in a folder may be, whether it is there yet or not."""
+    while folder and not os.path.isdir(folder):
+        folder = os.path.dirname(folder)
+    try:
+        return min(NAME_BYTES, os.pathconf(folder or ".", "PC_NAME_MAX"))
+    except (OSError, ValueError):
+        return NAME_BYTES
 
 
 def remove_leftovers(target: str) -> None:
@@ -65,9 +76,30 @@ def disk_error(error: Exception, path: str) -> Exception:
     if number in THIS_FILE_ONLY:
         msg = "%s cannot be had on this disk (%s)" % (os.path.basename(path)[:80], why)
         return LocalNameError(msg)
+    if number in NOT_ALLOWED:
+        msg = "%s cannot be written (%s), for it or its folder belongs to another user: ask for the right to write " \
+              "there, or choose another folder, then Continue; what is whole is kept." % (path, why)
+        return DiskError(msg)
     msg = "%s cannot be written (%s): make room or choose another folder, then Continue; what is whole is kept." % (
         path, why)
     return DiskError(msg)
+
+
+def sync_to_disk(descriptor: int, path: str) -> None:
+    """Wait until what was written has reached the disk; where the file system cannot tell, that is said once."""
+    try:
+        os.fdatasync(descriptor)
+    except OSError as error:
+        if error.errno not in NO_SYNC:
+            raise
+        folder = os.path.dirname(os.path.abspath(path))
+        if folder not in _told_of_sync:
+            _told_of_sync.add(folder)
+            logger.warning("The file system of %s does not say when bytes have reached the disk: after a power cut "
+                           "files may have to be fetched anew.", folder)
+
+
+_told_of_sync = set()
 
 
 def lock(descriptor: int, path: str) -> None:
@@ -185,7 +217,7 @@ class Part:
                 # Counted before: what others write meanwhile is not meant.
                 lines, descriptor = self._lines, os.dup(self._descriptor)
             try:
-                os.fdatasync(descriptor)
+                sync_to_disk(descriptor, self.target)
             finally:
                 os.close(descriptor)
             with self._lock:
@@ -243,8 +275,8 @@ class Part:
             written = os.fstat(journal.fileno()).st_mtime
         header = _parse_header(lines[0] if lines else "")
         then = FileState(header.get("size", -1), str(header.get("version", "")), str(header.get("modified", "")))
-        if header.get("path") != remote_path or not then.same_as(state):
-            return [], None
+        if header.get("path") != remote_path or not then.same_as(state) or not state.is_sure:
+            return [], None     # without a time or a tag, another version of the same size would not show
         if os.fstat(self._descriptor).st_size != state.size:
             return [], None     # somebody cut the part: the journal tells of bytes that are gone
         # Version 1.0.0 wrote no id; its journal is of this start of the machine where it was written after it.
@@ -314,8 +346,12 @@ def missing_spans(done: List[Span], size: int) -> List[Span]:
 
 
 def _remove(path: str) -> None:
-    with contextlib.suppress(FileNotFoundError):
+    try:
         os.remove(path)
+    except OSError as error:
+        # A name that is too long was never there.
+        if error.errno not in (errno.ENOENT, errno.ENAMETOOLONG):
+            raise
 
 
 def _remove_link(path: str) -> None:

@@ -32,6 +32,7 @@ class ConnectionPool:
         self.urgent = 0                 # how many requests wait that all others wait for
         self._urgent_since = float("inf")
         self._complaint = 0.0
+        self._rests_until = 0.0         # the server has asked for a pause
         self._tried = False             # whether the limit was raised since the last complaint
         self._closing = threading.Event()
 
@@ -49,9 +50,10 @@ class ConnectionPool:
                 self._urgent_since = min(self._urgent_since, time.monotonic())
             try:
                 # Who gives a slot back for somebody urgent does not take it again before that one has come.
-                while not self._closing.is_set() and len(self._used) + (
-                        0 if urgent else self.urgent) >= self._limit:
-                    self._changed.wait(0.5)
+                while not self._closing.is_set() and (time.monotonic() < self._rests_until or len(self._used) + (
+                        0 if urgent else self.urgent) >= self._limit):
+                    self._changed.wait(min(0.5, max(self._rests_until - time.monotonic(), 0.01))
+                                       if self._rests_until else 0.5)
                     self._raise_limit()
             finally:
                 self.urgent -= urgent
@@ -89,9 +91,11 @@ class ConnectionPool:
             self._urgent_since = time.monotonic()
             return True
 
-    def too_many(self) -> None:
-        """The server refused a connection, whose slot has been given back: as many as there are now is the limit."""
+    def too_many(self, seconds: float = 0.0) -> None:
+        """The server refused a connection, whose slot has been given back: as many as there are now is the limit, and
+        for so many seconds nobody gets another one."""
         with self._changed:
+            self._rests_until = max(self._rests_until, time.monotonic() + seconds)
             self._limit = max(1, min(self._limit, len(self._used)))
             # A server that refuses each new try is asked less and less often.
             if self._tried:

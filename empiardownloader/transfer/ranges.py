@@ -44,8 +44,10 @@ UNKNOWN_SECONDS = 8.0
 # that makes no progress: then it is the file that is slow.
 CRAWLING_SECONDS, CRAWLING_SHARE = 10.0, 0.25
 MOST_DROPS = 3
+# So often in a row another size than the listed one is not believed.
+MOST_SIZE_DOUBTS = 3
 # Files in trouble that others may overtake; whole files, beyond one a connection, that wait to be unpacked.
-MOST_IN_TROUBLE, MOST_ENDING = 20, 2
+MOST_IN_TROUBLE, MOST_ENDING = 60, 2
 
 # A file's way: its size is asked for, its ranges are fetched, the whole is checked and named.
 NEW, OPEN, COMPLETE, ENDING = "new", "open", "complete", "ending"
@@ -101,8 +103,10 @@ class FileOnItsWay:
         self.state: Any = None
         self.gaps: List[Tuple[int, int]] = []
         self.pieces: List[Piece] = []
-        self.faults = 0                 # in a row, without a byte gained
-        self.first_fault = self.last_fault = 0.0
+        self.attempts = 0               # that failed in a row, without a byte gained
+        self.faults = 0                 # those of them that are held against it, see blame.py
+        self.last_fault = 0.0
+        self.doubted: Tuple[int, int] = (0, 0)      # a size that is not the listed one, how often it was told in a row
         self.not_before = 0.0
         self.changes = 0                # how often it was another version than before
         self.furthest = 0               # bytes, of a file that can only be fetched in one go
@@ -131,7 +135,7 @@ class FileOnItsWay:
 
     @property
     def in_trouble(self) -> bool:
-        return self.faults > 0 or self.held
+        return self.attempts > 0 or self.held
 
     def presume(self, size: int, listed: bool) -> None:
         """Nothing of it is there; it is believed to have ``size`` bytes, which is what can be asked for by now.
@@ -172,7 +176,7 @@ class FileOnItsWay:
         self.missing = sum(end - start for start, end in gaps)
         self.phase = OPEN if gaps else COMPLETE
         if not whole:
-            self.faults = 0
+            self.faults = self.attempts = 0
 
     def moved(self, piece: Piece, count: int, now: float, in_ranges: bool) -> None:
         """So many bytes more have come; where that is progress, earlier faults are forgiven."""
@@ -184,7 +188,14 @@ class FileOnItsWay:
         # Fetched from its first byte each time, a file makes progress only where it gets further than before.
         if in_ranges or piece.position > self.furthest:
             self.furthest = piece.position
-            self.faults = 0
+            self.faults = self.attempts = 0
+
+    def doubt_size(self, size: int) -> bool:
+        """The server has told a size that the listing does not -> whether it is to be asked once more: a page in place
+        of the file is there for a while, a listing that is out of date for good."""
+        last, count = self.doubted
+        self.doubted = (size, count + 1 if size == last else 1)
+        return self.doubted[1] <= MOST_SIZE_DOUBTS
 
     def hung(self) -> None:
         """A connection is dropped that brought nothing of it."""
@@ -232,6 +243,16 @@ class Plan:
         self.asking = 0.0               # seconds from a question to its first byte, lately
         self.gap = 0.0                  # seconds from some bytes of a connection to the next, lately
         self.any_whole = False          # whether a file has become whole
+
+    def slept(self, seconds: float) -> None:
+        """Nobody was there to see bytes come for so long."""
+        for file in self.files:
+            file.not_before += seconds
+            file.busy_since += seconds
+            for piece in file.pieces:
+                piece.began += seconds
+                piece.last_byte += seconds
+                piece.flowing += seconds if piece.flowing else 0
 
     def wants_more(self, connections: int) -> bool:
         """Whether to make another file known: a few more than are worked on, so that their sizes are asked for in good

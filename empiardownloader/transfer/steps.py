@@ -6,7 +6,7 @@ import threading
 import time
 from typing import Any, Callable, Dict, List, Optional, Tuple, Union
 
-from ..archive.errors import BrokenFileError, ChangedFileError
+from ..archive.errors import BrokenFileError, ChangedFileError, TransientError
 from ..archive.remote import Archive, Connection, FileState, Stream
 from ..images.header import MRC_HEADER_BYTES, BadImageError
 from .faults import Faults
@@ -105,6 +105,11 @@ class Steps:
         if state.size == 0:
             msg = "it is empty on the %s" % self._archive.server
             raise BrokenFileError(msg)
+        listed = file.job.size
+        if listed is not None and not self._archive.is_size(listed, state.size) and file.doubt_size(state.size):
+            msg = "the %s says that %s has %d bytes, and lists it with %d" % (
+                self._archive.server, file.job.path, state.size, listed)
+            raise TransientError(msg)
         gaps = file.part.begin(file.job.path, state)
         file.state = state
         return gaps

@@ -2,8 +2,8 @@
 """The transfer: workers that carry out what the plan says, and decide what each fault means.
 
 A fault costs the file it met: the file is tried again after growing waits while the others go on, and left out when it
-is gone, broken, or fails again and again although the line works. The run ends when nothing comes for minutes, when
-the disk takes nothing more, or when nobody lets us in.
+fails again and again although the server gives others; blame.py has the rules. The run ends when nothing comes for
+minutes, when the disk takes nothing more, or when nobody lets us in.
 """
 import collections
 import contextlib
@@ -19,6 +19,7 @@ from ..archive.errors import (
     BrokenFileError,
     BusyError,
     ChangedFileError,
+    LineError,
     LocalNameError,
     NoRangesError,
     NotFoundError,
@@ -28,7 +29,8 @@ from ..archive.errors import (
 )
 from ..archive.remote import Archive, Connection
 from ..archive.sessions import within
-from .faults import Faults, tries_for
+from .blame import is_held_against, may_be_of_the_file, tries_for
+from .faults import Faults
 from .finisher import Finisher
 from .jobs import PENDING, NextJob, Outcome, Settings
 from .pool import ConnectionPool, Slot
@@ -42,13 +44,19 @@ logger = logging.getLogger(__name__)
 LISTING_SECONDS, QUICK_LISTING_SECONDS = 120, 10
 # So often a server is believed that it is busy in general, and not with this file or folder.
 BELIEVED_BUSY = 2
+# A turn of the main loop takes a quarter of a second; one that took longer than this found the process stopped.
+ASLEEP_SECONDS = 5.0
 
 
 class Transfer:
     """Fetches jobs until there are no more; see the module's docstring."""
 
-    def __init__(self, archive: Archive, settings: Settings, cancelled: threading.Event):
+    def __init__(self, archive: Archive, settings: Settings, cancelled: threading.Event,
+                 witness: Callable[[str], str] = lambda path: ""):
+        """``witness``: path of a file -> that of another one which the server should have, '' where none is known; from
+        any thread."""
         self._archive = archive
+        self._witness = witness
         self._settings = settings
         self._cancelled = cancelled
         self.pool = ConnectionPool(archive, settings.connections, settings.recover)
@@ -59,6 +67,10 @@ class Transfer:
         self._woken = False
         self._nothing_wanted = time.monotonic()
         self._last_fault = ""
+        self._given = ""                # path of a file that has become whole
+        self._last_busy, self._busy_in_a_row = 0.0, 0
+        self._last_turn = time.monotonic()
+        self._slept = 0.0               # seconds for which this process did not run
         self._listing_seconds = QUICK_LISTING_SECONDS
         self._faults = Faults(settings)
         self._finisher = Finisher(lambda: cancelled.is_set() or self._fatal is not None, self._faults, self._ended,
@@ -84,6 +96,7 @@ class Transfer:
                     self._plan.exhausted = False    # another one may be wanted in its place
                 waits = self._feed(next_job)
                 tick()
+                self._mind_sleep()
                 self._watch_silence()
                 self._drop_hung()
                 with self._line.changed:
@@ -137,8 +150,8 @@ class Transfer:
 
         Raises RemoteError, StoppedError and what ends the run.
         """
-        began = time.monotonic()
-        failures, deadline = 0, began + self._settings.give_up
+        failures = held = 0
+        last_fault, deadline = 0.0, time.monotonic() + self._settings.give_up - self._slept
         while True:
             try:
                 with self.pool.slot(urgent=True) as slot, self._connection(slot) as connection:
@@ -149,14 +162,21 @@ class Transfer:
             except StoppedError:
                 raise
             except TransientError as error:
-                if isinstance(error, BusyError) and failures < BELIEVED_BUSY:
-                    self.pool.too_many()
+                if isinstance(error, BusyError):
+                    self._be_patient(error)
                 self._listing_seconds = LISTING_SECONDS
-                fault, enough = error, failures + 1 >= tries_for(error) and self._answers(began)
+                fault: RemoteError = error
             except (NotFoundError, BrokenFileError) as error:
-                fault, enough = error, not persistent or failures + 1 >= tries_for(error)
-            if enough or time.monotonic() > deadline:
-                raise fault if enough else self._silence(fault) from fault
+                if not persistent:
+                    raise
+                fault = error
+            shown = self._line.last_byte > last_fault
+            held += is_held_against(fault, shown or (may_be_of_the_file(fault) and self._lists("")))
+            last_fault = time.monotonic()
+            if held >= tries_for(fault):
+                raise fault
+            if time.monotonic() - self._slept > deadline:
+                raise self._silence(fault) from fault
             logger.info("%s; asking again.", fault)
             failures += 1
             self._pause(self._faults.wait_after(failures))
@@ -164,10 +184,19 @@ class Transfer:
                 msg = "stopped"
                 raise StoppedError(msg)
 
-    def _answers(self, since: float) -> bool:
-        """Whether the line works otherwise, though a listing fails."""
+    def _lists(self, folder: str) -> bool:
+        """Whether the server lists a folder."""
         with self.pool.slot(urgent=True) as slot:
-            return self._line_works(since, "", slot)
+            return self._gives(slot, lambda connection: connection.list_folder(folder))
+
+    def _be_patient(self, error: BusyError) -> None:
+        """The server is busy: all wait, longer each time that it says so without having given a byte in between."""
+        with self._line.changed:
+            now = time.monotonic()
+            self._busy_in_a_row = 1 if self._line.last_byte > self._last_busy else self._busy_in_a_row + 1
+            self._last_busy = now
+        seconds = max(error.retry_after, self._faults.wait_after(self._busy_in_a_row))
+        self.pool.too_many(min(seconds, self._settings.give_up))
 
     # -------------------------- the calling thread -----------------------
 
@@ -197,6 +226,16 @@ class Transfer:
         while self._outcomes:
             done(self._outcomes.popleft())
         return any_ended
+
+    def _mind_sleep(self) -> None:
+        """Where this process was stopped, or the machine asleep, that time counts for nobody's silence."""
+        with self._line.changed:
+            now = time.monotonic()
+            lost, self._last_turn = now - self._last_turn, now
+            if lost > ASLEEP_SECONDS:
+                self._slept += lost
+                self._line.last_byte += lost
+                self._plan.slept(lost)
 
     def _watch_silence(self) -> None:
         with self._line.changed:
@@ -249,7 +288,7 @@ class Transfer:
                             self._steps.break_promise(slot.connection)
             except TransientError as error:
                 if isinstance(error, BusyError):
-                    self.pool.too_many()
+                    self._be_patient(error)
                 failures += 1
                 self._note_fault(error)
             except Exception as error:  # noqa: BLE001 - handed to the calling thread, which raises it
@@ -285,6 +324,7 @@ class Transfer:
                 return False
         piece, file = (task, task.file) if isinstance(task, Piece) else (None, task)
         fault: Optional[RemoteError] = None
+        counted = True
         asked = 0.0         # when the request began that this is about
         try:
             if piece is not None or not self._steps.presume(file):
@@ -322,14 +362,14 @@ class Transfer:
                     file.busy = False
                     file.look_whole()
                 if fault is not None:
-                    self._faults.count(file, asked, time.monotonic())
+                    counted = self._faults.count(file, fault, asked, time.monotonic(), self._line.last_byte)
                 self._settle(file)
                 self._line.changed.notify_all()
         if fault is not None:
-            if isinstance(fault, BusyError) and file.faults <= BELIEVED_BUSY:
-                raise fault     # of the server, as far as is known
+            if isinstance(fault, LineError) or (isinstance(fault, BusyError) and file.attempts <= BELIEVED_BUSY):
+                raise fault     # of the line or the server, as far as is known
             self._note_fault(fault)
-            self._judge(slot, file, fault)
+            self._judge(slot, file, fault, counted)
         return True
 
     @contextlib.contextmanager
@@ -355,6 +395,7 @@ class Transfer:
                 self._settle(file)
             else:
                 file.part = None
+                self._given = file.job.path
                 self._line.last_byte = time.monotonic()
                 self._plan.any_whole = self._plan.any_whole or not file.job.urgent
                 self._plan.files.remove(file)
@@ -363,25 +404,35 @@ class Transfer:
 
     # -------------------------- what a fault means -----------------------
 
-    def _judge(self, slot: Slot, file: FileOnItsWay, error: RemoteError) -> None:
-        """Leave the file out where it has failed too often and the line is not to blame."""
-        if file.faults < tries_for(error) or (isinstance(error, TransientError) and not self._line_works(
-                file.first_fault, posixpath.dirname(file.job.path), slot)):
+    def _judge(self, slot: Slot, file: FileOnItsWay, error: RemoteError, counted: bool) -> None:
+        """Leave the file out where it has failed too often and neither line nor server is to blame.
+
+        ``counted``: whether it is known whose fault this one was."""
+        if not counted and may_be_of_the_file(error) and self._gives_another(slot, file):
+            with self._line.changed:
+                file.faults += 1
+        if file.faults < tries_for(error):
             return
         with self._line.changed:
             self._faults.refuse(file, error, self._archive.server)
             self._settle(file)
             self._line.changed.notify_all()
 
-    def _line_works(self, since: float, folder: str, slot: Slot) -> bool:
-        """Whether anything came since then, or the server lists a folder at least."""
-        if self._line.last_byte > since:
-            return True
+    def _gives_another(self, slot: Slot, file: FileOnItsWay) -> bool:
+        """Whether the server tells of another file, or where none is known lists the folder."""
+        other = self._given or self._witness(file.job.path)
+        if other:
+            return self._gives(slot, lambda connection: connection.state(other))
+        return self._gives(slot, lambda connection: connection.list_folder(posixpath.dirname(file.job.path)))
+
+    def _gives(self, slot: Slot, ask: Callable[[Connection], Any]) -> bool:
         try:
             with self._connection(slot) as connection:
-                within(LISTING_SECONDS, self._cancelled, lambda: connection.list_folder(folder), connection.abort)
+                within(LISTING_SECONDS, self._cancelled, lambda: ask(connection), connection.abort)
+        except StoppedError:
+            raise
         except RemoteError as error:
-            logger.info("%s; so it may be the line.", error)
+            logger.info("%s; so it may be the server, or the line.", error)
             return False
         return True
 

@@ -10,7 +10,7 @@ from typing import Callable
 
 from ..archive.errors import DiskError, StoppedError
 from ..images.header import BadImageError, promised_bytes
-from .parts import LINKS_ARE_NOT_FOLLOWED
+from .parts import LINKS_ARE_NOT_FOLLOWED, sync_to_disk
 
 OPENERS = {".bz2": bz2.open, ".gz": gzip.open, ".xz": lzma.open}
 CHUNK_BYTES = 1 << 20   # the modules release the interpreter's lock while they work on a chunk
@@ -45,13 +45,14 @@ def unpack(packed: str, compression: str, target: str, stopped: Callable[[], boo
                 if written > bound:
                     msg = "it becomes larger than %d bytes when it is decompressed, so it is no movie" % bound
                     raise BadImageError(msg)
-                if shutil.disk_usage(os.path.dirname(target)).free < SPARE_BYTES + len(chunk):
+                usage = shutil.disk_usage(os.path.dirname(target))
+                if usage.total and usage.free < SPARE_BYTES + len(chunk):
                     msg = "There is no room to decompress %s: make room or choose another folder, then Continue; " \
                           "what is whole is kept." % os.path.basename(packed)
                     raise DiskError(msg)
                 sink.write(chunk)
             sink.flush()
-            os.fdatasync(sink.fileno())
+            sync_to_disk(sink.fileno(), target)
     except (EOFError, lzma.LZMAError, zlib.error) as error:
         msg = "it is no whole %s file" % compression
         raise BadImageError(msg) from error

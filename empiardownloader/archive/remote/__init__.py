@@ -53,6 +53,11 @@ class FileState:
         return self.size == other.size and (
             self.version == other.version or (bool(self.modified) and self.modified == other.modified))
 
+    @property
+    def is_sure(self) -> bool:
+        """Whether another version of the same size would show: only then a later run may go on with half a file."""
+        return bool(self.version or self.modified)
+
 
 class Stream:
     """The bytes of a file from some offset on, as they come."""
@@ -145,6 +150,10 @@ class Archive:
             msg = 'The archive\'s address "%s" is no URL: check the configuration variables EMPIAR_FTP_URL and ' \
                   'EMPIAR_HTTPS_URL.' % without_password(base_url)
             raise UnreachableError(msg)
+
+    def is_size(self, listed: int, told: int) -> bool:
+        """Whether a file of ``told`` bytes may be listed with ``listed`` bytes."""
+        return listed == told
 
     @property
     def server(self) -> str:

@@ -21,6 +21,8 @@ from .https import HttpArchive
 
 logger = logging.getLogger(__name__)
 
+# Between two tries to reach the archive at all, doubled each time.
+FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 1.0, 30.0
 # A first range, of the entry's own description say: long enough to show a throttled line, short enough to be no burden.
 PROBE_BYTES, PROBES, PROBE_SECONDS = 256 << 10, 3, 3.0
 # Over HTTPS listings are larger and sizes rounded: it has to be clearly quicker than FTP.
@@ -30,12 +32,39 @@ GRACE_SECONDS, GRACE_SHARE = 2.0, 2.0
 
 
 def open_archive(entry: str, ftp_url: str, https_url: str, transport: str = AUTOMATIC,
-                 timeout: float = STALL_TIMEOUT, stopped: threading.Event = NEVER) -> Archive:
+                 timeout: float = STALL_TIMEOUT, stopped: threading.Event = NEVER, patience: float = 0.0) -> Archive:
     """The archive over the transport asked for, after it has shown that it lists the entry's folder.
 
     With ``automatic`` that is FTP, or HTTPS where a first range comes clearly sooner over it, or FTP does not work.
-    Raises UnreachableError when neither works, StoppedError; NotFoundError never: an unknown folder is one too.
+    Where none works now that may work later, they are tried again for ``patience`` seconds.
+    Raises UnreachableError when none works, StoppedError; NotFoundError never: an unknown folder is one too.
     """
+    deadline, waits = time.monotonic() + patience, 0
+    while True:
+        try:
+            return _open_now(entry, ftp_url, https_url, transport, timeout, stopped)
+        except _NotNowError as error:
+            wait = max(error.retry_after, min(FIRST_WAIT_SECONDS * 2 ** waits, LONGEST_WAIT_SECONDS))
+            if time.monotonic() + wait > deadline:
+                raise UnreachableError(str(error)) from error
+            logger.warning("%s Trying again in %.0f s.", error, wait)
+        waits += 1
+        if stopped.wait(wait):
+            msg = "stopped"
+            raise StoppedError(msg)
+
+
+class _NotNowError(UnreachableError):
+    """No transport works now. ``retry_after``: seconds that a busy server asks to wait."""
+
+    def __init__(self, text: str, retry_after: float):
+        super().__init__(text)
+        self.retry_after = retry_after
+
+
+def _open_now(entry: str, ftp_url: str, https_url: str, transport: str, timeout: float,
+              stopped: threading.Event) -> Archive:
+    """Raises _NotNowError where trying again may help."""
     offers: List[Tuple[Callable[..., Archive], str]] = []
     if transport in (AUTOMATIC, FTP):
         offers.append((FtpArchive, ftp_url))
@@ -60,8 +89,11 @@ def open_archive(entry: str, ftp_url: str, https_url: str, transport: str = AUTO
         else:
             raise trial.error
     if not working:
+        errors = [trial.error for trial in trials]
         msg = "The files of EMPIAR-%s cannot be reached: %s. Check the network%s, then Continue." % (
             entry, "; ".join(complaints), "" if transport == AUTOMATIC else " or choose another transport")
+        if any(isinstance(error, TransientError) for error in errors):
+            raise _NotNowError(msg, max(getattr(error, "retry_after", 0.0) for error in errors))
         raise UnreachableError(msg)
     if complaints:
         other = HTTPS if working[0].archive.transport == FTP else FTP

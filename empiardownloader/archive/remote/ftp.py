@@ -14,10 +14,12 @@ from urllib.parse import unquote
 from ..errors import (
     BrokenFileError,
     BusyError,
+    LineError,
     NoRangesError,
     NotFoundError,
     TransientError,
     UnreachableError,
+    is_of_the_line,
     reason,
 )
 from ..sessions import shut
@@ -450,7 +452,7 @@ class FtpConnection(Connection):
             raise BrokenFileError(msg) from error
         except (ftplib.Error, EOFError, OSError) as error:
             msg = "%s: %s" % (server, reason(error))
-            raise TransientError(msg) from error
+            raise (LineError if login or is_of_the_line(error) else TransientError)(msg) from error
 
 
 class _FtpStream(Stream):

@@ -10,13 +10,18 @@ import requests
 import urllib3
 
 from ..errors import (
+    UNTRUSTED,
     BrokenFileError,
     BusyError,
+    LineError,
     NoRangesError,
     NotFoundError,
     TransientError,
     UnreachableError,
+    is_of_the_line,
     reason,
+    retry_after,
+    without_password,
 )
 from ..sessions import Session, SideQuestion
 from . import (
@@ -34,6 +39,11 @@ from . import (
 from .listings import PageParser
 
 PAGE_BLOCK_BYTES = 256 << 10
+# How far a listed size may be from the file's: of '9.9K' half of the last digit, of '10K' half a kilobyte or, where it
+# is rounded up, a whole one.
+LISTED_SHARE, LISTED_BYTES = 0.1, 1024
+PAGE_TYPES = ("text/html", "application/xhtml+xml")
+PAGE_ENDINGS = (".html", ".htm", ".xhtml")
 # Answers of servers that let nobody ask about a file without fetching it.
 NOT_ALLOWED = (403, 405, 501)
 # So many connections in a row that were lost over a request asked ahead show a server that minds it.
@@ -52,6 +62,10 @@ class HttpArchive(Archive):
 
     def _new_connection(self, timeout: float) -> "HttpConnection":
         return HttpConnection(self, timeout)
+
+    def is_size(self, listed: int, told: int) -> bool:
+        # Listings are rounded, '1.2K' to '543M', some of them up.
+        return abs(listed - told) <= max(listed, told) * LISTED_SHARE + LISTED_BYTES
 
 
 class HttpConnection(Connection):
@@ -79,6 +93,9 @@ class HttpConnection(Connection):
         with self._translated(), contextlib.closing(self._request("GET", path + "/" if path else "")) as response:
             parser = PageParser(unquote(urlsplit(response.url).path))
             self._read_page(response, parser, path)
+        if not parser.is_listing:
+            msg = "the %s sent a page that is no listing of %s" % (self._archive.server, path or "the entry's folder")
+            raise TransientError(msg)
         return Listing(tuple(sorted(parser.folders)), tuple(sorted(parser.files.items())))
 
     def _read_page(self, response: requests.Response, parser: PageParser, path: str) -> None:
@@ -238,6 +255,13 @@ class HttpConnection(Connection):
         self.is_new = False
         status = response.status_code
         if status in welcome:
+            instead = "" if status in NOT_ALLOWED else _in_place_of(path, response)
+            if instead:
+                response.close()
+                # A maintenance or login page: it is the server's state, and says nothing of the file.
+                msg = "the %s sent %s in place of %s" % (self._archive.server, instead,
+                                                         path.rstrip("/") or "the entry's folder")
+                raise TransientError(msg)
             return response
         response.close()
         msg = "the %s answered with error %d for %s" % (self._archive.server, status,
@@ -245,7 +269,7 @@ class HttpConnection(Connection):
         if status in (404, 410):
             raise NotFoundError(msg)
         if status in (429, 503):
-            raise BusyError(msg)
+            raise BusyError(msg, retry_after(response.headers.get("Retry-After", "")))
         if status >= 500 or status == 408:
             raise TransientError(msg)
         if status in (401, 407):
@@ -262,10 +286,10 @@ class HttpConnection(Connection):
             why = reason(error)
             msg = "%s: %s" % (self._archive.server, why)
             if "certificate" in why:
-                msg = "The %s cannot be trusted (%s): set REQUESTS_CA_BUNDLE to your institute's certificates." % (
-                    self._archive.server, why)
+                remedy = ": set REQUESTS_CA_BUNDLE to your institute's certificates" if why == UNTRUSTED else ""
+                msg = "The %s cannot be trusted (%s)%s." % (self._archive.server, why, remedy)
                 raise UnreachableError(msg) from error
-            raise TransientError(msg) from error
+            raise (LineError if is_of_the_line(error) else TransientError)(msg) from error
 
 
 class _HttpStream(Stream):
@@ -275,6 +299,20 @@ class _HttpStream(Stream):
 
     def read(self, size: int) -> memoryview:
         return self._connection.read(self._response, size)
+
+
+def _in_place_of(path: str, response: requests.Response) -> str:
+    """What came where a file was asked for, '' where it may be the file, or a folder's page."""
+    if path.endswith("/") or not path:
+        return ""
+    asked, came = (unquote(urlsplit(url).path).rstrip("/").rpartition("/")[2] for url in (
+        "/" + quote(path, errors="surrogateescape"), response.url))
+    if response.history and asked != came:
+        return "another address (%s)" % without_password(response.url)[:200]
+    kind = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    if kind in PAGE_TYPES and not asked.lower().endswith(PAGE_ENDINGS):
+        return "a web page"
+    return ""
 
 
 def _byte_range(start: int, end: Optional[int]) -> str:

@@ -17,6 +17,12 @@ _LIST_DOS = re.compile(r"\d\d-\d\d-\d{2,4}\s+\d\d:\d\d(?:AM|PM)?\s+(<DIR>|\d+)\s
 _PAGE_SIZE = re.compile(r"(?<![\w.:/-])([0-9]{1,18}(?:\.[0-9]{1,9})?)\s?([KMGT]?)(?:i?B)?(?![\w.:/-])")
 
 
+# What servers call the page of a folder.
+LISTING_WORDS = re.compile(r"\bIndex of\b|Directory [Ll]isting|Parent Directory|Listing of", re.IGNORECASE)
+# What pages link to that are no listings.
+PAGE_PARTS = (".css", ".js", ".html", ".htm", ".php", ".ico", ".png", ".svg", ".gif", ".jpg", ".woff", ".woff2", ".xml")
+
+
 def parse_mlsd_line(line: str) -> Optional[Line]:
     """'type=file;size=12; a b.mrc' -> ('file', 'a b.mrc', 12)"""
     # A fact's value may hold blanks (pure-ftpd: the target of a link); the last fact ends with a semicolon.
@@ -67,6 +73,14 @@ class PageParser(html.parser.HTMLParser):
         self._before = ""                       # what stands before a link on its line
         self._text = ""                         # since the last tag; a page that comes in blocks cuts it anywhere
         self._in_link = False
+        self._is_marked = False
+
+    @property
+    def is_listing(self) -> bool:
+        """Whether this is a folder's page and not another one, of maintenance or a login say: it links to its parent
+        folder or calls itself an index, or links to nothing that such a page is made of."""
+        names = [*self.folders, *self.files]
+        return self._is_marked or (bool(names) and not any(name.lower().endswith(PAGE_PARTS) for name in names))
 
     def handle_starttag(self, tag: str, attrs: List[Tuple[str, Optional[str]]]) -> None:
         self._take_text()
@@ -80,11 +94,16 @@ class PageParser(html.parser.HTMLParser):
         # A way out of the folder written plainly is the page's own navigation; an encoded one is a name, to be
         # refused as such later.
         if "://" in href or all(part in ("", ".", "..") for part in href.split("/")):
+            above = self._folder.rstrip("/").rpartition("/")[0] + "/"
+            self._is_marked = self._is_marked or ".." in href.split("/") or (href == above == "/")
             return
         name = unquote(href[2:] if href.startswith("./") else href, errors="surrogateescape")
         if href.startswith("/"):
             # IIS writes the folder as it is on its disk, in capitals or not.
             if name[:len(self._folder)].lower() != self._folder.lower() or len(name) == len(self._folder):
+                above = self._folder.rstrip("/").rpartition("/")[0]
+                self._is_marked = self._is_marked or name.rstrip("/").lower() in (above.lower(),
+                                                                                  self._folder.rstrip("/").lower())
                 return
             name = name[len(self._folder):]
         if name.endswith("/"):
@@ -109,6 +128,7 @@ class PageParser(html.parser.HTMLParser):
 
     def _take_text(self) -> None:
         text, self._text = self._text, ""
+        self._is_marked = self._is_marked or LISTING_WORDS.search(text) is not None
         self._before += text
         sizes = _PAGE_SIZE.findall(text) if self._last is not None else []
         if sizes:
