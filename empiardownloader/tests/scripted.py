@@ -53,7 +53,7 @@ def small_ftp(content, manner, since="USER"):
     port: where it refuses a transfer, before it says so.
     """
     answers = {b"USER": b"331 who", b"PASS": b"230 in", b"TYPE": b"200 binary", b"SIZE": b"213 %d" % len(content),
-               b"MDTM": b"213 20200101000000", b"REST": b"350 from there"}
+               b"MDTM": b"213 20200101000000", b"REST": b"350 from there", b"CWD": b"550 no such folder"}
 
     def converse(connection):
         start, data = 0, None

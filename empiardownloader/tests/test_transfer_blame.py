@@ -149,7 +149,7 @@ class BlameRows(TransferCase):
                   "settings = Settings(connections=4, first_wait=0.05, give_up=6)\n"
                   "transfer = Transfer(globals()[kind](url, '1', 5), settings, threading.Event())\n"
                   "errors = []\n"
-                  "transfer.run(lambda: jobs.pop(0) if jobs else None, lambda out: errors.append(out.error))\n"
+                  "transfer.run(lambda: jobs.pop(0) if jobs else None, lambda o: errors.append(o.error))\n"
                   "print(*filter(None, errors))\n")
         child = subprocess.Popen([sys.executable, "-c", script, self.archive_class.__name__, self.url, self.out, *names],
                                  stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)

@@ -313,7 +313,8 @@ class Plan:
     def _next_task(self, now: float, connections: int, passenger: Optional[FileOnItsWay],
                    take_over: bool) -> Union[Piece, FileOnItsWay, None]:
         hold = False
-        for file in self.files:
+        # One that has failed twice lets others go first, which show whose fault it is.
+        for file in sorted(self.files, key=lambda file: file.attempts > 1):
             if self._will_open(file, now):
                 # Its ranges will be there in a moment: better wait than turn to a later file.
                 hold = True
