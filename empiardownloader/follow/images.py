@@ -253,6 +253,7 @@ class RemoteFile(io.RawIOBase):
     def close(self) -> None:
         if not self.closed:
             end(self._process, self._words, os.getpid())
+            self._process.stdout.close()
         super().close()
 
     def _ask(self, start_: int, length: int) -> Any:

@@ -6,6 +6,7 @@ import os
 import queue
 import re
 import shlex
+import signal
 import subprocess
 import sys
 import tempfile
@@ -26,7 +27,7 @@ LOADER = ("import json,sys,types\n"
 BOOT = 'python3 -I -S -c "import json,sys;exec(json.loads(sys.stdin.buffer.readline().decode()))"'
 # Without questions, since there may be nobody to answer; host keys are checked as the user's settings say.
 SSH_OPTIONS = ("-T", "-o", "BatchMode=yes", "-o", "ConnectTimeout=20", "-o", "ServerAliveInterval=15",
-               "-o", "ServerAliveCountMax=4", "-o", "ClearAllForwardings=yes")
+               "-o", "ServerAliveCountMax=4", "-o", "ClearAllForwardings=yes", "-o", "RemoteCommand=none")
 REMOTE = re.compile(r"((?:[^@/:\s]+@)?(?:[^@/:\s\[-][^@/:\s]*|\[[^\]/]+\])):(.+)", re.DOTALL)
 MARK = b"\x1e"             # before each of the child's messages
 MESSAGES_AHEAD = 64         # that wait for whoever iterates
@@ -100,10 +101,11 @@ def end(process: subprocess.Popen, words: BinaryIO, owner: int) -> None:
     try:
         process.wait(PARTING_SECONDS)
     except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-    if process.stdout is not None:
-        process.stdout.close()
+        # With all that it has started: the ssh behind a wrapper script holds our pipes, too.
+        with contextlib.suppress(OSError):
+            os.killpg(process.pid, signal.SIGKILL)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(PARTING_SECONDS)
     words.close()
 
 
@@ -198,5 +200,10 @@ def _finish(process: subprocess.Popen, words: BinaryIO, owner: int, closed: thre
             pump: threading.Thread) -> None:
     closed.set()
     end(process, words, owner)
-    if os.getpid() == owner and pump.is_alive() and pump is not threading.current_thread():
+    if os.getpid() != owner:
+        return
+    if pump.is_alive() and pump is not threading.current_thread():
         pump.join(PARTING_SECONDS)
+    # Not under a reader: closing would wait for it.
+    if not pump.is_alive():
+        process.stdout.close()

@@ -4,6 +4,7 @@
 The iterators and their words are those of the remote node walker of the ESRF's blissdata; what differs is told in the
 README.
 """
+import asyncio
 import os
 import re
 import threading
@@ -15,6 +16,8 @@ from .events import Event, EventData, EventType, FollowError, Item, NodeContent
 from .process import Child, split_host
 
 Filter = Union[None, str, Tuple[str, ...], List[str], Callable[[NodeContent], bool]]
+BEGIN_SECONDS = 30.0        # a child, and the way to another machine, have these to begin, beyond a walk's timeout
+_OVER = object()
 DB_NAME = re.compile(r"(\d{6,}_\w+(:\w+)?)?")
 
 
@@ -134,16 +137,22 @@ class Walk(Iterator):
             return self._next()
 
     def _next(self) -> Any:
-        deadline = None
+        deadline, begun = None, False
         while not self._ended and not self._stopped.is_set():
             if self._waiting:
                 return self._waiting.pop(0)
-            if self._begun and self._timeout is not None and deadline is None:
-                # Not while the child begins, or the way to another machine is made.
-                deadline = time.monotonic() + self._timeout
+            if self._timeout is not None and (deadline is None or begun != self._begun):
+                # More while the child begins, or the way to another machine is made.
+                begun = self._begun
+                deadline = time.monotonic() + self._timeout + (0 if begun else BEGIN_SECONDS)
             message = self._next_message(deadline)
             if message is None:
                 if deadline is not None and time.monotonic() >= deadline:
+                    if not self._begun and not self._stopped.is_set():
+                        self.close()
+                        msg = "Nothing came from %s within %.0f s: check that it can be reached." % (
+                            self._host or "what reads the project", self._timeout + BEGIN_SECONDS)
+                        raise FollowError(msg)
                     break
                 continue
             if "end" in message:
@@ -153,6 +162,16 @@ class Walk(Iterator):
                 return given
         self.close()
         raise StopIteration
+
+    def __aiter__(self) -> "Walk":
+        return self
+
+    async def __anext__(self) -> Any:
+        """For ``async for``: waits in a thread of its own, so that the loop goes on."""
+        found = await asyncio.get_event_loop().run_in_executor(None, next, self, _OVER)
+        if found is _OVER:
+            raise StopAsyncIteration
+        return found
 
     def stop(self) -> None:
         """End the iteration, from any thread."""

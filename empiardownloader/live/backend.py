@@ -32,6 +32,7 @@ MOST_UNDER_WAY = 4          # images that the viewer has not shown yet
 ENDING_SECONDS = 5.0
 PATIENCE = 0.25             # seconds that ``save`` waits for room
 CLOSED, NEVER_OPENED, REPLACED = "the viewer is closed", "there is no viewer", "the viewer was too slow"
+OTHER_PROCESS = "the viewer belongs to the process that opened it, and this is a copy of that"
 FORGOTTEN = "others have taken their place"
 
 
@@ -60,6 +61,7 @@ class StreamingBackend(abc.ABC):
         self._transport, self._port, self._title = transport_mode, port, title
         self._most_bytes, self._patience = most_bytes, patience
         self._identity = places.identity()
+        self._owner = os.getpid()
         self._counter = 0
         # A signal's handler may come in while its thread has the lock.
         self._lock = threading.RLock()
@@ -215,7 +217,8 @@ class StreamingBackend(abc.ABC):
             while self.is_open() and self._is_full(entry) and time.monotonic() < deadline:
                 self._room.wait(min(0.2, deadline - time.monotonic()))
             if not self.is_open():
-                self.tracker.dropped(entry.image_id, CLOSED if self._sender is not None else NEVER_OPENED)
+                reason = CLOSED if self._sender is not None else NEVER_OPENED
+                self.tracker.dropped(entry.image_id, reason if os.getpid() == self._owner else OTHER_PROCESS)
                 return False
             while self._is_full(entry):
                 # The newest is what one wants to see.
@@ -284,7 +287,8 @@ class Sender(threading.Thread):
         try:
             self.viewer = ViewerProcess(backend._python(), dict(
                 backend._settings(), viewer=backend.VIEWER_TYPE, addresses=self._link.addresses, title=backend._title,
-                token=self._link.token, left_behind=[self._folder] if self._folder else [],
+                token=self._link.token, key=self._link.public_key.decode("ascii"),
+                left_behind=[self._folder] if self._folder else [],
                 blocks=self._blocks.prefix))
         except (LiveError, OSError) as error:
             self._link.close()

@@ -26,6 +26,7 @@ LOOK_SECONDS = 0.2
 QUIET_LOOKS = 3             # of a walker, without an event, before all that has ended is taken to be told
 PARTING_SECONDS = 2.0
 NAMES_TOLD = 3
+NOTHING_SHOWN = "no movies or micrographs here; other images are not shown live"
 
 
 class Job(NamedTuple):
@@ -67,8 +68,10 @@ class Feed:
         self._stopping = threading.Event()
         self._ended: Set[str] = set()       # runs
         self._shown: Set[str] = set()       # sets of images that are followed
+        self._outputs: Dict[str, List[str]] = {}        # of runs that are followed
         self._begun: Set[RemoteNodeWalker] = set()      # those that have told something
         self._heard, self._quiet = time.monotonic(), QUIET_LOOKS * interval + 1.0
+        self._offered: Set[str] = set()         # paths of what the viewer was given; only of these frames can be asked
         self.unread: Dict[str, str] = {}                        # path -> why it is not shown
 
     def run(self, until_end: bool = False) -> None:
@@ -85,6 +88,8 @@ class Feed:
                 if job is not None:
                     self._show(job)
                 elif until_end and self._is_over():
+                    if not self._shown:
+                        self._tell("Nothing was shown: there are %s." % NOTHING_SHOWN)
                     break
         finally:
             self._stopping.set()
@@ -114,6 +119,8 @@ class Feed:
         node = event.node
         self._heard = time.monotonic()
         if node.type == RUN:
+            if is_followed:
+                self._outputs[node.name] = node.info.get("outputs") or []
             self._inputs[node.name] = _pointers(node.info.get("form") or {})
             if is_followed:
                 self._hear_of_run(event)
@@ -134,9 +141,12 @@ class Feed:
         with self._lock:
             is_another = is_followed and node.db_name in self._shown
             self._sets[node.db_name] = node
-            if is_followed:
+            is_first = is_followed and not self._shown and node.type != COORDINATES
+            if is_followed and node.type != COORDINATES:
                 self._shown.add(node.db_name)
                 self._jobs = [job for job in self._jobs if job.node.db_name != node.db_name]
+        if is_first:
+            self._note()
         if node.type == COORDINATES:
             self._picks = {key: found for key, found in self._picks.items() if key[0] != node.db_name}
             is_another = node.db_name in self._pickers
@@ -204,6 +214,10 @@ class Feed:
 
     def _note(self) -> None:
         state = next(iter(self._states.values())) if len(self._states) == 1 else ""
+        with self._lock:
+            if not self._shown and any(self._outputs.values()):
+                # Known by the names only, so it may be wrong for a moment: what is shown takes it back.
+                state = ", ".join(word for word in (state, NOTHING_SHOWN) if word)
         self._backend.note(title=self._title.strip(), state=state, frames=True)
 
     # What is shown.
@@ -223,6 +237,7 @@ class Feed:
             return
         # Of a stack's images each has a place of its own.
         path = "%d@%s" % (item.index, item.path) if item.index else item.path
+        self._offered.add(path)
         pixel_size = node.info.get("sampling_rate")
         common = {"source": node.db_name, "place": item.id, "name": item.name, "remark": preview.gain}
         # Rows from the bottom to the top.
@@ -253,6 +268,8 @@ class Feed:
             kind = "frames of %s" % wanted["name"]
             with self._lock:
                 source = self._sets.get(wanted["source"])
+            if wanted["path"] not in self._offered:
+                continue        # nothing that was shown
             try:
                 gain = source.info.get("gain") if source is not None and source.type == MOVIES else None
                 for number, (frame, remark) in enumerate(pictures.frames(wanted["path"], gain, self._ssh)):

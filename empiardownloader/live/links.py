@@ -3,7 +3,7 @@
 
 Messages are JSON, with the bytes of images behind where shared memory has no room for them; never pickle, which would
 let whoever reaches the socket run code. The sender's sockets are bound to a folder that nobody else can enter, or to
-127.0.0.1; the viewer connects. All methods but ``wake`` belong to one thread.
+127.0.0.1, encrypted (CURVE); the viewer connects. All methods but ``wake`` belong to one thread.
 """
 import abc
 import contextlib
@@ -12,6 +12,8 @@ import os
 import secrets
 import threading
 from typing import Any, Dict, List, Sequence
+
+from .errors import LiveError
 
 IPC, TCP = "ipc", "tcp"
 LOCAL = ("127.0.0.1", "localhost")
@@ -29,12 +31,17 @@ class Link(abc.ABC):
     def __init__(self, folder: Any, port: int = 0) -> None:
         """Raises ImportError without pyzmq, zmq.ZMQError or OSError where the port or the folder cannot be used."""
         import zmq
+        if folder is None and not zmq.has("curve"):
+            msg = "This pyzmq cannot encrypt, so nothing is sent over TCP: leave that out, or install pyzmq from PyPI."
+            raise LiveError(msg)
         self._zmq = zmq
         # Of its own, so that its end waits for nobody else's sockets.
         self._context = zmq.Context()
         self._folder, self._port = folder, port
-        # Whoever else finds a port of this machine has no say.
+        # Of a port of this machine anybody may listen, so what goes over it is encrypted, and only the viewer, which is
+        # told the key on its standard input, gets in; the token tells it which sender it belongs to.
         self.token = secrets.token_hex(16)
+        self.public_key, self._secret_key = (b"", b"") if folder is not None else zmq.curve_keypair()
         self._waking = threading.RLock()
         self._wake_read, self._wake_write = os.pipe()
         os.set_blocking(self._wake_write, False)
@@ -58,6 +65,9 @@ class Link(abc.ABC):
         socket = self._context.socket(kind)
         self._sockets[name] = socket
         socket.setsockopt(zmq.LINGER, 0)
+        if self._secret_key:
+            socket.setsockopt(zmq.CURVE_SERVER, 1)
+            socket.setsockopt(zmq.CURVE_SECRETKEY, self._secret_key)
         if kind == zmq.XPUB:
             # A full queue is an error and no silent loss.
             socket.setsockopt(zmq.XPUB_NODROP, 1)

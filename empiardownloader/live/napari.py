@@ -14,14 +14,16 @@ from .viewer_process import absent_modules, check_display, check_screen
 # What the viewer imports; napari itself brings all but pyzmq and one of Qt's bindings.
 NEEDS = ["napari", "zmq", "numpy", "qtpy"]
 QT = ["PyQt6", "PyQt5", "PySide6", "PySide2"]
+PACKAGES = {"live": "pyzmq", "imagej": "JPype1"}
 CURE = "python3 -m venv napari-env; napari-env/bin/pip install napari PyQt6 pyzmq; export %s=$PWD/napari-env/bin/python"
 
 
 def missing_here(extra: str, *modules: str) -> None:
     """Raises LiveError where this interpreter lacks one of these modules of an extra."""
     if any(importlib.util.find_spec(name) is None for name in modules):
-        msg = "%s is not installed here: %s -m pip install \"scipion-em-empiardownloader[%s]\"" % (
-            "pyzmq" if extra == "live" else "JPype1", sys.executable, extra)
+        # By their own names: the extra of this package would bring all of Scipion where that is not installed.
+        package = PACKAGES[extra]
+        msg = "%s is not installed here: %s -m pip install %s" % (package, sys.executable, package)
         raise LiveError(msg)
 
 

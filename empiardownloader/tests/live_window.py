@@ -27,7 +27,7 @@ def main():
         ending.set()
 
     make = live_link.LINKS[request["viewer"]]
-    link = make(request["addresses"], request["token"])
+    link = make(request["addresses"], request["token"], request["key"])
     threading.Thread(target=watch, daemon=True).start()
     time.sleep(script.get("start", 0))
     link.answer(type="hello")
@@ -40,7 +40,7 @@ def main():
                     forget -= 1
                     if not forget:
                         # As if the connection had been lost with what was on it.
-                        link = make(request["addresses"], request["token"])
+                        link = make(request["addresses"], request["token"], request["key"])
                     continue
                 time.sleep(script.get("delay", 0))
                 if taken == script.get("die_after", -1):

@@ -275,6 +275,29 @@ class TestChanges(FollowCase):
         self.assertEqual([(NEW_NODE, new.name)], self.told([next(all_of_it)]))
         self.assertTrue(os.path.exists(other.path))
 
+    def test_a_run_whose_process_cannot_be_seen(self):
+        """F1: in a container, say, or in a copied project: dead is what gives no sign of life for long; a sign takes it
+        back, and its real end is told."""
+        run = self.project.add_run()
+        run.launch(pid=2 ** 22 + 7)
+        run.add_output(movies=1)
+        events = self.walker().walk_events(timeout=4)
+        self.assertNotIn(END, [event.type for event in events])
+        long_ago = time.time() - 3600
+        os.utime(run.database, (long_ago, long_ago))
+        events = self.walker().walk_events(timeout=20)
+        ends = []
+        for event in events:
+            if event.type is END:
+                ends.append(event.data.data)
+                if len(ends) == 1:
+                    os.utime(run.database)
+                    time.sleep(0.3)
+                    run.put(status="finished")
+                else:
+                    break
+        self.assertEqual(["killed", "finished"], ends)
+
     def test_a_killed_run(self):
         run = self.project.add_run()
         sleeper = self.process_of(run)

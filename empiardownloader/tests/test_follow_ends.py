@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The reader's end, and what it leaves: nothing. Threads, forks, signals, and the command for shells."""
+import asyncio
 import contextlib
 import gc
 import json
@@ -10,9 +11,10 @@ import subprocess
 import sys
 import threading
 import time
+from unittest import mock
 
-from empiardownloader.follow import FollowError
-from empiardownloader.tests.follow_case import BARE, NEW_NODE, FollowCase, alive, children
+from empiardownloader.follow import FollowError, RemoteNodeWalker
+from empiardownloader.tests.follow_case import BARE, NEW_DATA, NEW_NODE, FollowCase, alive, children
 
 
 class TestEnds(FollowCase):
@@ -92,6 +94,46 @@ class TestEnds(FollowCase):
                 reader.wait(20)
                 self.wait_for(lambda found=found: not any(alive(pid) for pid in found), 5, "the end of the child")
                 reader.stdout.close()
+
+    def wrapper(self, text):
+        """A command in place of ssh."""
+        path = os.path.join(self.folder, "my-ssh")
+        with open(path, "w") as stream:
+            stream.write("#!/bin/sh\n" + text)
+        os.chmod(path, 0o755)
+        return path
+
+    def test_a_wrapper_around_ssh_and_a_far_end_that_is_silent(self):
+        """F6: what it has started holds the pipes, and goes with it."""
+        walk = RemoteNodeWalker("host:/x", ssh=self.wrapper("sleep 987\n")).walk_events()
+        began = time.monotonic()
+        walk.close()
+        self.assertLess(time.monotonic() - began, 20)
+        self.assertEqual("", subprocess.run(["pgrep", "-f", "^sleep 987"], stdout=subprocess.PIPE, text=True,
+                                            check=False).stdout)
+
+    def test_a_timeout_holds_before_the_first_message(self):
+        """F7"""
+        with mock.patch("empiardownloader.follow.walker.BEGIN_SECONDS", 1.0):
+            walk = RemoteNodeWalker("host:/x", ssh=self.wrapper("sleep 988\n")).walk_events(timeout=0.5)
+            with self.assertRaisesRegex(FollowError, "Nothing came from host within 2 s"):
+                next(walk)
+
+    def test_async_for(self):
+        """F17"""
+        run = self.finished_run(movies=5)
+
+        async def ids():
+            found = []
+            async for event in self.walker(run.name).walk_events(wait=False):
+                if event.type is NEW_DATA:
+                    found += [item.id for item in event.data.data]
+            return found
+
+        async def several():
+            return await asyncio.gather(ids(), ids(), ids())
+
+        self.assertEqual([[1, 2, 3, 4, 5]] * 3, asyncio.run(several()))
 
     def test_the_command(self):
         command = [sys.executable, "-S", "-m", "empiardownloader.follow", self.project.folder]

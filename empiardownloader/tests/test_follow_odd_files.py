@@ -10,6 +10,7 @@ import threading
 import time
 import unittest
 
+from empiardownloader import follow
 from empiardownloader.follow import FollowError, RemoteNodeWalker
 from empiardownloader.tests.follow_case import BARE, END, NEW_DATA, NEW_NODE, PREPARED, TOP, FollowCase, children
 from empiardownloader.tests.scipion_files import ProjectFiles, execute
@@ -123,6 +124,42 @@ class TestOddFiles(FollowCase):
             return stream.read()
 
     @unittest.skipIf(os.geteuid() != 0, "needs root, to become somebody else")
+    def test_an_item_says_all_that_the_set_has_of_it(self):
+        """F4, F13: whether it is enabled, its label and comment; of a CTF the micrograph that it is of."""
+        run = self.project.add_run()
+        run.launch()
+        found = run.add_output("outputCTF", "SetOfCTF", movies=2)
+        execute(found.path, ["UPDATE Objects SET enabled = 0, comment = 'bad ice', label = 'x' WHERE id = 2"],
+                ["UPDATE Classes SET label_property = '_micObj._filename' WHERE label_property = '_filename'"],
+                ["UPDATE Classes SET label_property = '_micObj._micName' WHERE label_property = '_micName'"])
+        found.close()
+        run.put(status="finished")
+        items = [item for event in self.walker().walk_events(wait=False) if event.data and event.type.name == "NEW_DATA"
+                 for item in event.data.data]
+        self.assertEqual([(1, 1, ""), (2, 0, "bad ice")], [
+            (item.id, item.attributes["enabled"], item.attributes["comment"]) for item in items])
+        self.assertEqual("m_00001.mrc", items[0].name)
+        self.assertTrue(items[0].path.endswith("extra/m_00001.mrc"))
+
+    def test_a_hot_journal_is_copied_once(self):
+        """F8: not for each thousand items; and a full disk for temporary files is that set's problem."""
+        script = ("import os, sys\nsys.path.insert(0, %r)\nimport databases, shutil\ncopies = []\n"
+                  "copy = shutil.copyfile\n"
+                  "shutil.copyfile = lambda *names: copies.append(names) or copy(*names)\n"
+                  "for _ in range(5):\n"
+                  "    with databases.opened(sys.argv[1]) as connection:\n"
+                  "        rows = connection.execute('SELECT count(*) FROM t').fetchall()[0][0]\n"
+                  "print(rows, len(copies))\n") % os.path.join(os.path.dirname(follow.__file__), "child")
+        path = os.path.join(self.folder, "hot.sqlite")
+        writer = ("import os, sqlite3, sys\nc = sqlite3.connect(sys.argv[1])\n"
+                  "c.execute('CREATE TABLE t (a)')\nc.commit()\nc.execute('PRAGMA cache_size = 1')\n"
+                  "c.executemany('INSERT INTO t VALUES (?)', [('x' * 500,)] * 5000)\nos.kill(os.getpid(), 9)\n")
+        subprocess.run([sys.executable, "-c", writer, path], check=False)
+        self.assertTrue(os.path.exists(path + "-journal"))
+        os.chmod(path, 0o444)
+        done = subprocess.run([sys.executable, "-c", script, path], stdout=subprocess.PIPE, text=True, check=True)
+        self.assertEqual("0 2", done.stdout.strip())
+
     def test_a_reader_without_write_permission(self):
         self.finished_run()
         os.chmod(self.folder, 0o755)

@@ -300,6 +300,30 @@ class TestTrouble(LiveCase):
         self.assertTrue(backend.wait(20), backend.tracker.lost())
         self.assertEqual((8, 8), backend.tracker.progress())
 
+    def test_strangers_on_a_port_hear_nothing(self):
+        """F5: neither images nor the token, which would let them speak for the viewer."""
+        backend = self.opened(transport_mode="tcp")
+        import zmq
+        with zmq.Context() as context, context.socket(zmq.SUB) as stranger:
+            stranger.setsockopt(zmq.LINGER, 0)
+            stranger.setsockopt(zmq.SUBSCRIBE, b"")
+            stranger.connect(backend._sender._link.addresses["images"])
+            time.sleep(0.5)
+            for number, image in enumerate(self.images(5)):
+                backend.save(image, "m_%d.mrc" % number)
+            self.assertTrue(backend.wait(20))
+            self.assertEqual(0, stranger.poll(500))
+        self.assertEqual((5, 5), backend.tracker.progress())
+
+    def test_a_copy_of_the_program_is_told_why(self):
+        """F17"""
+        backend = self.opened()
+        pid = os.fork()
+        if not pid:
+            backend.save(self.images(1)[0], "m_1.mrc")
+            os._exit("copy" not in " ".join(backend.tracker.lost()))
+        self.assertEqual(0, os.waitpid(pid, 0)[1])
+
     def test_strangers_on_a_port_are_not_heard(self):
         backend = self.opened(transport_mode="tcp")
         import zmq

@@ -78,6 +78,17 @@ class TestModel(unittest.TestCase):
         self.model.forget("movies")
         self.assertEqual([("m_5", 0)], self.model.positions.keys)
 
+    def test_what_is_saved_again_in_another_size_or_type_replaces(self):
+        """F9"""
+        self.take(1, 2, kind="averages")
+        self.model.take(*image(1, np.zeros((8, 9), "uint8"), kind="averages", place=1))
+        self.assertEqual([((4, 5), ["m_2"]), ((8, 9), ["m_1"])], [
+            (stack.shape, [picture.name for picture in stack.pictures]) for stack in self.model.stacks.values()])
+        self.model.take(*image(2, np.zeros((8, 9), "uint8"), kind="averages", place=2))
+        self.assertEqual([["m_1", "m_2"]], [[picture.name for picture in stack.pictures]
+                                            for stack in self.model.stacks.values()])
+        self.assertEqual(2, len(self.model.positions.keys))
+
     def test_frames_of_one_movie_at_a_time(self):
         self.take(1, kind="averages")
         first = self.take(0, 1, 2, kind="frames of m_1", group="frames")

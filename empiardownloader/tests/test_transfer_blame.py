@@ -3,8 +3,6 @@
 import os
 import random
 import signal
-import subprocess
-import sys
 import threading
 import time
 import unittest
@@ -139,26 +137,13 @@ class BlameRows(TransferCase):
         """T11: for longer than it would wait for a silent server."""
         names = self.fill(8, 400000)
         self.demo.rate = 300000
-        script = ("import sys, threading\n"
-                  "from empiardownloader.archive.remote.ftp import FtpArchive\n"
-                  "from empiardownloader.archive.remote.https import HttpArchive\n"
-                  "from empiardownloader.transfer.jobs import Job, Settings\n"
-                  "from empiardownloader.transfer.transfer import Transfer\n"
-                  "kind, url, out = sys.argv[1:4]\n"
-                  "jobs = [Job('data/' + name, out + '/' + name) for name in sys.argv[4:]]\n"
-                  "settings = Settings(connections=4, first_wait=0.05, give_up=6)\n"
-                  "transfer = Transfer(globals()[kind](url, '1', 5), settings, threading.Event())\n"
-                  "errors = []\n"
-                  "transfer.run(lambda: jobs.pop(0) if jobs else None, lambda o: errors.append(o.error))\n"
-                  "print(*filter(None, errors))\n")
-        child = subprocess.Popen([sys.executable, "-c", script, self.archive_class.__name__, self.url, self.out, *names],
-                                 stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        child = self.child(names, give_up=6)
         time.sleep(1.5)
         child.send_signal(signal.SIGSTOP)
         time.sleep(8)
         child.send_signal(signal.SIGCONT)
-        output = child.communicate(timeout=60)[0]
-        self.assertEqual((0, ""), (child.returncode, output.strip()))
+        output, errors = child.communicate(timeout=60)
+        self.assertEqual(0, child.returncode, output + errors)
         self.check_clean(names)
 
 

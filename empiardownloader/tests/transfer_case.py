@@ -62,8 +62,9 @@ class TransferCase(ArchiveTestCase):
             self.assertEqual([], names_left)
         return outcomes
 
-    def child(self, names, *more):
+    def child(self, names, *more, **settings):
         """A process of its own that fetches into ``self.out``."""
+        settings = dict({"connections": 4, "first_wait": 0.05}, **settings)
         script = ("import sys, threading\n"
                   "from empiardownloader.archive.remote.ftp import FtpArchive\n"
                   "from empiardownloader.archive.remote.https import HttpArchive\n"
@@ -71,12 +72,11 @@ class TransferCase(ArchiveTestCase):
                   "from empiardownloader.transfer.transfer import Transfer\n"
                   "kind, url, out = sys.argv[1:4]\n"
                   "jobs = [Job('data/' + name, out + '/' + name) for name in sys.argv[4:]]\n"
-                  "transfer = Transfer(globals()[kind](url, '1', 5), Settings(connections=4, first_wait=0.05),\n"
-                  "                    threading.Event())\n"
+                  "transfer = Transfer(globals()[kind](url, '1', 5), Settings(**%r), threading.Event())\n"
                   "errors = []\n"
                   "transfer.run(lambda: jobs.pop(0) if jobs else None, lambda o: errors.append(o.error))\n"
                   "print(transfer.received, *filter(None, errors))\n"
-                  "sys.exit(any(errors))\n")
+                  "sys.exit(any(errors))\n") % settings
         if more:
             script = more[0] + script
         return subprocess.Popen(

@@ -3,6 +3,7 @@
 
 Part of the child process (see __main__.py): standard library only, Python 3.6 or newer.
 """
+import atexit
 import contextlib
 import os
 import pathlib
@@ -48,8 +49,10 @@ def opened(path):
                 yield connection
                 _damaged_since.pop(path, None)
         if hot:
-            with _copied(path) as copy, contextlib.closing(sqlite3.connect(copy)) as connection:
+            with contextlib.closing(sqlite3.connect(_copy_of(path))) as connection:
                 yield connection
+        else:
+            _forget_copy(path)
     except sqlite3.Error as error:
         raise _translated(path, error) from error
 
@@ -72,22 +75,46 @@ def _is_hot(connection):
     return False
 
 
-@contextlib.contextmanager
-def _copied(path):
+def _copy_of(path):
     """A copy in a folder of its own, where SQLite can take back what a killed writer had not finished; the original
-    stays as it is, byte for byte."""
+    stays as it is, byte for byte. The copy serves as long as nobody writes."""
     sources = [path, path + "-journal"]
+    before = [stamp_of(source) for source in sources]
+    kept = _copies.get(path)
+    if kept is not None and kept[0] == before:
+        return kept[1]
+    _forget_copy(path)
     folder = tempfile.mkdtemp(prefix="follow-")
     try:
-        before = [stamp_of(source) for source in sources]
         for source in sources:
             with contextlib.suppress(FileNotFoundError):
                 shutil.copyfile(source, os.path.join(folder, "copy" + source[len(path):]))
         if before != [stamp_of(source) for source in sources]:
             raise NotYetError
-        yield os.path.join(folder, "copy")
-    finally:
+    except OSError as error:
         shutil.rmtree(folder, ignore_errors=True)
+        raise UnreadableError("%s was left by a writer that was killed, and cannot be copied to be read (%s)." % (
+            path, (error.strerror or str(error)).lower())) from error
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    _copies[path] = before, os.path.join(folder, "copy")
+    return _copies[path][1]
+
+
+def _forget_copy(path):
+    kept = _copies.pop(path, None)
+    if kept is not None:
+        shutil.rmtree(os.path.dirname(kept[1]), ignore_errors=True)
+
+
+def _forget_copies():
+    for path in list(_copies):
+        _forget_copy(path)
+
+
+_copies = {}        # path -> (stamps of it and its journal, path of the copy)
+atexit.register(_forget_copies)
 
 
 def _translated(path, error):

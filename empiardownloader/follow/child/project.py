@@ -19,6 +19,8 @@ KILLED = "killed"           # our own: the process of a run that says it is runn
 # A dead process is believed when nothing has come from it for so long; one that was only just launched has not told its
 # own number yet.
 QUIET_SECONDS = {"running": 3.0, "launched": 30.0}
+# One that was never seen alive may run where its process cannot be seen, in a container or on another machine.
+UNSEEN_SECONDS = 60.0
 # A project without its database is one no more.
 GONE_SECONDS = 5.0
 # Whether a process of another machine lives cannot be seen from here.
@@ -160,6 +162,7 @@ class Run:
         self.problem = ""
         self._quiet = (None, 0.0)       # the last signs of life, and since when there were none
         self.is_undecided = False       # its process is gone, but only just
+        self._seen_alive = None         # the number of its process, once that was seen
 
     def listed_as(self, attribute):
         """How the project's own database has it."""
@@ -225,7 +228,10 @@ class Run:
         if signs != self._quiet[0]:
             self._quiet = (signs, time.monotonic())
         # By its files' time, where that is long ago; by our own, where the clocks differ.
-        if max(time.monotonic() - self._quiet[1], time.time() - latest) < QUIET_SECONDS[status]:
+        patience = QUIET_SECONDS[status]
+        if self._seen_alive != self._row.get("_pid"):
+            patience = max(patience, UNSEEN_SECONDS)
+        if max(time.monotonic() - self._quiet[1], time.time() - latest) < patience:
             self.is_undecided = True
             return status
         # Whoever opens the project next finds the run dead too, and writes that into the project's database.
@@ -236,7 +242,10 @@ class Run:
         pid = self._row.get("_pid")
         if not pid or self._row.get("_useQueue") or self._row.get("_jobId") or not is_local(self.path):
             return False
-        return not is_run(pid, self.name, latest)
+        if is_run(pid, self.name, latest):
+            self._seen_alive = pid
+            return False
+        return True
 
     def info(self):
         row = self._row

@@ -9,6 +9,12 @@ import time
 
 from databases import NotYetError, UnreadableError, Watched, opened, stamp_of
 
+# What a set has of each item beside its attributes; an item that was rejected is not enabled.
+OF_ITEMS = ["enabled", "label", "comment", "creation"]
+# Where an item without a file of its own has the one it is about: a CTF its micrograph, a class its representative.
+FILES = ("_filename", "_micObj._filename", "_representative._filename")
+INDICES = ("_index", "_micObj._index", "_representative._index")
+NAMES = ("_micName", "_micObj._micName", "_tsId", "_tomoId")
 CHUNK = 1000        # items read at a time: few enough not to hold a writer up
 COLUMN = re.compile(r"c\d+$")
 PREFIX = re.compile(r"\w*$")
@@ -112,7 +118,7 @@ class SetFile:
 
         No connection is open between two blocks. Raises NotYetError, UnreadableError.
         """
-        names = [label for label, _ in self._columns] + ["creation"]
+        names = [label for label, _ in self._columns] + OF_ITEMS
         query = _query(self._columns, self._table("Objects"))
         while self._missed:
             first, place = self._missed[0][0], 0
@@ -200,9 +206,9 @@ class SetFile:
         self._see(number, row[-1])
         values = [cell.hex() if isinstance(cell, bytes) else cell for cell in row[2:]]
         known = dict(zip(names, values))
-        path = known.get("_filename")
-        name = known.get("_micName") or known.get("_tsId") or (os.path.basename(path) if path else label)
-        return [number, os.path.join(self.folder, path) if path else None, known.get("_index") or 0,
+        path = _first(known, FILES)
+        name = _first(known, NAMES) or (os.path.basename(path) if path else label)
+        return [number, os.path.join(self.folder, path) if path else None, _first(known, INDICES) or 0,
                 name or str(number), values]
 
     def _table(self, name):
@@ -233,7 +239,12 @@ def _classes(connection, table):
 
 
 def _query(columns, table):
-    return "SELECT id, label, %s FROM %s" % (", ".join([column for _, column in columns] + ["creation"]), table)
+    return "SELECT id, label, %s FROM %s" % (", ".join([column for _, column in columns] + OF_ITEMS), table)
+
+
+def _first(known, names):
+    """The first of some values that there is."""
+    return next((known[name] for name in names if known.get(name) not in (None, "", "None")), None)
 
 
 def _number(text, kind):

@@ -24,7 +24,7 @@ class Told:
 
     def __init__(self):
         self.prepared = self.ended = False
-        self.launch = None
+        self.launch = self.status = None       # when its end was told
         self.outputs = {}           # by name and class: Seen
 
 
@@ -78,8 +78,9 @@ class Teller:
             told = self._told[run.name] = Told()
             if not self._output_name:
                 yield from self._node(self._run_node(run))
-        if told.ended and (run.status in STARTED or run.launch != told.launch):
-            # Continued, or restarted: all of it comes once more, but for what was told already.
+        if told.ended and (run.status in STARTED or run.launch != told.launch
+                           or (told.status == KILLED and run.status in ENDED)):
+            # Continued, or restarted, or not dead at all: all of it comes once more, but for what was told already.
             told.prepared = told.ended = False
         complete, outputs = True, []
         if RUN not in self._exclude or self._output_name:
@@ -97,7 +98,7 @@ class Teller:
         if not complete or (run.is_undecided and self._tells_of(RUN)):
             self.pending = True
         elif not told.ended and (run.status in ENDED or run.status == KILLED):
-            told.ended, told.launch = True, run.launch
+            told.ended, told.launch, told.status = True, run.launch, run.status
             node = self._run_node(run)
             yield from self._event(END_SCAN, node, {
                 "data": run.status, "description": None if run.status == "finished" else

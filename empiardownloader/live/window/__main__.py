@@ -18,7 +18,7 @@ def main():
     request = json.loads(sys.stdin.buffer.readline().decode("ascii"))
     ending = threading.Event()
     # Sockets before windows, which take seconds to come: who listens already loses nothing.
-    link = live_link.LINKS[request["viewer"]](request["addresses"], request["token"])
+    link = live_link.LINKS[request["viewer"]](request["addresses"], request["token"], request["key"])
     threading.Thread(target=watch_sender, args=(request, ending), daemon=True).start()
     if request["viewer"] == "napari":
         import live_napari as window

@@ -73,10 +73,15 @@ class Windows(live_screen.Screen):
             return None
         right = int(max(found.x + found.width for found in bounds)) + GAP_PIXELS
         left = int(min(found.x for found in bounds)) - GAP_PIXELS - width
-        screen = int(jpype.JPackage("java").awt.Toolkit.getDefaultToolkit().getScreenSize().width)
-        if right + width <= screen:
+        screen = jpype.JPackage("java").awt.Toolkit.getDefaultToolkit().getScreenSize()
+        if right + width <= int(screen.width):
             return right, int(bounds[0].y)
-        return (left, int(bounds[0].y)) if left >= 0 else None
+        if left >= 0:
+            return left, int(bounds[0].y)
+        # None fits beside them: below the lowest, or as far as the screen goes, so that each can be got hold of.
+        lowest = int(max(found.y + found.height for found in bounds)) + GAP_PIXELS
+        step = GAP_PIXELS * len(bounds)
+        return int(bounds[0].x) + step, min(lowest, max(0, int(screen.height) - 2 * GAP_PIXELS - step))
 
     def _offer_frames(self):
         if self._menu is not None:
@@ -125,6 +130,8 @@ class View:
         self._known = []            # pictures in the order in which ImageJ knows them
         self._settling = None       # the picture that is to be seen after a change, and until when that is seen to
         self._limits = None         # the grey values that were set here last
+        # When it was shown or grew last, and until when other grey values are not the user's.
+        self._changed = self._settled = 0.0
         self._chosen = None         # those that the user has chosen
         self._drawn = None          # the points that are drawn, and over which picture
 
@@ -158,6 +165,7 @@ class View:
             self._virtual = self._new_stack(pictures)
         self._known = pictures
         self._settling = (pictures[-1] if follows else self.shown, before, time.monotonic() + SETTLE_SECONDS)
+        self._changed = time.monotonic()
         self._image.setStack(self._virtual)
         self._image.setSlice(self.stack.place_of(self._settling[0]) + 1)
         self._image.updateAndDraw()
@@ -178,6 +186,9 @@ class View:
             self._image.setTitle(title)
         if picture is not self.shown:
             self.shown = picture
+            self._set_limits(picture.limits)
+        elif self._range() != self._limits and time.monotonic() < self._settled:
+            # ImageJ looks for grey values of its own, by a thread of its own, some time after an image was shown.
             self._set_limits(picture.limits)
         self._notice_choice()
         if self.stack.takes_picks:
@@ -247,13 +258,15 @@ class View:
 
     def _set_limits(self, limits):
         """Grey values of the image shown, unless the user has chosen others; ImageJ has its own for each image."""
+        self._settled = max(self._settled, self._changed + SETTLE_SECONDS)
         self._image.setDisplayRange(*(self._chosen or limits))
         self._limits = self._range()
         self._image.updateAndDraw()
 
     def _notice_choice(self):
         """Whether the user has changed the grey values of the image that is looked at."""
-        if self.shown is not None and self._limits is not None and self._range() != self._limits:
+        if self.shown is not None and self._limits is not None and self._range() != self._limits \
+                and time.monotonic() >= self._settled:
             self._limits = self._chosen = self._range()
 
     def _range(self):

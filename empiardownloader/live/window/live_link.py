@@ -23,14 +23,20 @@ class ImageError(Exception):
 class Link:
     """Messages in, answers out."""
 
-    def __init__(self, token):
+    def __init__(self, token, key):
+        """``key``: of the sender, '' where its sockets are in a folder that nobody else can enter."""
         self._context = zmq.Context()
-        self._token = token
+        self._token, self._key = token, key.encode("ascii")
         self._recent = collections.OrderedDict()
 
     def _socket(self, kind, address):
         socket = self._context.socket(kind)
         socket.setsockopt(zmq.LINGER, 0)
+        if self._key:
+            public, secret = zmq.curve_keypair()
+            for option, value in ((zmq.CURVE_SERVERKEY, self._key), (zmq.CURVE_PUBLICKEY, public),
+                                  (zmq.CURVE_SECRETKEY, secret)):
+                socket.setsockopt(option, value)
         if kind == zmq.SUB:
             socket.setsockopt(zmq.SUBSCRIBE, b"")
         socket.connect(address)
@@ -80,8 +86,8 @@ class Link:
 class SubscribingLink(Link):
     """Images are published, answers have a socket of their own."""
 
-    def __init__(self, addresses, token):
-        super().__init__(token)
+    def __init__(self, addresses, token, key):
+        super().__init__(token, key)
         self._images = self._socket(zmq.SUB, addresses["images"])
         self._answers = self._socket(zmq.PUSH, addresses["answers"])
 
@@ -106,8 +112,8 @@ class SubscribingLink(Link):
 class ReplyingLink(Link):
     """Each request has one reply, with all answers that there are."""
 
-    def __init__(self, addresses, token):
-        super().__init__(token)
+    def __init__(self, addresses, token, key):
+        super().__init__(token, key)
         self._requests = self._socket(zmq.REP, addresses["requests"])
         self._waiting = []
         self._owes = False

@@ -97,6 +97,15 @@ class Stack:
         self._places[picture.path] = picture
         return picture
 
+    def remove(self, path):
+        """Take away the image of a path -> whether there was one."""
+        picture = self._places.pop(path, None)
+        if picture is None:
+            return False
+        self.pictures.remove(picture)
+        del self.by_key[picture.key]
+        return True
+
     def _new_key(self, name):
         """Images of one name belong together: a movie's average, its spectrum, the micrograph that became of it. A
         second one of the same name in a stack is another one."""
@@ -165,6 +174,7 @@ class Model:
         stack = self.stacks.get(key)
         if stack is None:
             stack = Stack(*key)
+        self._replace(image["path"], key)
         dropped = stack.dropped
         picture = stack.put(image, array, (keep or {}).get(stack))
         # Not before it has an image.
@@ -176,6 +186,15 @@ class Model:
         if stack.dropped > dropped:
             self._prune()
         return stack
+
+    def _replace(self, path, key):
+        """What was saved under a path before, of this kind and source but of another size or type, is replaced."""
+        for other in [known for known in self.stacks if known[:2] == key[:2] and known != key]:
+            stack = self.stacks[other]
+            if stack.remove(path):
+                if not len(stack):
+                    del self.stacks[other]
+                self._prune()
 
     def forget(self, source):
         """Take away all that is of a source."""

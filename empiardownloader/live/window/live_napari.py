@@ -87,6 +87,7 @@ class Window(live_screen.Screen):
         self._layers = {}           # stack -> image layer
         self._limits = {}           # stack -> the grey values that were set here last
         self._picks = {}            # stack -> points layer
+        self._hidden = set()        # stacks that have nothing here
         self._shown = None          # the key of what is looked at
         self._led = None            # where the slider was led to last
         self._button = None
@@ -94,12 +95,28 @@ class Window(live_screen.Screen):
         self.viewer.text_overlay.visible = True
         self.viewer.text_overlay.position = "top_left"
         self.viewer.dims.events.current_step.connect(self._moved)
+        self.viewer.dims.events.ndisplay.connect(self._keep_flat)
+        self._view = None           # where the camera was put last
         self._entitle()
 
     def tick(self):
         # Before new ones have come.
         self._was_following = self._follows()
         return super().tick()
+
+    def _keep_flat(self, event=None):
+        """In three dimensions napari would read all images at once."""
+        del event
+        if self.viewer.dims.ndisplay != 2:
+            self.viewer.dims.ndisplay = 2
+            self.viewer.status = "Images are shown one by one: there is no view in three dimensions."
+
+    def _show_all(self):
+        """All layers in view, unless the user has moved it."""
+        camera = self.viewer.camera
+        if self._view is None or numpy.allclose(self._view, (camera.zoom, *camera.center)):
+            self.viewer.reset_view()
+            self._view = (camera.zoom, *camera.center)
 
     def _kept(self):
         return {stack: stack.by_key.get(self._shown) for stack in self._layers}
@@ -140,6 +157,7 @@ class Window(live_screen.Screen):
         for stack, layer in list(self._layers.items()):
             if stack in self.model.stacks.values() and layer in self.viewer.layers:
                 continue
+            self._hidden.discard(stack)
             for gone in (self._layers.pop(stack), self._picks.pop(stack, None)):
                 if gone is not None and gone in self.viewer.layers:
                     self.viewer.layers.remove(gone)
@@ -155,12 +173,11 @@ class Window(live_screen.Screen):
             contrast_limits=self._limits[stack], multiscale=False, scale=(1, *middle, unit, unit),
             translate=(0, *middle, top, left), **self._units(3 + len(middle), stack))
         self._layers[stack] = layer
-        labels = ("frame", "movie", "y", "x")
+        labels = ("frame", "no.", "y", "x")
         self.viewer.dims.axis_labels = labels[4 - self.viewer.dims.ndim:]
         for other, known in self._layers.items():
             known.name = self.model.name_of(other)
-        if len(self._layers) <= 2 or is_frames:
-            self.viewer.reset_view()
+        self._show_all()
         self.viewer.scale_bar.visible = True
 
     def _units(self, axes, stack):
@@ -220,11 +237,21 @@ class Window(live_screen.Screen):
             self._place_frames(self._layers[self.model.frames])
         for stack, layer in self._layers.items():
             picture = self._picture(stack)
+            self._hide(stack, layer, picture is None)
             if picture is not None:
                 self._set_limits(stack, layer, picture.limits)
             if stack.takes_picks:
                 self._draw_picks(stack, layer, picture)
         self._entitle()
+
+    def _hide(self, stack, layer, nothing):
+        """A layer that has no image here is not seen, unless its user decides otherwise: zeros would be grey."""
+        if nothing != (stack in self._hidden):
+            if nothing:
+                self._hidden.add(stack)
+            else:
+                self._hidden.discard(stack)
+            layer.visible = not nothing
 
     def _place_frames(self, layer):
         """Where the slider is at their movie: others may have come before it since."""
