@@ -82,28 +82,35 @@ def _get_json(url: str, service: str, subject: str, stopped: threading.Event) ->
                 why = reason(error)
         tries += 1
         wait = max(wait, FIRST_WAIT_SECONDS * 2 ** tries)
-        if not why and status not in TRY_AGAIN:
-            break
-        if tries > RETRIES or time.monotonic() + wait > deadline:
-            if why:
-                msg = "%s could not be asked for %s (%s): check the network, then try again." % (service, subject, why)
-                raise UnreachableError(msg)
+        content = _parsed(body) if not why and status == 200 else None
+        again = why or status in TRY_AGAIN or (status == 200 and content is None)
+        if not again or tries > RETRIES or time.monotonic() + wait > deadline:
             break
         if stopped.wait(wait):
             msg = "stopped"
             raise StoppedError(msg)
+    if why:
+        msg = "%s could not be asked for %s (%s): check the network, then try again." % (service, subject, why)
+        raise UnreachableError(msg)
     if status == 404:
         msg = "%s has no %s: check the number." % (service, subject)
         raise EntryError(msg)
     if status != 200:
         msg = "%s's service answered with error %d when asked for %s: try again later." % (service, status, subject)
         raise UnreachableError(msg)
-    try:
-        return json.loads(body)
-    except (ValueError, RecursionError) as error:
+    if content is None:
         msg = "%s's service did not answer with readable metadata (JSON) when asked for %s: try again later." % (
             service, subject)
-        raise EntryError(msg) from error
+        raise EntryError(msg)
+    return content
+
+
+def _parsed(body: bytes) -> Any:
+    """None for what is no JSON, or cut."""
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        return None
 
 
 def _ask(session: Session, url: str) -> Tuple[int, bytes, float]:

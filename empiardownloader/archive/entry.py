@@ -125,6 +125,10 @@ def parse_entry_id(text: Optional[str]) -> str:
     match = re.fullmatch(r"(?:EMPIAR[-_ ]?)?([0-9]{1,9})", text, re.IGNORECASE)
     if match is None and "/" in text:
         match = re.search(r"(?:/entry/|/world_availability/|EMPIAR[-_])([0-9]{1,9})(?![0-9])", text, re.IGNORECASE)
+    emdb = re.fullmatch(r"EMD-?[0-9]{4,5}", text, re.IGNORECASE)
+    if emdb is not None:
+        msg = "%s is an EMDB number. Its EMDB page names the EMPIAR entry (for example 10200)." % text.upper()
+        raise EntryError(msg)
     if match is None:
         msg = '"%s" is no EMPIAR entry number: write digits like 10200 or EMPIAR-10200.' % text[:80]
         raise EntryError(msg)
@@ -140,7 +144,7 @@ def parse_entry(number: str, record: Dict[str, Any]) -> Entry:
             name, GONE[status], status, name)
         raise EntryError(msg)
     if status in NOT_YET:
-        msg = "%s is not released yet (status %s): its images can be had once EMPIAR publishes it." % (name, status)
+        msg = "%s is not public yet (%s). You can download it after its release." % (name, status)
         raise EntryError(msg)
     if status and status != RELEASED:
         logger.warning("%s has the unknown status %s; going on as if it were released.", name, status)

@@ -9,7 +9,7 @@ import posixpath
 import re
 from collections import Counter
 from dataclasses import dataclass
-from typing import Callable, Dict, Iterable, Iterator, List, Optional, Sequence, Set, Tuple
+from typing import Callable, Dict, Iterator, List, Optional, Sequence, Set, Tuple
 
 from .entry import Entry, ImageSet
 from .errors import BrokenFileError, EntryError, NotFoundError, RemoteError, StoppedError
@@ -47,12 +47,18 @@ WEAK_NAMES = tuple(WORDS)
 # 'gain_corrected', which is one of movies.
 REFERENCE_FOLDER = re.compile(r"(?:k|falcon|camera)?(?:gains?|(?:gain)?(?:super|count)?ref(?:erence)?s?)"
                               r"(?:images?|files?|maps?|mrc|tiff?|dm)?")
+# What lies beside gain references and is none.
+NO_GAIN = re.compile(r"defect|mask|map|average|class|template|dark|bad|hot|beam", re.IGNORECASE)
 # What programs that process movies leave beside a micrograph 'm.mrc', by the end of its name; of those with one
 # beginning the first in this order is the micrograph.
 PRODUCTS = ("_doseweighted", "_patch_aligned_doseweighted", "_dw", "_aligned", "_patch_aligned", "_rigid_aligned",
             "_dws", "_nodw", "_avg", "_alisum", "_sum", "_evn", "_odd", "_even", "_half1", "_half2", "_denoised",
             "_background", "_ps", "_ctf", "_pow", "_fft", "_spectrum", "_mask", "_thumb")
+# Those that can be the micrograph themselves, and those that are none at all.
+MICROGRAPH_PRODUCTS = PRODUCTS[:PRODUCTS.index("_dws")]
 NO_MICROGRAPHS = PRODUCTS[PRODUCTS.index("_background"):]
+# A file so many times as large as what is called after it is its movie.
+MOVIE_TO_PRODUCT = 2.5
 EXAMPLES = 3            # files named in a sentence
 # References are few. A name shared by more image files than this, and by more than this share of them, is part of
 # the movies' own names and tells nothing apart.
@@ -169,13 +175,18 @@ class ImageFinder:
         return {GAIN: gain, DARK: [file for file in dark if file not in gain and not self._is_chosen_gain(file.path)]}
 
     def listing(self, folder: str, expected: bool = False) -> Optional[Listing]:
-        """The safe names of a folder, None where there is no such folder; asked from the server once."""
-        if folder not in self._listings:
+        """The safe names of a folder, None where there is no such folder; asked from the server once.
+
+        A folder that is refused though the one above shows it is asked for as one that is known to exist.
+        """
+        if folder not in self._listings or (expected and self._listings[folder] is None):
             try:
                 listing = self._lister(folder, expected)
             except (NotFoundError, BrokenFileError):
                 if expected:
                     raise
+                if self._is_shown(folder):
+                    return self.listing(folder, expected=True)
                 self._listings[folder] = None
             else:
                 if listing.cut:
@@ -183,6 +194,10 @@ class ImageFinder:
                         folder or "the entry's folder"))
                 self._listings[folder] = self._without_unsafe(folder, listing)
         return self._listings[folder]
+
+    def _is_shown(self, folder: str) -> bool:
+        above = self.listing(posixpath.dirname(folder)) if folder else None
+        return above is not None and posixpath.basename(folder) in above.folders
 
     def forget(self) -> None:
         """Ask the server again for every folder."""
@@ -223,7 +238,7 @@ class ImageFinder:
             self.note("The folder that the entry gives, %s, is not safe as a path: the %s were looked for in its "
                        "data folder." % (ascii(self.image_set.directory[:200]), self._kind.many))
             parts = []
-        guesses = _spellings(parts) if parts else ["data", ""]
+        guesses = spellings(parts) if parts else ["data", ""]
         tried = set()
         for guess in guesses:
             if guess not in tried and self.listing(guess) is not None:
@@ -266,7 +281,12 @@ class ImageFinder:
                 continue
             images = []
             references = self._reference_names(current) if self._kind.references else set()
-            for file in self._without_products(self._images(current, listing)):
+            candidates = list(self._images(current, listing))
+            products = self._products([file for file in candidates if accepts(file.path)
+                                       and posixpath.basename(file.path) not in references])
+            for file in candidates:
+                if file in products:
+                    continue
                 if not accepts(file.path):
                     if posixpath.basename(file.path) not in references and self._is_of_other_format(file):
                         self._other_formats.append(file)
@@ -300,30 +320,35 @@ class ImageFinder:
         given = self.image_set.file_pattern if self._kind.patterned else ""
         return not self._user_pattern and (not given or matches(file.path, given))
 
-    def _without_products(self, files: Iterable[RemoteFile]) -> List[RemoteFile]:
-        """The images of a folder without what a program left beside each: its power spectrum, its halves, itself
-        without dose weighting. They are told by the beginning of the name that they share with a micrograph."""
-        listed = list(files)
-        if self._kind != MICROGRAPHS or self._user_pattern:
-            return listed
-        groups: Dict[str, List[Tuple[int, RemoteFile]]] = {}
-        for file in listed:
+    def _products(self, files: List[RemoteFile]) -> Set[RemoteFile]:
+        """Of the images of a folder those that a program left beside a micrograph: its power spectrum, its halves,
+        itself without dose weighting. They are told by the beginning of the name that they share with it.
+
+        Not where a pattern chooses, nor where the entry promises as many images as there are.
+        """
+        promised = self.image_set.num_images
+        if self._kind != MICROGRAPHS or self._user_pattern or self.image_set.file_pattern or (
+                promised is not None and len(files) <= promised):
+            return set()
+        groups: Dict[str, Dict[str, RemoteFile]] = {}
+        for file in files:
             stem = stem_of(file.path)
-            fitting = [(rank, ending) for rank, ending in enumerate(PRODUCTS) if stem.lower().endswith(ending)]
-            rank, ending = max(fitting, key=lambda item: len(item[1]), default=(-1, ""))
-            groups.setdefault(stem[:len(stem) - len(ending)], []).append((rank, file))
-        dropped = {file for its in groups.values() if len(its) > 1
-                   for _, file in sorted(its, key=lambda item: item[0])[1:]}
-        # Spectra of micrographs that are not here.
-        dropped |= {file for its in groups.values() for rank, file in its
-                    if rank >= 0 and PRODUCTS[rank] in NO_MICROGRAPHS and len(groups) > 1}
-        if dropped and len(dropped) < len(listed):
-            examples = sorted(file.path for file in dropped)[:EXAMPLES]
+            ending = max((ending for ending in PRODUCTS if stem.lower().endswith(ending)), key=len, default="")
+            groups.setdefault(stem[:len(stem) - len(ending)], {})[ending] = file
+        products: Set[RemoteFile] = set()
+        for its in groups.values():
+            main = next((ending for ending in ("", *MICROGRAPH_PRODUCTS) if ending in its), None)
+            for ending, file in its.items():
+                is_movies = main == "" and main in its and ending not in NO_MICROGRAPHS and (
+                    its[main].size or 0) > MOVIE_TO_PRODUCT * (file.size or 1 << 62)
+                if main is not None and ending != main and not is_movies:
+                    products.add(file)
+        if products:
+            examples = sorted(file.path for file in products)[:EXAMPLES]
             self.note("%d files in %s are not downloaded, for by their names they are products of processing beside "
                       "the micrographs, like %s: say a file pattern to get them." % (
-                          len(dropped), listed[0].folder, ", ".join(examples)))
-            return [file for file in listed if file not in dropped]
-        return listed
+                          len(products), files[0].folder, ", ".join(examples)))
+        return products
 
     def _claimed_folders(self, root: str) -> Set[str]:
         """The folders below ``root`` that the entry gives to its other image sets."""
@@ -331,7 +356,7 @@ class ImageFinder:
         for image_set in self._entry.image_sets:
             parts = split_path(image_set.directory)
             if image_set.number != self.image_set.number and parts:
-                claimed.update(_spellings(parts))
+                claimed.update(spellings(parts))
         above = root + "/" if root else ""
         return {folder for folder in claimed if folder.startswith(above)} - {root}
 
@@ -387,7 +412,7 @@ class ImageFinder:
         """The .star files that may describe particles: in the folders of their stacks and above, the likeliest first.
 
         ``pattern``: name or path of the one that the user wants; '' for what the entry says, else the nearest and of
-        those in a folder the largest. One that is called like a stack is about that stack alone.
+        those in a folder the largest. One that is called like a stack is about that stack alone, and comes last.
         """
         given = pattern or self.image_set.particles_pattern
         folders = list(dict.fromkeys(stack.folder for stack in stacks))
@@ -399,14 +424,15 @@ class ImageFinder:
         # Names shared by many, '012_autopick.star', are of one micrograph each.
         shapes = Counter(_shape(name) for folder in places
                          for name, _ in (self.listing_or_lost(folder) or Listing((), ())).files)
-        ranked: Dict[str, Tuple[Tuple[bool, bool, int, int, str], RemoteFile]] = {}
+        ranked: Dict[str, Tuple[Tuple[bool, bool, bool, int, int, str], RemoteFile]] = {}
         for distance, folder in enumerate(places):
             listing = self.listing_or_lost(folder)
             for name, size in (listing.files if listing else ()):
                 path = join(folder, name)
                 is_given = bool(given) and matches(path, given)
-                if is_given or (not pattern and extension_of(name) == DESCRIPTION and stem_of(name) not in of_one):
-                    rank = (not is_given, shapes[_shape(name)] > FEW_REFERENCES, distance, -(size or 0), name)
+                if is_given or (not pattern and extension_of(name) == DESCRIPTION):
+                    rank = (not is_given, stem_of(name) in of_one, shapes[_shape(name)] > FEW_REFERENCES, distance,
+                            -(size or 0), name)
                     ranked.setdefault(path, (rank, RemoteFile(path, size)))
         return [file for _, file in sorted(ranked.values(), key=lambda item: item[0])]
 
@@ -457,8 +483,8 @@ class ImageFinder:
 
     def _find_reference_names(self, folder: str, listing: Listing) -> Set[str]:
         images = [name for name, _ in listing.files if extension_of(name) in REFERENCE_EXTENSIONS + IMAGE_EXTENSIONS]
-        if folder != self.folder and _is_for_references(folder) and split_path(self.image_set.directory)[-1:] != [
-                posixpath.basename(folder)]:
+        if len(images) <= FEW_REFERENCES and folder != self.folder and _is_for_references(folder) and split_path(
+                self.image_set.directory)[-1:] != [posixpath.basename(folder)]:
             return set(images)
         found = {name for name in images if self._is_chosen_gain(join(folder, name))}
         for pattern in GAIN_NAMES + DARK_NAMES:
@@ -479,32 +505,30 @@ class ImageFinder:
         if pattern and not any(self._is_chosen_gain(join(place, name)) for place in places
                                for name, _ in (self.listing_or_lost(place) or Listing((), ())).files):
             places = self._everywhere(places)
-        for place in places:
+        # Those that are called like references go before those that only lie in a folder called so.
+        ranked: List[Tuple[bool, int, int, str, RemoteFile]] = []
+        for distance, place in enumerate(places):
             listing = self.listing_or_lost(place)
-            if listing is None:
-                continue
-            ranked: List[Tuple[int, str, Optional[int]]] = []
-            # In a folder called so all images are references, whatever their names are.
             is_for_gain = names is GAIN_NAMES and _is_for_references(place) and place != folder
-            for name, size in listing.files:
+            for name, size in (listing.files if listing else ()):
+                file = RemoteFile(join(place, name), size)
                 if pattern:
-                    if self._is_chosen_gain(join(place, name)):
-                        ranked.append((0, name, size))
-                elif is_for_gain and extension_of(name) in REFERENCE_EXTENSIONS and not is_named(name, DARK_NAMES):
-                    ranked.append((next((n for n, p in enumerate(names) if is_named(name, (p,))), len(names)),
-                                   name, size))
-                elif name in self._reference_names(place) and is_named(name, names):
-                    ranked.append((next(n for n, p in enumerate(names) if is_named(name, (p,))), name, size))
-            for _, name, size in sorted(ranked, key=lambda item: item[:2]):
-                path = join(place, name)
-                found.setdefault(path, RemoteFile(path, size))
+                    if self._is_chosen_gain(file.path):
+                        ranked.append((False, distance, 0, name, file))
+                elif is_named(name, names) and (name in self._reference_names(place) or is_for_gain):
+                    rank = next(n for n, p in enumerate(names) if is_named(name, (p,)))
+                    ranked.append((False, distance, rank, name, file))
+                elif is_for_gain and extension_of(name) in REFERENCE_EXTENSIONS and not is_named(name, DARK_NAMES) \
+                        and not NO_GAIN.search(name):
+                    ranked.append((True, distance, 0, name, file))
+        for *_, file in sorted(ranked, key=lambda item: item[:4]):
+            found.setdefault(file.path, file)
         return list(found.values())
 
     def _reference_folders(self, places: Sequence[str]) -> List[str]:
-        """Folders called after gain references: below the images' folder and below those above it, and seen before."""
-        found = [join(place, name) for place in places
-                 for name in (self.listing_or_lost(place) or Listing((), ())).folders if _is_for_references(name)]
-        return found + [place for place, listing in self._listings.items() if listing and _is_for_references(place)]
+        """Folders called after gain references: below the images' folder and below those above it."""
+        return [join(place, name) for place in places
+                for name in (self.listing_or_lost(place) or Listing((), ())).folders if _is_for_references(name)]
 
     # -------------------------- words -----------------------
 
@@ -547,7 +571,7 @@ def _is_for_references(folder: str) -> bool:
     return REFERENCE_FOLDER.fullmatch(re.sub("[^a-z]", "", posixpath.basename(folder).lower())) is not None
 
 
-def _spellings(parts: List[str]) -> List[str]:
+def spellings(parts: List[str]) -> List[str]:
     """Paths that depositors may mean by a folder: as it is, with data/ in front, without the second data/."""
     given = "/".join(parts)
     spellings = [given, join("data", given), join("data/data", given)]

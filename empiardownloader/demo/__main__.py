@@ -80,7 +80,7 @@ def show(options):
         print("\nThe run %s: %s" % (run.getStatus(), reason or "see its logs in %s" % folder))
         return 1
     print()
-    print("\n".join(run.summary()))
+    print("\n".join(map(plain, run.summary())))
     for name, output in run.iterOutputAttributes():
         print("\n%s: %s\n  %d items, %s pixels, %g A/px, %s" % (
             name, output, output.getSize(), " x ".join(map(str, output.getDim())), output.getSamplingRate(),
@@ -91,6 +91,13 @@ def show(options):
         print("\nClose the viewer's window to end.", flush=True)
         return follower.wait()
     return 0
+
+
+def plain(text):
+    """Without Scipion's markup: '*EMPIAR-1*', '_note_', '[[address][words]]'"""
+    text = re.sub(r"\[\[([^\]]+)\]\[([^\]]+)\]\]", lambda found: found.group(2) if found.group(2) in found.group(1)
+                  else "%s: %s" % (found.group(2), found.group(1)), text)
+    return re.sub(r"(^|\s)([*_])([^\s*_](?:[^*]*?[^\s*_])?)\2(?=\W|$)", r"\1\3", text)
 
 
 def watch(folder):

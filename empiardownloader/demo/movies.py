@@ -69,7 +69,7 @@ def write_eer(path: str, events: np.ndarray, with_sum: bool = False) -> None:
     The format: a BigTIFF page for each frame, compression 65000: for each electron the pixels between it and the last
     one in 8 bits (255: so many without one), then 4 bits of where in the pixel.
     """
-    frames, height, width = events.shape
+    height, width = events.shape[1:]
     strips = [(65000, 1, _eer_strip(frame)) for frame in events]
     if with_sum:
         strips.insert(0, (1, 8, events.sum(axis=0).astype("uint8").tobytes()))

@@ -10,7 +10,7 @@ import time
 from collections import deque
 from typing import Any, Callable, Deque, Dict, List, Optional, Set, Tuple, Union
 
-from ..archive.errors import EntryError
+from ..archive.errors import EntryError, TransientError
 from ..archive.kinds import MOVIES, TILT_SERIES
 from ..archive.mdoc import MAX_MDOC_BYTES
 from ..archive.names import LocalNames, split_compression
@@ -337,8 +337,10 @@ class Download:
 
     def _take_back(self, file: RemoteFile, outcome: Outcome) -> None:
         """What was fetched as a reference and has the frames of a movie is one: its name alone spoke against it."""
-        header, keys = outcome.header, self._keys_of_folder.get(file.folder)
-        if header is None or header.frames < 2 or keys is None or not self._kind.stacks or file.path in self._passed:
+        header, folder = outcome.header, self._finder.folder
+        keys = self._keys_of_folder.get(file.folder) or next(iter(self._keys_of_folder.values()), None)
+        if header is None or header.frames < 2 or keys is None or not self._kind.stacks or file.path in self._passed \
+                or folder is None or not file.path.startswith(folder + "/" if folder else ""):
             return
         self._finder.note("%s is taken for a movie although its name is like that of a reference: it has %d frames." % (
             file.path, header.frames))
@@ -461,22 +463,24 @@ class Download:
 
     def _list(self, folder: str, expected: bool) -> Listing:
         """Called by the scout's thread."""
-        def ask(connection: Connection) -> Listing:
-            return connection.list_folder(folder)
-
-        return self._transfer.ask(ask, persistent=expected)
+        return self._transfer.list_folder(folder, expected)
 
     def _read_text(self, path: str) -> str:
         """Called by the scout's thread, for an .mdoc or a file of angles."""
         def ask(connection: Connection) -> str:
-            with connection.open(path, 0, None) as (_, stream):
+            with connection.open(path, 0, None) as (state, stream):
                 blocks: List[bytes] = []
                 while sum(map(len, blocks)) < MAX_MDOC_BYTES:
                     block = bytes(stream.read(MAX_MDOC_BYTES))
                     if not block:
                         break
                     blocks.append(block)
-                return b"".join(blocks).decode("utf-8", "replace")
+                text = b"".join(blocks)
+                if len(text) < min(state.size, MAX_MDOC_BYTES):
+                    msg = "the %s sent %d of the %d bytes of %s" % (
+                        self._archive.server, len(text), state.size, path)
+                    raise TransientError(msg)
+                return text.decode("utf-8", "replace")
 
         return self._transfer.ask(ask, persistent=True)
 

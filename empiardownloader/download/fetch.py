@@ -87,7 +87,7 @@ def list_images(entry: str, image_set: str = "", file_pattern: str = "", transpo
     transfer = Transfer(_archive(number, transport, stopped), Settings(connections=1), stopped)
 
     def lister(folder: str, expected: bool) -> Listing:
-        return transfer.ask(lambda connection: connection.list_folder(folder), persistent=expected)
+        return transfer.list_folder(folder, expected)
 
     finder = ImageFinder(found.entry, chosen, lister, file_pattern)
     try:

@@ -19,6 +19,8 @@ IMAGE_NAME = "rlnImageName"
 OPTICS_GROUP, MICROGRAPH_NAME = "rlnOpticsGroup", "rlnMicrographName"
 # After so many .star files in a row that describe nothing more, the rest is not looked at.
 MOST_IN_VAIN = 5
+FROM_ZERO = "their stack's images are counted from 0, and RELION counts from 1: which is which is not sure"
+VIEWS = ("rlnAngleRot", "rlnAngleTilt")
 NAMED = 3           # files named in a sentence
 # Of these a particle has a number, or it is not believed: without its defocus or its angles it would be another one.
 NUMBERS = ("rlnDefocusU", "rlnDefocusV", "rlnDefocusAngle", "rlnPhaseShift", "rlnAngleRot", "rlnAngleTilt",
@@ -34,6 +36,8 @@ class ParticleFile:
     rows: Dict[str, "array[int]"] = field(default_factory=dict)     # path of a stack as it is named -> rows
     # What is wrong with rows that are not believed -> how many, and the line of the first.
     unbelieved: Dict[str, Tuple[int, int]] = field(default_factory=dict)
+    has_views: bool = False                 # whether any particle is turned out of the plane
+    remarks: List[str] = field(default_factory=list)        # sentences with a place for the file's path
     _groups: Optional[Dict[Union[float, str], Dict[str, str]]] = None      # by number, or by name where it is none
     micrographs: Dict[str, None] = field(default_factory=dict)      # names of micrographs in the order of the rows
     ungrouped: int = 0                      # particles whose optics group the table of optics groups does not have
@@ -45,6 +49,7 @@ class ParticleFile:
         optics: List[Dict[str, str]] = []
         groups: "Counter[str]" = Counter()
         bad: List[BadRow] = []
+        from_zero: Set[str] = set()         # stacks of which an image 0 is named
         column = -1
         try:
             for table, offset, words in read_rows(path, bad.append):
@@ -55,16 +60,20 @@ class ParticleFile:
                     found = cls(path, table, optics)
                     column = table.columns.index(IMAGE_NAME)
                     numbers = [place for place, label in enumerate(table.columns) if label in NUMBERS]
+                    views = [place for place, label in enumerate(table.columns) if label in VIEWS]
                     micrograph = table.columns.index(MICROGRAPH_NAME) if MICROGRAPH_NAME in table.columns else None
                     group = table.columns.index(OPTICS_GROUP) if OPTICS_GROUP in table.columns else None
                 if found is None or table is not found.table:
                     continue
                 index, stack = split_image(words[column])
+                if views and not found.has_views:
+                    found.has_views = any(to_number(words[place]) for place in views)
                 wrong = next((place for place in numbers if to_number(words[place]) is None), None)
                 if index is None:
-                    continue
-                if not index:
-                    found.doubt("they name image 0 of a stack, and images are counted from 1")
+                    found.doubt("they name no image of a stack")
+                elif not index:
+                    from_zero.add(stack)
+                    found.doubt(FROM_ZERO)
                 elif wrong is not None:
                     found.doubt("their %s is no number" % table.columns[wrong])
                 else:
@@ -77,7 +86,14 @@ class ParticleFile:
         if found is None:
             # Not one row of it was good.
             found = next((cls(path, row.table, optics) for row in bad if IMAGE_NAME in row.table.columns), None)
+        for stack in from_zero:
+            # Which image the other rows mean is not sure either.
+            for _ in found.rows.pop(stack, ()):
+                found.doubt(FROM_ZERO)
         if found is not None:
+            twice = [label for label, count in Counter(found.table.columns).items() if count > 1]
+            if twice:
+                found.remarks.append("The columns %s stand twice in %%s: the first of them counts." % ", ".join(twice))
             for row in bad:
                 if row.table is found.table:
                     found.doubt("they have not one value for each of the %d columns" % len(row.table.columns), row.line)
@@ -108,7 +124,8 @@ class ParticleFile:
 
     def complaints(self, path: str) -> List[str]:
         """Sentences about rows and groups that do not fit; ``path``: of the file in the archive."""
-        said = ["%d particles of %s are left out: %s%s." % (
+        said = [remark % path for remark in self.remarks]
+        said += ["%d particles of %s are left out: %s%s." % (
             count, path, why, ", first in line %d" % line if line else "")
             for why, (count, line) in self.unbelieved.items()]
         if self.optics and self.ungrouped:

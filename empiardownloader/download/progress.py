@@ -68,7 +68,7 @@ def format_seconds(seconds: float) -> str:
 
 
 def _unit(size: float) -> Tuple[str, float]:
-    for unit, factor in (("TB", 1e12), ("GB", 1e9)):
+    for unit, factor in (("TB", 1e12), ("GB", 1e9), ("MB", 1e5)):
         if size >= factor:
-            return unit, factor
-    return "MB", 1e6
+            return unit, 1e6 if unit == "MB" else factor
+    return "kB", 1e3

@@ -34,8 +34,8 @@ def check_space(subject: str, needed: int, place: str) -> None:
     free = usage.free
     # Some network file systems say that they have no room at all, nor a size.
     if usage.total and needed + SPARE_BYTES > free:
-        msg = "%s need about %s more and %s to spare, but only %s are free in %s: make room, choose another download " \
-              "folder or ask for fewer movies." % (subject, format_bytes(needed), format_bytes(SPARE_BYTES),
+        msg = "%s need about %s, and %s must stay free; only %s are free in %s: make room, choose another download " \
+              "folder or ask for fewer images." % (subject, format_bytes(needed), format_bytes(SPARE_BYTES),
                                                    format_bytes(free), os.path.abspath(place))
         raise DiskError(msg)
 

@@ -61,10 +61,10 @@ def read_rows(path: str, on_bad: Callable[[BadRow], None] = lambda bad: None) ->
             if not words:
                 continue
             first = words[0]
-            if first.lower().startswith("data_"):
+            if first.lower().startswith("data_") and (len(words) == 1 or words[1].lower() == "loop_"):
                 if table is not None and pairs:
                     yield table, pairs_at, pairs
-                table, pairs, rows_begun = Table(first[5:]), [], False
+                table, pairs, rows_begun = Table(first[5:], is_loop=len(words) > 1), [], False
             elif table is None:
                 break
             elif first.lower() == "loop_" and len(words) == 1:
@@ -130,11 +130,9 @@ def split_line(line: bytes) -> List[str]:
 
 
 def number(row: Dict[str, str], *labels: str) -> Optional[float]:
-    """The first of some columns that there is, as a number; None where there is none or it is no finite number."""
-    for label in labels:
-        if label in row:
-            return to_number(row[label])
-    return None
+    """The first of some columns that is a finite number; None where there is none."""
+    values = (to_number(row[label]) for label in labels if label in row)
+    return next((value for value in values if value is not None), None)
 
 
 def to_number(text: str) -> Optional[float]:

@@ -35,38 +35,39 @@ def addEntrySection(form):
     form.addParam("amountOfImages", params.IntParam, default=1, condition="not allImages",
                   validators=[PositiveOrEmpty()],
                   label="Number of images",
-                  help="The first so many movies, micrographs, stacks of particles or volumes, in the order of their "
-                       "names; of tilt series, so many series with all their images. The same ones each time; when "
-                       "the image set has fewer, you get all of them.")
+                  help="How many to download, counted from the first file name: movies, micrographs, stacks of "
+                       "particles or volumes; of tilt series, how many series with all their images. You get the same "
+                       "ones each time; when the image set has fewer, you get all of them.")
     form.addParam("imageSet", params.StringParam, default="", allowsNull=True,
                   label="Image set",
                   help="Number (1, 2, ...) or name of the entry's image set. Empty: the first one that holds "
-                       "movies, else tilt series, else the first. The output follows from what it holds. The wand "
-                       "shows what there is.")
+                       "movies, else tilt series, else the first. Its content decides which Scipion set you get. The "
+                       "wand shows what there is.")
     form.addParam("downloadGain", params.BooleanParam, default=True,
                   label="Get the gain reference?",
-                  help="Look for the gain reference (and a dark one) beside the movies and in the folders above, "
-                       "and set it in the output. It is never registered as a movie.")
+                  help="Look for the gain reference (and a dark one) beside the movies, in the folders above, and in "
+                       "folders called gain or ref, and set it in the output. It is never registered as a movie.")
     form.addParam("companionFiles", params.BooleanParam, default=True,
-                  label="Get companion files?",
+                  label="Get metadata files (.mdoc, .star, coordinates)?",
                   help="Also what lies beside the images and describes them: .mdoc of tilt series, .star of "
                        "particles, coordinates (.coord, .box, .star). Particles get CTF, coordinates and alignment "
                        "from their .star file; the .mdoc files of tilt series are gathered in the run's folder "
                        "extra/mdocs, for *compose tilt series*.")
     form.addParam("particlesFile", params.StringParam, default="", allowsNull=True, expertLevel=LEVEL_ADVANCED,
-                  label="File of the particles",
-                  help="Name or path of the .star file that describes the particles, \\* and ? allowed. Empty: what "
-                       "the entry says, else the one found beside or above the stacks.")
+                  label="Particle .star file",
+                  help="Name or path of the .star file that describes the particles. A star stands for any letters, a "
+                       "question mark for one. Empty: what the entry says, else the one found beside or above the "
+                       "stacks.")
     form.addParam("filePattern", params.StringParam, default="", allowsNull=True, expertLevel=LEVEL_ADVANCED,
                   label="File pattern",
-                  help="Only files whose name matches, like *FoilHole_\\*_fractions.tiff*; with folders, like "
-                       "*GridSquare_1/Data/\\*.mrc*, the end of the path is compared. Empty: the pattern that the "
+                  help="Only files whose name matches, like FoilHole_*_fractions.tiff; with folders, like "
+                       "GridSquare_1/Data/*.mrc, the end of the path is compared. Empty: the pattern that the "
                        "entry gives, else all files of the entry's format.")
     form.addParam("gainPattern", params.StringParam, default="", allowsNull=True, expertLevel=LEVEL_ADVANCED,
                   condition="downloadGain",
                   label="Gain file pattern",
-                  help="Name or path of the gain reference, \\* and ? allowed. Empty: found by its name (*gain*, "
-                       "CountRef*, SuperRef*, ...).")
+                  help="Name or path of the gain reference, looked for in the whole entry. A star stands for any "
+                       "letters, a question mark for one. Empty: found by its name (gain, CountRef, SuperRef, ...).")
 
 
 def addAcquisitionSection(form):
@@ -74,10 +75,12 @@ def addAcquisitionSection(form):
     form.addSection(label="Acquisition")
     form.addParam("samplingRate", params.FloatParam, default=None, allowsNull=True,
                   label="Pixel size (Å/px)",
-                  help="Empty: the pixel size that the entry gives.")
-    line = form.addLine("Microscope", help="Empty fields are taken from the EMDB record linked to the entry. Where "
-                                           "it says nothing, %g kV, %g mm and %g are assumed; the summary tells "
-                                           "what came from where." % (constants.DEFAULT_VOLTAGE,
+                  help="Empty: what the .star file of particles says, else the entry, else the .mdoc files of tilt "
+                       "series.")
+    line = form.addLine("Microscope", help="Empty fields are taken from the .star or .mdoc files of the images, else "
+                                           "from the EMDB record linked to the entry. Where nobody says it, %g kV, "
+                                           "%g mm and %g are assumed; the summary tells what came from where." % (
+                                                                      constants.DEFAULT_VOLTAGE,
                                                                       constants.DEFAULT_SPHERICAL_ABERRATION,
                                                                       constants.DEFAULT_MAGNIFICATION))
     line.addParam("voltage", params.FloatParam, default=None, allowsNull=True, label="Voltage (kV)",
@@ -111,8 +114,8 @@ def addTransferSection(form):
                        "them work on the earliest movie first." % MAX_CONNECTIONS)
     form.addParam("downloadFolder", params.FolderParam, default="", allowsNull=True,
                   label="Download folder",
-                  help="Empty: the movies are kept inside this run. Else they are kept there, below the entry's "
-                       "number and as the archive has them, for all projects; the run only links to them, and "
+                  help="Empty: files stay in this run and are deleted with it. A folder: kept there, below the entry's "
+                       "number and as the archive has them, shared by all projects; the run only links to them, and "
                        "what is there already is not downloaded again.")
     form.addParam("decompress", params.BooleanParam, default=True, expertLevel=LEVEL_ADVANCED,
                   label="Decompress?",

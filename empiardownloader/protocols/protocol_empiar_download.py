@@ -180,6 +180,7 @@ class EmpiarDownloader(EMProtocol):
         request, places = self._getRequest(found), self._getPlaces()
         if nothing_missing(request, places):
             self.info("All the %s asked for are here already." % request.kind.many)
+            self._endStop()
             return
         try:
             archive = open_archive(found.entry.number, Plugin.getVar(constants.EMPIAR_FTP_URL),
@@ -198,6 +199,13 @@ class EmpiarDownloader(EMProtocol):
             reasons = "; ".join("%s: %s" % item for item in list(facts.left_out.items())[:3])
             raise ArchiveError("No %s of %s could be had (%s): look at %s, then Continue." % (
                 request.kind.one, found.entry.name, reasons or "the image set is empty", found.entry.page))
+
+    def _endStop(self):
+        """ A stop of an earlier run is over, now that all is here. """
+        end = record.Facts.read(self._getRecordFile()).end
+        if end and end.get("stopped"):
+            record.add_event(self._getRecordFile(), record.END, complete=True, exhausted=end["exhausted"],
+                             stopped=False)
 
     def registerImageStep(self, *names):
         """ Add images to the output sets.

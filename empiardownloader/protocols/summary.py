@@ -239,10 +239,12 @@ def _summarizeOthers(protocol, imageSet, sets, facts):
             summary.append("No file tells the dose of the tilts: type in the dose per frame, which *compose tilt "
                            "series* needs.")
         if not hasTomo():
-            summary.append("scipion-em-tomo is not installed: with it, whole tilt series are registered too.")
+            summary.append("For whole tilt series: close Scipion, install scipion-em-tomo, open Scipion, press "
+                           "Continue.")
     beside = sum(bool(companion["name"]) for companion in facts.companions.values())
     if beside:
-        summary.append("%d files that tell of the images are with them in %s" % (beside, protocol._getExtraPath()))
+        summary.append("%s beside the images in %s" % (
+            "1 metadata file is" if beside == 1 else "%d metadata files are" % beside, protocol._getExtraPath()))
     if "contrast inverted" in imageSet.category.lower():
         summary.append("The contrast of the images is inverted, as the entry says.")
     return summary
@@ -283,14 +285,15 @@ def _summarizeDownload(protocol, kind, facts):
         summary.append(_readProgress(protocol) or "Looking for the %s." % kind.many)
     else:
         total = sum(movie["bytes"] for movie in facts.images.values())
-        summary.append("Downloaded %d%s %s, %s" % (have, "" if wanted is None else " of %d" % wanted, kind.many,
-                                                   format_bytes(total)))
+        summary.append("Downloaded %d%s %s, %s" % (have, "" if wanted is None or have > wanted else " of %d" % wanted,
+                                                   kind.many, format_bytes(total)))
     end = facts.end or {}
     if end.get("exhausted") and wanted is not None and have < wanted:
         summary.append("The image set has no more than %d %s that can be had, fewer than the %d asked for."
                        % (have, kind.many, wanted))
-    if end.get("stopped"):
-        summary.append("Stopped by the user: Continue fetches the rest.")
+    if end.get("stopped") and (wanted is None or have < wanted):
+        summary.append("Stopped by the user: Continue fetches the rest. Where other runs use its output, choose *All* "
+                       "when Scipion asks, for *Single* resets them.")
     if wanted is not None and have > wanted:
         summary.append("%d %s are here although %d are asked for: nothing is taken away." % (have, kind.many, wanted))
     missing = {path: companion["reason"] for path, companion in facts.companions.items() if not companion["name"]}

@@ -80,7 +80,7 @@ class TestEntry(ArchiveTestCase):
     def test_entries_that_cannot_be_had(self):
         cases = {
             "unknown": (None, "no entry"), "withdrawn": (entry(image_set(), status="WDRN"), "withdrawn"),
-            "held": (entry(image_set(), status="HPUB"), "not released"),
+            "held": (entry(image_set(), status="HPUB"), "not public yet"),
             "no sets": (entry(), "no image set"),
             "html": (b"<html>maintenance</html>", "readable metadata"), "half": (b'{"EMPIAR-10200": {"tit', "readable"),
             "{}": (b"{}", "not with the metadata"), "[]": (b"[]", "not with the metadata"),

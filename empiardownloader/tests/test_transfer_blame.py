@@ -6,6 +6,7 @@ import signal
 import threading
 import time
 import unittest
+from unittest import mock
 
 from empiardownloader.archive.errors import (
     ArchiveError,
@@ -20,6 +21,7 @@ from empiardownloader.archive.errors import (
 from empiardownloader.demo import faults
 from empiardownloader.tests.outage import cuttable
 from empiardownloader.tests.transfer_case import FtpCase, HttpCase, TransferCase
+from empiardownloader.transfer import transfer
 from empiardownloader.transfer.blame import (
     TRIES_BROKEN,
     TRIES_GONE,
@@ -111,6 +113,60 @@ class BlameRows(TransferCase):
                 outcomes = self.fetch(names, jobs=jobs, witness=lambda path: "data/m_0.mrc" if "m_1.mrc" in path
                                       else "data/m_1.mrc")
                 self.check_whole(outcomes, names)
+
+    def test_all_new_requests_refused_while_one_file_still_comes(self):
+        """T9: what a stream that began before brings says nothing of the refusals."""
+        names = self.fill(12, 20000)
+        with open(os.path.join(self.data, "a_long.mrc"), "wb") as stream:
+            stream.write(b"\1" * 2500000)
+        self.demo.rate = 500000
+        for kind in (faults.GONE, faults.FORBIDDEN):
+            self.out = os.path.join(self.folder, "out " + kind)
+            self.demo.clear_faults()
+            self.meanwhile((0.3, lambda: self.demo.add_fault(kind, "*.mrc")),  # noqa: B023 - over before the next
+                           (0.3 + CUT_SECONDS, self.demo.clear_faults))
+            with self.subTest(kind):
+                self.check_whole(self.fetch(["a_long.mrc", *names], connections=4), ["a_long.mrc", *names])
+
+    def test_refusals_that_come_and_go(self):
+        """Three of them in three bad moments, which other files met as well, say nothing of a file."""
+        names = self.fill(20, 60000)
+        self.demo.rate = 100000
+        acts = []
+        for number in range(6):
+            acts += [(0.2 + 1.2 * number, lambda: self.demo.add_fault(faults.GONE, "*.mrc")),
+                     (0.9 + 1.2 * number, self.demo.clear_faults)]
+        self.meanwhile(*acts)
+        self.check_whole(self.fetch(names, connections=4), names)
+
+    def test_bodies_lost_while_questions_are_answered(self):
+        """A server that tells sizes and gives nothing is at fault, not its files."""
+        names = self.fill(6, 20000)
+        self.demo.add_fault(faults.DROP, "*.mrc")
+        self.meanwhile((CUT_SECONDS, self.demo.clear_faults))
+        self.check_whole(self.fetch(names, witness=lambda path: "data/m_0.mrc" if "m_1.mrc" in path
+                                    else "data/m_1.mrc"), names)
+
+    def test_busy_files_let_others_go_first(self):
+        names = self.fill(12, 20000)
+        for number in range(6):
+            self.demo.add_fault(faults.BUSY, "*m_%d.mrc" % number)
+        came = []
+
+        def watch():
+            came[:] = [name for name in os.listdir(self.out) if name in names] if os.path.isdir(self.out) else []
+
+        with self.assertRaisesRegex(ArchiveError, "Nothing came from the "):
+            self.fetch(names, tick=watch, give_up=6)
+        self.assertEqual(sorted(names[6:]), sorted(came))
+
+    def test_a_slow_caller_is_no_sleep(self):
+        """Whose turns take long is not asleep: the run gives up in time."""
+        line = self.line(silent=True)
+        names = self.fill(2, 20000)
+        line.cut()
+        with mock.patch.object(transfer, "ASLEEP_SECONDS", 0.3), self.assertRaisesRegex(ArchiveError, "Nothing came"):
+            self.fetch(names, tick=lambda: time.sleep(0.5), archive=self.archive(timeout=1.0), give_up=3)
 
     def test_one_file_gone_among_others(self):
         names = self.fill(6, 20000)

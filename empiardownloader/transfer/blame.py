@@ -7,17 +7,19 @@ what happens                                          whose it is     what follo
 refused, unreachable, no such name, proxy             the line's      all wait; after minutes without a byte the run
                                                                       ends with an error
 429, 503, 421 and their like                          the server's    all wait as long as it asks for, with fewer
-                                                                      connections; never held against a file
-reset, silence, 5xx, less than promised, 404, 403,    not known       held against the file where the server gave bytes
-a page in place of the file, another size                             of other files since the file's fault before, or
-                                                                      gives another one when asked; else it is the
+                                                                      connections, and the file lets others go first;
+                                                                      never held against a file
+reset, silence, 5xx, less than promised, 404, 403,    not known       held against the file where the server, asked at
+a page in place of the file, another size                             once, gives bytes of another one; else it is the
                                                                       server's or the line's, and waited for
 a name or size that the local disk does not take,     the file's      left out at once
 an empty file, pixels that cannot be
 ====================================================  ==============  ================================================
 
 A file is left out after so many faults that are held against it, without a byte gained in between. For folders the same
-holds; there the listing of the entry's own folder is what the server is asked for.
+holds; there the listing of the folder that came last is what the server is asked for.
+
+Bytes of requests that began before a fault tell nothing of it: a server that refuses all new ones still ends the old.
 """
 from ..archive.errors import BusyError, LineError, LocalNameError, NotFoundError, RemoteError, TransientError
 
@@ -31,12 +33,12 @@ def is_of_the_file(error: RemoteError) -> bool:
     return isinstance(error, LocalNameError)
 
 
-def is_held_against(error: RemoteError, others_came: bool) -> bool:
-    """Whether a fault counts against the file (or folder) it met; ``others_came``: whether the server gave something
-    else since the fault before."""
+def is_held_against(error: RemoteError, gives_another: bool) -> bool:
+    """Whether a fault counts against the file (or folder) it met; ``gives_another``: whether the server, asked right
+    after it, gave something else."""
     if isinstance(error, (LineError, BusyError)):
         return False
-    return others_came or is_of_the_file(error)
+    return gives_another or is_of_the_file(error)
 
 
 def may_be_of_the_file(error: RemoteError) -> bool:

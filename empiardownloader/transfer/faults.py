@@ -5,12 +5,13 @@ import random
 
 from ..archive.errors import (
     ArchiveError,
+    BusyError,
     ChangedFileError,
     RemoteError,
     TransientError,
 )
 from ..images.header import BadImageError
-from .blame import TRIES_BROKEN, is_held_against
+from .blame import TRIES_BROKEN
 from .jobs import Settings
 from .ranges import FileOnItsWay
 
@@ -35,18 +36,18 @@ class Faults:
         wait = min(self._settings.first_wait * 2 ** min(failures - 1, 16), self._settings.longest_wait)
         return wait * random.uniform(0.5, 1.5)
 
-    def count(self, file: FileOnItsWay, error: RemoteError, asked: float, now: float, last_byte: float) -> bool:
-        """A request failed that was made at ``asked``; ``last_byte``: when the server gave anything last.
-
-        -> whether nothing more has to be found out of whose fault it was."""
+    def count(self, file: FileOnItsWay, error: RemoteError, asked: float, now: float) -> bool:
+        """A request failed that was made at ``asked`` -> whether that is news, and whose fault it was to be found out.
+        """
         if asked < file.last_fault:
-            return True     # made when the fault before was not known yet: the same once more
+            return False    # made when the fault before was not known yet: the same once more
         file.attempts += 1
-        held = is_held_against(error, last_byte > file.last_fault)
-        file.faults += held
         file.last_fault = now
         file.not_before = now + self.wait_after(file.attempts)
-        return held
+        if isinstance(error, BusyError):
+            file.lets_others_go = True
+            file.not_before = max(file.not_before, now + min(error.retry_after, self._settings.give_up))
+        return True
 
     def refuse(self, file: FileOnItsWay, error: RemoteError, server: str) -> None:
         """Leave the file out. Raises ArchiveError where that happens to all of them."""

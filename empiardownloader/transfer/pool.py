@@ -52,8 +52,8 @@ class ConnectionPool:
                 # Who gives a slot back for somebody urgent does not take it again before that one has come.
                 while not self._closing.is_set() and (time.monotonic() < self._rests_until or len(self._used) + (
                         0 if urgent else self.urgent) >= self._limit):
-                    self._changed.wait(min(0.5, max(self._rests_until - time.monotonic(), 0.01))
-                                       if self._rests_until else 0.5)
+                    rest = self._rests_until - time.monotonic()
+                    self._changed.wait(min(0.5, rest) if rest > 0 else 0.5)
                     self._raise_limit()
             finally:
                 self.urgent -= urgent

@@ -12,7 +12,7 @@ against asking for them. The last ranges of a run are cut so that all connection
 Where the listing told a file's size, its ranges are asked for at once, before the server has confirmed it.
 """
 import sys
-from typing import Any, List, Optional, Tuple, Union
+from typing import Any, Dict, List, Optional, Set, Tuple, Union
 
 # A range is the file's share for each connection, but not so short that asking for it costs more than it brings:
 # an interrupted FTP transfer throws away what is in the sockets' buffers, which on a fast line are megabytes.
@@ -106,6 +106,7 @@ class FileOnItsWay:
         self.attempts = 0               # that failed in a row, without a byte gained
         self.faults = 0                 # those of them that are held against it, see blame.py
         self.last_fault = 0.0
+        self.lets_others_go = False     # the server was busy when asked for it
         self.doubted: Tuple[int, int] = (0, 0)      # a size that is not the listed one, how often it was told in a row
         self.not_before = 0.0
         self.changes = 0                # how often it was another version than before
@@ -189,10 +190,17 @@ class FileOnItsWay:
         if in_ranges or piece.position > self.furthest:
             self.furthest = piece.position
             self.faults = self.attempts = 0
+            self.lets_others_go = False
 
-    def doubt_size(self, size: int) -> bool:
+    def doubt_size(self, size: int, others: bool) -> bool:
         """The server has told a size that the listing does not -> whether it is to be asked once more: a page in place
-        of the file is there for a while, a listing that is out of date for good."""
+        of the file is there for a while, a listing that is out of date for good.
+
+        ``others``: whether it tells other files the same, as it does with a page.
+        """
+        if others:
+            self.doubted = (0, 0)
+            return True
         last, count = self.doubted
         self.doubted = (size, count + 1 if size == last else 1)
         return self.doubted[1] <= MOST_SIZE_DOUBTS
@@ -243,6 +251,13 @@ class Plan:
         self.asking = 0.0               # seconds from a question to its first byte, lately
         self.gap = 0.0                  # seconds from some bytes of a connection to the next, lately
         self.any_whole = False          # whether a file has become whole
+        self._doubted: Dict[int, Set[str]] = {}     # a size that is not the listed one -> paths of whom it was told
+
+    def doubt(self, path: str, size: int) -> bool:
+        """The server has told another size of a file than the listing -> whether it told others the same."""
+        told = self._doubted.setdefault(size, set())
+        told.add(path)
+        return len(told) > 1
 
     def slept(self, seconds: float) -> None:
         """Nobody was there to see bytes come for so long."""
@@ -314,7 +329,7 @@ class Plan:
                    take_over: bool) -> Union[Piece, FileOnItsWay, None]:
         hold = False
         # One that has failed twice lets others go first, which show whose fault it is.
-        for file in sorted(self.files, key=lambda file: file.attempts > 1):
+        for file in sorted(self.files, key=lambda file: file.attempts > 1 or file.lets_others_go):
             if self._will_open(file, now):
                 # Its ranges will be there in a moment: better wait than turn to a later file.
                 hold = True

@@ -106,7 +106,8 @@ class Steps:
             msg = "it is empty on the %s" % self._archive.server
             raise BrokenFileError(msg)
         listed = file.job.size
-        if listed is not None and not self._archive.is_size(listed, state.size) and file.doubt_size(state.size):
+        if listed is not None and not self._archive.is_size(listed, state.size) and file.doubt_size(
+                state.size, self._plan.doubt(file.job.path, state.size)):
             msg = "the %s says that %s has %d bytes, and lists it with %d" % (
                 self._archive.server, file.job.path, state.size, listed)
             raise TransientError(msg)

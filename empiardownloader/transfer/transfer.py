@@ -27,7 +27,7 @@ from ..archive.errors import (
     StoppedError,
     TransientError,
 )
-from ..archive.remote import Archive, Connection
+from ..archive.remote import Archive, Connection, Listing
 from ..archive.sessions import within
 from .blame import is_held_against, may_be_of_the_file, tries_for
 from .faults import Faults
@@ -44,7 +44,7 @@ logger = logging.getLogger(__name__)
 LISTING_SECONDS, QUICK_LISTING_SECONDS = 120, 10
 # So often a server is believed that it is busy in general, and not with this file or folder.
 BELIEVED_BUSY = 2
-# A turn of the main loop takes a quarter of a second; one that took longer than this found the process stopped.
+# A turn of the clock's thread takes a second; one that took longer than this found the process stopped.
 ASLEEP_SECONDS = 5.0
 
 
@@ -68,9 +68,10 @@ class Transfer:
         self._nothing_wanted = time.monotonic()
         self._last_fault = ""
         self._given = ""                # path of a file that has become whole
+        self._listed = ""               # of a folder that was listed
         self._last_busy, self._busy_in_a_row = 0.0, 0
-        self._last_turn = time.monotonic()
         self._slept = 0.0               # seconds for which this process did not run
+        self._clock_turned = float("inf")       # no clock yet
         self._listing_seconds = QUICK_LISTING_SECONDS
         self._faults = Faults(settings)
         self._finisher = Finisher(lambda: cancelled.is_set() or self._fatal is not None, self._faults, self._ended,
@@ -88,17 +89,18 @@ class Transfer:
         """
         workers = [threading.Thread(target=self._work, name="transfer-%d" % n, daemon=True)
                    for n in range(self.pool.limit)]
-        for worker in workers:
-            worker.start()
+        clock = threading.Thread(target=self._mind_sleep, name="transfer-clock", daemon=True)
+        for thread in (*workers, clock):
+            thread.start()
         try:
             while not self._cancelled.is_set() and self._fatal is None:
                 if self._report(done):
                     self._plan.exhausted = False    # another one may be wanted in its place
                 waits = self._feed(next_job)
                 tick()
-                self._mind_sleep()
-                self._watch_silence()
-                self._drop_hung()
+                if self._is_awake():
+                    self._watch_silence()
+                    self._drop_hung()
                 with self._line.changed:
                     if self._plan.exhausted and not self._plan.files and not self._outcomes:
                         break
@@ -110,8 +112,8 @@ class Transfer:
                 self._line.over = True
                 self._line.changed.notify_all()
             self.pool.close()
-            for worker in workers:
-                worker.join()
+            for thread in (*workers, clock):
+                thread.join()
             self._finisher.close()
             self._report(done)
             for file in self._plan.files:
@@ -141,18 +143,26 @@ class Transfer:
         with self._line.changed:
             return [os.path.basename(file.job.target) for file in self._plan.files if file.held]
 
-    def ask(self, request: Callable[[Connection], Any], persistent: bool) -> Any:
+    def list_folder(self, path: str, expected: bool) -> Listing:
+        """Of any thread; ``expected``: whether the folder is known to exist. Raises what ``ask`` raises."""
+        listing: Listing = self.ask(lambda connection: connection.list_folder(path), expected, path)
+        self._listed = path
+        return listing
+
+    def ask(self, request: Callable[[Connection], Any], persistent: bool, path: str = "") -> Any:
         """The answer to ``request`` (a listing, say), from any thread.
 
         ``persistent``: what is asked for is known to exist, so that NotFoundError and BrokenFileError are tried
         again. Faults are tried again after growing waits; when the line works otherwise they are raised after a
         while, when it does not the run ends.
+        ``path``: of the folder that is asked for, so that whose fault it is is found out with another one.
 
         Raises RemoteError, StoppedError and what ends the run.
         """
         failures = held = 0
-        last_fault, deadline = 0.0, time.monotonic() + self._settings.give_up - self._slept
+        began = time.monotonic() - self._slept
         while True:
+            asked = time.monotonic()
             try:
                 with self.pool.slot(urgent=True) as slot, self._connection(slot) as connection:
                     answer = within(self._listing_seconds, self._cancelled, lambda: request(connection),
@@ -163,19 +173,21 @@ class Transfer:
                 raise
             except TransientError as error:
                 if isinstance(error, BusyError):
-                    self._be_patient(error)
+                    self._be_patient(error, asked)
                 self._listing_seconds = LISTING_SECONDS
                 fault: RemoteError = error
             except (NotFoundError, BrokenFileError) as error:
                 if not persistent:
                     raise
                 fault = error
-            shown = self._line.last_byte > last_fault
-            held += is_held_against(fault, shown or (may_be_of_the_file(fault) and self._lists("")))
-            last_fault = time.monotonic()
+            held += is_held_against(fault, may_be_of_the_file(fault) and self._lists(
+                self._listed if self._listed != path else posixpath.dirname(path)))
             if held >= tries_for(fault):
                 raise fault
-            if time.monotonic() - self._slept > deadline:
+            now = time.monotonic()
+            if self._is_awake() and now - self._slept - began > self._settings.give_up:
+                if now - self._line.last_byte < self._settings.give_up:
+                    raise fault     # everything else comes
                 raise self._silence(fault) from fault
             logger.info("%s; asking again.", fault)
             failures += 1
@@ -189,12 +201,17 @@ class Transfer:
         with self.pool.slot(urgent=True) as slot:
             return self._gives(slot, lambda connection: connection.list_folder(folder))
 
-    def _be_patient(self, error: BusyError) -> None:
-        """The server is busy: all wait, longer each time that it says so without having given a byte in between."""
+    def _be_patient(self, error: BusyError, asked: float) -> None:
+        """The server is busy: all wait, longer each time that it says so without having given a byte in between.
+
+        What was asked before it had said so the last time is the same once more.
+        """
         with self._line.changed:
-            now = time.monotonic()
-            self._busy_in_a_row = 1 if self._line.last_byte > self._last_busy else self._busy_in_a_row + 1
-            self._last_busy = now
+            if self._line.last_byte > self._last_busy:
+                self._busy_in_a_row = 0
+            if asked > self._last_busy or not self._busy_in_a_row:
+                self._busy_in_a_row += 1
+            self._last_busy = time.monotonic()
         seconds = max(error.retry_after, self._faults.wait_after(self._busy_in_a_row))
         self.pool.too_many(min(seconds, self._settings.give_up))
 
@@ -228,14 +245,23 @@ class Transfer:
         return any_ended
 
     def _mind_sleep(self) -> None:
-        """Where this process was stopped, or the machine asleep, that time counts for nobody's silence."""
-        with self._line.changed:
-            now = time.monotonic()
-            lost, self._last_turn = now - self._last_turn, now
-            if lost > ASLEEP_SECONDS:
-                self._slept += lost
-                self._line.last_byte += lost
-                self._plan.slept(lost)
+        """Where this process was stopped, or the machine asleep, that time counts for nobody's silence. A thread of its
+        own finds it out, which nobody else holds up."""
+        self._clock_turned = time.monotonic()
+        while not self._line.over:
+            self._pause(1.0)
+            with self._line.changed:
+                now = time.monotonic()
+                lost = now - self._clock_turned
+                if lost > ASLEEP_SECONDS:
+                    self._slept += lost
+                    self._line.last_byte = min(now, self._line.last_byte + lost)
+                    self._plan.slept(lost)
+                self._clock_turned = now
+
+    def _is_awake(self) -> bool:
+        """False where this process was stopped, and the clock's thread has not said so yet."""
+        return time.monotonic() - self._clock_turned < ASLEEP_SECONDS
 
     def _watch_silence(self) -> None:
         with self._line.changed:
@@ -277,10 +303,12 @@ class Transfer:
     def _work(self) -> None:
         failures = 0
         while not self._line.over:
+            asked = time.monotonic()
             try:
                 with self.pool.slot() as slot:
                     try:
                         while not self._line.over and not self.pool.wanted_elsewhere():
+                            asked = time.monotonic()
                             if self._do_next(slot):
                                 failures = 0
                     finally:
@@ -288,7 +316,7 @@ class Transfer:
                             self._steps.break_promise(slot.connection)
             except TransientError as error:
                 if isinstance(error, BusyError):
-                    self._be_patient(error)
+                    self._be_patient(error, asked)
                 failures += 1
                 self._note_fault(error)
             except Exception as error:  # noqa: BLE001 - handed to the calling thread, which raises it
@@ -324,7 +352,7 @@ class Transfer:
                 return False
         piece, file = (task, task.file) if isinstance(task, Piece) else (None, task)
         fault: Optional[RemoteError] = None
-        counted = True
+        is_news = False
         asked = 0.0         # when the request began that this is about
         try:
             if piece is not None or not self._steps.presume(file):
@@ -362,14 +390,15 @@ class Transfer:
                     file.busy = False
                     file.look_whole()
                 if fault is not None:
-                    counted = self._faults.count(file, fault, asked, time.monotonic(), self._line.last_byte)
+                    is_news = self._faults.count(file, fault, asked, time.monotonic())
                 self._settle(file)
                 self._line.changed.notify_all()
         if fault is not None:
             if isinstance(fault, LineError) or (isinstance(fault, BusyError) and file.attempts <= BELIEVED_BUSY):
                 raise fault     # of the line or the server, as far as is known
             self._note_fault(fault)
-            self._judge(slot, file, fault, counted)
+            if is_news:
+                self._judge(slot, file, fault)
         return True
 
     @contextlib.contextmanager
@@ -404,36 +433,47 @@ class Transfer:
 
     # -------------------------- what a fault means -----------------------
 
-    def _judge(self, slot: Slot, file: FileOnItsWay, error: RemoteError, counted: bool) -> None:
-        """Leave the file out where it has failed too often and neither line nor server is to blame.
-
-        ``counted``: whether it is known whose fault this one was."""
-        if not counted and may_be_of_the_file(error) and self._gives_another(slot, file):
-            with self._line.changed:
-                file.faults += 1
-        if file.faults < tries_for(error):
-            return
+    def _judge(self, slot: Slot, file: FileOnItsWay, error: RemoteError) -> None:
+        """Leave the file out where it has failed too often and neither line nor server is to blame."""
+        held = is_held_against(error, may_be_of_the_file(error) and self._gives_another(slot, file))
         with self._line.changed:
+            # Others may have read on from it in the meantime.
+            file.faults += held and file.attempts > 0
+            if file.faults < tries_for(error):
+                return
             self._faults.refuse(file, error, self._archive.server)
             self._settle(file)
             self._line.changed.notify_all()
 
     def _gives_another(self, slot: Slot, file: FileOnItsWay) -> bool:
-        """Whether the server tells of another file, or where none is known lists the folder."""
-        other = self._given or self._witness(file.job.path)
-        if other:
-            return self._gives(slot, lambda connection: connection.state(other))
-        return self._gives(slot, lambda connection: connection.list_folder(posixpath.dirname(file.job.path)))
+        """Whether the server gives bytes of another file, or where none is known lists the folder."""
+        with self._line.changed:
+            coming = next((other.job.path for other in self._plan.files if other is not file and other.gained), "")
+        other = self._given or coming or self._witness(file.job.path)
+        if not other:
+            return self._gives(slot, lambda connection: connection.list_folder(posixpath.dirname(file.job.path)))
+
+        def read(connection: Connection) -> None:
+            with connection.open(other, 0, 1) as (_, stream):
+                stream.read(1)
+
+        return self._gives(slot, read)
 
     def _gives(self, slot: Slot, ask: Callable[[Connection], Any]) -> bool:
+        asked = time.monotonic()
         try:
             with self._connection(slot) as connection:
-                within(LISTING_SECONDS, self._cancelled, lambda: ask(connection), connection.abort)
+                within(min(LISTING_SECONDS, self._settings.give_up), self._cancelled, lambda: ask(connection),
+                       connection.abort)
         except StoppedError:
             raise
         except RemoteError as error:
+            if isinstance(error, BusyError):
+                self._be_patient(error, asked)
             logger.info("%s; so it may be the server, or the line.", error)
             return False
+        # Whatever it is with the file, the server is there.
+        self._line.last_byte = time.monotonic()
         return True
 
     def _settle(self, file: FileOnItsWay) -> None:

@@ -8,6 +8,7 @@ import threading
 import time
 
 import matplotlib.widgets
+from pwem import Domain
 from pwem.objects import Movie, SetOfMicrographs, SetOfMovies
 from pwem.viewers import EmPlotter
 from pyworkflow.viewer import DESKTOP_TKINTER, Viewer
@@ -17,10 +18,12 @@ from ..download import record
 from ..download.progress import format_bytes
 from ..images.previews import PREVIEW_FOLDER, load_preview
 from ..protocols.headers import iterFrames
+from ..protocols.outputs.nothing import NoSets
 from ..protocols.protocol_empiar_download import EmpiarDownloader
 
 logger = logging.getLogger(__name__)
 
+PACKAGE = __name__.partition(".")[0]
 DRAWN = (SetOfMovies, SetOfMicrographs)
 PAGE_MOVIES = 4
 MOST_SETS = 4           # windows opened at once
@@ -35,9 +38,14 @@ class EmpiarDownloadViewer(Viewer):
     _name = "EMPIAR images"
 
     def _visualize(self, obj, **kwargs):
+        if isinstance(obj, EmpiarDownloader):
+            self._refresh(obj)
         outputs = [("", obj)] if isinstance(obj, SetOfMovies) else list(obj.iterOutputAttributes())
         sets = [(name, images) for name, images in outputs
                 if isinstance(images, DRAWN) and images.getSize()]
+        others = [images for _, images in outputs if not isinstance(images, DRAWN) and images.getSize()]
+        if not sets and others:
+            return self._openOthers(others)
         if not sets:
             return [self.infoMessage(self._describe(obj, outputs), "EMPIAR")]
         views = [ImagesPage(images.getFileName(), type(images), name if len(sets) > 1 else "")
@@ -45,6 +53,24 @@ class EmpiarDownloadViewer(Viewer):
         facts = record.Facts.read(os.path.join(os.path.dirname(sets[0][1].getFileName()), "extra", RECORD_FILE))
         if facts.history:
             views.append(HistoryPlot(facts))
+        return views
+
+    def _refresh(self, run):
+        """ Let the window's own object, which is as old as the window's last
+        look, know the outputs that have come since. """
+        project = self.getProject()
+        if project is not None and not any(True for _ in run.iterOutputAttributes()):
+            project._updateProtocol(run)        # as the window does when it looks
+
+    def _openOthers(self, sets):
+        """ Scipion's own viewers of sets that are not drawn here. """
+        views = []
+        for images in sets[:MOST_SETS]:
+            for viewer in Domain.findViewers(images.getClassName(), DESKTOP_TKINTER):
+                if not issubclass(viewer, EmpiarDownloadViewer) and not viewer.__module__.startswith(PACKAGE):
+                    views += viewer(project=self.getProject(), protocol=self.protocol,
+                                    parent=self.getParent())._visualize(images) or []
+                    break
         return views
 
     @staticmethod
@@ -56,8 +82,11 @@ class EmpiarDownloadViewer(Viewer):
         facts = record.Facts.read(run._getRecordFile())
         if not facts.images:
             return "Nothing has arrived yet."
-        return "%d files are here, which Scipion has no set for: see %s." % (
-            len(facts.images), os.path.abspath(run._getExtraPath()))
+        folder = os.path.abspath(run._getExtraPath())
+        if isinstance(run.getSets(), NoSets):
+            return "%d files are here, which Scipion has no set for: see %s." % (len(facts.images), folder)
+        return "%d files are here and not registered yet: look again in a few seconds. They are in %s." % (
+            len(facts.images), folder)
 
 
 PageImage = collections.namedtuple("PageImage", "path frames dim gain")    # three texts and a path, or None
@@ -118,6 +147,8 @@ class ImagesPage:
         """ Write the names of those that are not on the page yet, and begin to read them. """
         first = self.page * PAGE_MOVIES + 1
         self._total = total
+        for button, usable in ((self._previous, self.page > 0), (self._next, first + PAGE_MOVIES <= total)):
+            button.label.set_color("black" if usable else "silver")
         self.figure.suptitle("%s%s %d to %d of %d" % (
             self._name and self._name + ": ", "Movies" if issubclass(self._setClass, SetOfMovies) else "Micrographs",
             first, first + len(images) - 1, total))
@@ -133,7 +164,8 @@ class ImagesPage:
 
     def _entitle(self, column, image, remark=""):
         name = os.path.basename(image.path)
-        name = name if len(name) <= 34 else "..." + name[-31:]
+        # What tells names apart is at their end, or at their beginning.
+        name = name if len(name) <= 34 else name[:12] + "..." + name[-19:]
         size = format_bytes(os.path.getsize(image.path)) if os.path.exists(image.path) else "file is gone"
         self._axes[0][column].set_title("%s\n%s, %s%s%s" % (
             name, image.dim, image.frames, size, remark and "\n" + remark), fontsize=9)

@@ -58,7 +58,9 @@ def ask(parent, message, function):
         return None
     kind, value = waited.outcome
     if kind == "error":
-        dialog.showError("EMPIAR", str(value) or type(value).__name__, parent)
+        # There is no button Continue in a wand.
+        text = (str(value) or type(value).__name__).replace("then Continue", "then try again")
+        dialog.showError("EMPIAR", text, parent)
         return None
     return value
 

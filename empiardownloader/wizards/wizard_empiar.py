@@ -12,9 +12,10 @@ from .. import Plugin, constants
 from ..archive.api import fetch_entry_json
 from ..archive.entry import parse_entry, parse_entry_id
 from ..archive.errors import ArchiveError
-from ..archive.names import split_compression
+from ..archive.names import split_compression, split_path
 from ..archive.remote import CONNECT_TIMEOUT
 from ..archive.remote.choice import open_archive
+from ..archive.selection import spellings
 from ..protocols.form import TRANSPORTS
 from ..protocols.protocol_empiar_download import EmpiarDownloader
 from .dialogs import RemoteTreeDialog, ask
@@ -47,11 +48,28 @@ class EmpiarEntryWizard(_EntryWizard):
         authors = ", ".join(entry.authors[:5]) + (" and others" if len(entry.authors) > 5 else "")
         lines = ["*%s*" % entry.name, entry.title, "", "Authors: %s" % (authors or "?"),
                  "Organisation: %s" % (entry.organization or "?"), "Size: %s" % (entry.dataset_size or "?"),
-                 "Status: %s, released %s" % (entry.status, entry.release_date or "?"), "", "Image sets:"]
+                 "Released %s" % (entry.release_date or "?"), "", "Image sets:"]
         lines += [imageSet.describe() for imageSet in entry.image_sets]
         lines += ["", "[[%s][%s]]" % (entry.page, entry.page)]
         form.setVar("entryId", entry.number)
+        lines += self._clearOthers(form, entry)
         dialog.showInfo(TITLE, "\n".join(lines), form.root)
+
+
+    @staticmethod
+    def _clearOthers(form, entry):
+        """ What was chosen for another entry is not for this one. """
+        protocol = form.protocol
+        try:
+            entry.image_set(protocol.imageSet.get())
+        except ArchiveError:
+            names = [name for name in ("imageSet", "filePattern", "gainPattern", "particlesFile")
+                     if protocol.getAttributeValue(name)]
+            for name in names:
+                form.setVar(name, "")
+            return ["", "This entry has no such image set as the form named: %s were cleared." % ", ".join(
+                protocol.getParam(name).getLabel() for name in names)]
+        return []
 
 
 class ImageSetProvider(TreeProvider):
@@ -89,7 +107,7 @@ class EmpiarImageSetWizard(_EntryWizard):
         if entry is None:
             return
         chosen = dialog.ListDialog(form.root, "Image sets of %s" % entry.name, ImageSetProvider(entry),
-                                   "The output follows from the image set: what the last column says, or files alone.",
+                                   "Becomes: the Scipion set you get. files: downloaded only, in no set.",
                                    selectmode="browse", selectOnDoubleClick=True)
         if chosen.resultYes() and chosen.values:
             form.setVar("imageSet", chosen.values[0].get())
@@ -99,6 +117,7 @@ class _PatternWizard(_EntryWizard):
     """ Browses the entry's folders; what is chosen becomes a pattern. """
     _parameter = ""
     _message = ""
+    _filesOnly = False
 
     def show(self, form, *args):
         entry = self._askEntry(form)
@@ -120,8 +139,29 @@ class _PatternWizard(_EntryWizard):
                 connection.close()
 
         chosen = RemoteTreeDialog(form.root, "Files of %s" % entry.name, self._message, lister)
-        if chosen.chosen:
-            form.setVar(self._parameter, self._makePattern(chosen.chosen))
+        if not chosen.chosen:
+            return
+        if self._filesOnly and chosen.chosen.endswith("/"):
+            dialog.showError(TITLE, "%s is a folder: select a file." % chosen.chosen, form.root)
+            return
+        form.setVar(self._parameter, self._makePattern(chosen.chosen))
+        if self._parameter == "filePattern":
+            self._chooseImageSet(form, entry, chosen.chosen)
+
+    @staticmethod
+    def _chooseImageSet(form, entry, path):
+        """ Files of another image set than the form's would not be found. """
+        try:
+            current = entry.image_set(form.protocol.imageSet.get())
+        except ArchiveError:
+            current = None
+        its = [(len(folder), imageSet) for imageSet in entry.image_sets
+               for folder in spellings(split_path(imageSet.directory)) if (path + "/").startswith(folder + "/")]
+        if its and max(its, key=lambda item: item[0])[1] != current:
+            imageSet = max(its, key=lambda item: item[0])[1]
+            form.setVar("imageSet", str(imageSet.number))
+            dialog.showInfo(TITLE, "These files belong to another image set, which the form has now: %s."
+                            % imageSet.describe(), form.root)
 
     def _makePattern(self, path):
         raise NotImplementedError
@@ -145,6 +185,7 @@ class EmpiarFilePatternWizard(_PatternWizard):
 class EmpiarGainPatternWizard(_PatternWizard):
     _targets = [(EmpiarDownloader, ["gainPattern"])]
     _parameter = "gainPattern"
+    _filesOnly = True
     _message = "Select the gain reference."
 
     def _makePattern(self, path):

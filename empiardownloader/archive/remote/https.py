@@ -40,10 +40,12 @@ from .listings import PageParser
 
 PAGE_BLOCK_BYTES = 256 << 10
 # How far a listed size may be from the file's: of '9.9K' half of the last digit, of '10K' half a kilobyte or, where it
-# is rounded up, a whole one.
+# is rounded up, a whole one. Less than a kilobyte is told as it is.
 LISTED_SHARE, LISTED_BYTES = 0.1, 1024
-PAGE_TYPES = ("text/html", "application/xhtml+xml")
-PAGE_ENDINGS = (".html", ".htm", ".xhtml")
+# What servers answer in place of a file, and the endings of files that are such themselves.
+PAGE_TYPES = {
+    "text/html": (".html", ".htm", ".xhtml"), "application/xhtml+xml": (".html", ".htm", ".xhtml"),
+    "application/json": (".json",), "application/problem+json": (), "application/xml": (".xml",), "text/xml": (".xml",)}
 # Answers of servers that let nobody ask about a file without fetching it.
 NOT_ALLOWED = (403, 405, 501)
 # So many connections in a row that were lost over a request asked ahead show a server that minds it.
@@ -59,12 +61,15 @@ class HttpArchive(Archive):
         # one was lost that had been sent while the bytes of another were still to come.
         self.proven = False
         self.minded = 0
+        self.has_welcomed = False       # whether any answer was one to a request as such
 
     def _new_connection(self, timeout: float) -> "HttpConnection":
         return HttpConnection(self, timeout)
 
     def is_size(self, listed: int, told: int) -> bool:
         # Listings are rounded, '1.2K' to '543M', some of them up.
+        if listed < LISTED_BYTES:
+            return listed == told
         return abs(listed - told) <= max(listed, told) * LISTED_SHARE + LISTED_BYTES
 
 
@@ -93,6 +98,12 @@ class HttpConnection(Connection):
         with self._translated(), contextlib.closing(self._request("GET", path + "/" if path else "")) as response:
             parser = PageParser(unquote(urlsplit(response.url).path))
             self._read_page(response, parser, path)
+            length = response.headers.get("Content-Length", "").strip()
+            # Not all versions of urllib3 complain of an answer that ends too early.
+            is_whole = response.raw.tell() >= int(length) if length.isdecimal() else parser.is_whole
+        if not is_whole:
+            msg = "the %s sent a part of the listing of %s only" % (self._archive.server, path or "the entry's folder")
+            raise TransientError(msg)
         if not parser.is_listing:
             msg = "the %s sent a page that is no listing of %s" % (self._archive.server, path or "the entry's folder")
             raise TransientError(msg)
@@ -253,6 +264,11 @@ class HttpConnection(Connection):
             method, self._address(path), headers=headers, stream=True, allow_redirects=True,
             timeout=(connect, min(answer, CONNECT_TIMEOUT) if impatient else answer))
         self.is_new = False
+        if self._archive.url.scheme == "https" and response.url.startswith("http://"):
+            response.close()
+            msg = "The %s sends us on to an address without encryption (%s), which is not followed: check " \
+                  "EMPIAR_HTTPS_URL." % (self._archive.server, without_password(response.url)[:200])
+            raise UnreachableError(msg)
         status = response.status_code
         if status in welcome:
             instead = "" if status in NOT_ALLOWED else _in_place_of(path, response)
@@ -262,6 +278,7 @@ class HttpConnection(Connection):
                 msg = "the %s sent %s in place of %s" % (self._archive.server, instead,
                                                          path.rstrip("/") or "the entry's folder")
                 raise TransientError(msg)
+            self._archive.has_welcomed = True
             return response
         response.close()
         msg = "the %s answered with error %d for %s" % (self._archive.server, status,
@@ -272,7 +289,7 @@ class HttpConnection(Connection):
             raise BusyError(msg, retry_after(response.headers.get("Retry-After", "")))
         if status >= 500 or status == 408:
             raise TransientError(msg)
-        if status in (401, 407):
+        if status == 407 or (status == 401 and not self._archive.has_welcomed):
             msg = "The %s refused the login (error %d): check the addresses in the configuration and the proxy." % (
                 self._archive.server, status)
             raise UnreachableError(msg)
@@ -310,8 +327,8 @@ def _in_place_of(path: str, response: requests.Response) -> str:
     if response.history and asked != came:
         return "another address (%s)" % without_password(response.url)[:200]
     kind = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-    if kind in PAGE_TYPES and not asked.lower().endswith(PAGE_ENDINGS):
-        return "a web page"
+    if kind in PAGE_TYPES and not asked.lower().endswith(PAGE_TYPES[kind]):
+        return "a web page (%s)" % kind
     return ""
 
 

@@ -19,6 +19,8 @@ _PAGE_SIZE = re.compile(r"(?<![\w.:/-])([0-9]{1,18}(?:\.[0-9]{1,9})?)\s?([KMGT]?
 
 # What servers call the page of a folder.
 LISTING_WORDS = re.compile(r"\bIndex of\b|Directory [Ll]isting|Parent Directory|Listing of", re.IGNORECASE)
+# Links that lead to no file: the address of whoever looks after the server.
+NO_FILES = ("mailto:", "javascript:", "tel:", "data:", "about:")
 # What pages link to that are no listings.
 PAGE_PARTS = (".css", ".js", ".html", ".htm", ".php", ".ico", ".png", ".svg", ".gif", ".jpg", ".woff", ".woff2", ".xml")
 
@@ -73,17 +75,24 @@ class PageParser(html.parser.HTMLParser):
         self._before = ""                       # what stands before a link on its line
         self._text = ""                         # since the last tag; a page that comes in blocks cuts it anywhere
         self._in_link = False
-        self._is_marked = False
+        self._is_marked = self._begins = self._ends = False
 
     @property
     def is_listing(self) -> bool:
         """Whether this is a folder's page and not another one, of maintenance or a login say: it links to its parent
         folder or calls itself an index, or links to nothing that such a page is made of."""
         names = [*self.folders, *self.files]
-        return self._is_marked or (bool(names) and not any(name.lower().endswith(PAGE_PARTS) for name in names))
+        looks_so = bool(self.folders) or any("." in name for name in self.files)
+        return self._is_marked or (looks_so and not any(name.lower().endswith(PAGE_PARTS) for name in names))
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the page ends, where it has a beginning."""
+        return self._ends or not self._begins
 
     def handle_starttag(self, tag: str, attrs: List[Tuple[str, Optional[str]]]) -> None:
         self._take_text()
+        self._begins = self._begins or tag == "html"
         if tag == "br":
             self._last, self._before = None, ""
         if tag != "a":
@@ -93,7 +102,8 @@ class PageParser(html.parser.HTMLParser):
         href = (dict(attrs).get("href") or "").partition("?")[0].partition("#")[0]
         # A way out of the folder written plainly is the page's own navigation; an encoded one is a name, to be
         # refused as such later.
-        if "://" in href or all(part in ("", ".", "..") for part in href.split("/")):
+        if "://" in href or href.lower().startswith(NO_FILES) or all(
+                part in ("", ".", "..") for part in href.split("/")):
             above = self._folder.rstrip("/").rpartition("/")[0] + "/"
             self._is_marked = self._is_marked or ".." in href.split("/") or (href == above == "/")
             return
@@ -118,6 +128,8 @@ class PageParser(html.parser.HTMLParser):
         self._take_text()
         if tag == "a":
             self._in_link = False
+        elif tag == "html":
+            self._ends = True
         elif tag in ("tr", "table", "pre", "ul"):
             # What stands below the table is the server's own name and version.
             self._last = None

@@ -32,6 +32,21 @@ class MovieSets(ImageSets):
         self._takeReferences(facts)
         super().close(found, facts)
 
+    def refresh(self, found, facts):
+        super().refresh(found, facts)
+        for output, itsSet in self.iterSets():
+            moved = []
+            for kind, path in ((GAIN, itsSet.getGain()), (DARK, itsSet.getDark())):
+                name = os.path.basename(path or "")
+                if name and path != self._getReferencePath(name) and os.path.exists(self._getReferencePath(name)):
+                    self._setReference(itsSet, kind, name)
+                    moved.append(kind)
+            if moved:
+                self._protocol.info("The path of the %s reference of %s is this project's now." % (
+                    " and ".join(moved), output))
+                itsSet.write()
+                self._protocol._store(itsSet)
+
     def describe(self, itsSet):
         gain = itsSet.getGain()
         dim = itsSet.getDim()
@@ -120,7 +135,12 @@ class MovieSets(ImageSets):
 
     def _setReference(self, itsSet, kind, name):
         setter = itsSet.setGain if kind == GAIN else itsSet.setDark
-        setter(self._protocol._getExtraPath(name) if name else None)
+        setter(self._getReferencePath(name) if name else None)
+
+    def _getReferencePath(self, name):
+        """ Absolute: programs are run in folders of their own, and MotionCor
+        takes a gain reference that it does not find for none. """
+        return os.path.abspath(self._protocol._getExtraPath(name))
 
     @staticmethod
     def _identify(facts, name):
