@@ -12,7 +12,7 @@ import math
 import ntpath
 import re
 from dataclasses import dataclass, field
-from typing import Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from .tilt_names import order_in_name
 
@@ -22,10 +22,12 @@ PAIR = re.compile(r"([A-Za-z][^=\[\]]*?)\s*=\s*(.*?)\s*$")
 # SerialEM's angle is IMOD's; Tomo5's, in one word, is -90 degrees minus that.
 SERIALEM_AXIS = re.compile(r"tilt axis (?:rotation )?angle\s*=\s*([-+]?[0-9]+(?:[.,][0-9]*)?)", re.IGNORECASE)
 TOMO5_AXIS = re.compile(r"TiltAxisAngle\s*=\s*([-+]?[0-9]+(?:[.,][0-9]*)?)")
-TOMO5_TITLE = re.compile(r"\s*Tomography\b")
+TOMO5_TITLE = re.compile(r"\s*Tomography(?![a-z])")
 MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 NAMED_MONTH = re.compile(r"([0-9]{1,4})-([A-Za-z]{3})[a-z]*-([0-9]{2,4})[ T]+([0-9]{1,2}):([0-9]{2}):([0-9]{2})")
 ISO = re.compile(r"([0-9]{4})-([0-9]{2})-([0-9]{2})[ T]+([0-9]{1,2}):([0-9]{2}):([0-9]{2})")
+# Years in which such files can have been written; the latest is the next one, for clocks that are ahead.
+FIRST_YEAR = 2008
 # How tomo and RELION read times.
 TIME_FORMAT = "%02d-%s-%04d  %02d:%02d:%02d"
 # An .mdoc of the longest series is less than a megabyte.
@@ -35,6 +37,11 @@ SAME_ANGLE = 0.05
 # All images of a map of the grid are this near to each other, in degrees.
 LEAST_SPAN = 1.0
 AXIS_TOLERANCE = 1.0        # degrees by which title and RotationAngle may differ
+
+# What readers take for one number each, and what tells a dose: a value of them that is none is left away.
+DOSES = ("ExposureDose", "FrameDosesAndNumber", "DoseRate", "CountsPerElectron")
+NUMBERS = ("TiltAngle", "PixelSpacing", "Voltage", "Magnification", "Binning", "RotationAngle", "ExposureDose",
+           "PriorRecordDose", "DoseRate")
 
 Section = Dict[str, str]
 
@@ -82,9 +89,12 @@ def parse_mdoc(text: str) -> Mdoc:
 
 
 def parse_frame_sets(text: str) -> List[Section]:
-    """The sections '[FrameSet = n]' of a file that has no others, each with what is said of the whole, else []."""
+    """The sections '[FrameSet = n]' of a file that has no others, or the only section of one about a single image, each
+    with what is said of the whole, else []."""
     head, titles, sections, frame_sets = _split(text)
-    if sections:
+    if len(sections) == 1 and not frame_sets:
+        frame_sets = sections
+    elif sections:
         return []
     common = dict(head, **{"T": "\n".join(titles)} if titles else {})
     return [{**common, **section} for section in frame_sets]
@@ -181,11 +191,17 @@ def parse_time(text: str, is_tomo5: bool = False) -> Optional[datetime.datetime]
         if named and named.group(2).lower() in MONTHS:
             first, last = named.group(1), named.group(3)
             year, day = (first, last) if len(first) == 4 or (is_tomo5 and len(last) == 2) else (last, first)
+            if len(first) == len(last) == 2 and not _is_year(year) and _is_year(day):
+                year, day = day, year
             return datetime.datetime(int(year) + (2000 if len(year) == 2 else 0),
                                      MONTHS.index(named.group(2).lower()) + 1, int(day), *map(int, named.groups()[3:]))
     except ValueError:
         return None     # a 31st of February
     return None
+
+
+def _is_year(text: str) -> bool:
+    return FIRST_YEAR <= 2000 + int(text) <= datetime.date.today().year + 1
 
 
 # -------------------------- the tilt axis and the dose -----------------------
@@ -242,9 +258,10 @@ def write_mdoc(mdoc: Mdoc, names: Mapping[int, str]) -> str:
     order of acquisition.
 
     As scipion-em-tomo and RELION read it: sections counted 0, 1, 2 ..., one '=' in a line, titles on one line, the tilt
-    axis in the first title, a dose in each section, times in one form, and none where they do not tell the order.
+    axis in the first title, a dose in each section where one is known, numbers without their units, times in one form,
+    and none where they do not tell the order.
     """
-    lines = ["%s = %s" % (key, _one_sign(value)) for key, value in mdoc.head.items() if key != "T"]
+    lines = ["%s = %s" % item for item in _plain(mdoc.head)]
     lines.append("")
     if mdoc.axis is not None:
         binning = mdoc.sections[0].get("Binning", "1")
@@ -262,8 +279,11 @@ def write_mdoc(mdoc: Mdoc, names: Mapping[int, str]) -> str:
             section["SubFramePath"] = names[tilt.section]
         if tilt.dose is not None:
             section["ExposureDose"] = "%g" % tilt.dose
+        else:
+            for key in DOSES:
+                section.pop(key, None)
         lines.append("[ZValue = %d]" % number)
-        lines += ["%s = %s" % (key, _one_sign(value)) for key, value in section.items()]
+        lines += ["%s = %s" % item for item in _plain(section)]
         if timed:
             lines.append("DateTime = " + TIME_FORMAT % (
                 moment.day, MONTHS[moment.month - 1].capitalize(), moment.year, moment.hour, moment.minute,
@@ -272,8 +292,13 @@ def write_mdoc(mdoc: Mdoc, names: Mapping[int, str]) -> str:
     return "\n".join(lines)
 
 
-def _one_sign(value: str) -> str:
-    return value.replace("=", ":")
+def _plain(section: Section) -> Iterator[Tuple[str, str]]:
+    for key, value in section.items():
+        number = _number(value) if key in NUMBERS else None
+        if number is not None:
+            yield key, "%.8g" % number
+        elif key != "T" and key not in NUMBERS:
+            yield key, value.replace("=", ":")
 
 
 # -------------------------- the text -----------------------
@@ -284,6 +309,7 @@ def _split(text: str) -> Tuple[Section, List[str], List[Section], List[Section]]
     titles: List[str] = []
     sections: List[Section] = []
     frame_sets: List[Section] = []
+    numbers: List[Optional[float]] = []
     current = head
     lines = iter(text.lstrip("\ufeff").splitlines())
     for line in lines:
@@ -300,6 +326,7 @@ def _split(text: str) -> Tuple[Section, List[str], List[Section], List[Section]]
         if section and section.group(1) == "ZValue":
             current = {}
             sections.append(current)
+            numbers.append(_number(section.group(2)))
         elif section and section.group(1) == "FrameSet":
             current = {}
             frame_sets.append(current)
@@ -311,6 +338,9 @@ def _split(text: str) -> Tuple[Section, List[str], List[Section], List[Section]]
             titles.append(pair.group(2))
         elif pair:
             current.setdefault(pair.group(1).strip(), pair.group(2))
+    if None not in numbers and len(set(numbers)) == len(numbers):
+        # The number is that of the image in the stack, wherever its section stands.
+        sections = [section for _, section in sorted(zip(numbers, sections), key=lambda item: item[0])]
     return head, titles, sections, frame_sets
 
 

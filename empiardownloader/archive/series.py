@@ -6,15 +6,27 @@ in the folder of the images or in another one beside it. Where there are none th
 hold an angle. An image without either is a whole series by itself, a stack; its angles may be in a file of
 its name (.tlt, .rawtlt).
 """
+import datetime
+import math
 import posixpath
+import re
 from dataclasses import dataclass, replace
 from typing import Callable, Dict, Iterable, Iterator, List, Optional, Sequence, Set, Tuple
 
 from .errors import RemoteError, StoppedError
-from .mdoc import BadMdocError, Mdoc, join_frame_sets, parse_frame_sets, parse_mdoc
+from .mdoc import BadMdocError, Mdoc, join_frame_sets, parse_frame_sets, parse_mdoc, parse_time
 from .names import ancestors, extension_of, join, split_compression, stem_of
 from .selection import ImageFinder, RemoteFile
-from .tilt_names import LEAST_TILTS, MOST_REPEATED, TiltName, are_angles, common_name, parse_tilt_name, series_name
+from .tilt_names import (
+    LEAST_TILTS,
+    MOST_REPEATED,
+    TiltName,
+    are_angles,
+    common_name,
+    count_repeated,
+    parse_tilt_name,
+    series_name,
+)
 
 MDOC = ".mdoc"
 ANGLES = (".tlt", ".rawtlt")
@@ -25,6 +37,14 @@ MDOC_FOLDER = "mdoc"
 # Folders that are looked into for .mdoc files which do not lie with the images.
 MOST_FOLDERS = 300
 LACKING_TOLD = 3
+# What processing appends to the name of a stack; with a number behind it or not.
+VERSIONS = re.compile(r"[_.-](?:evn|even|odd|dose[_-]?(?:filt|weight)\w*|dw|filt\w*|ali(?:gned)?|preali|bin[0-9]*|"
+                      r"b[0-9]+|rec|full(?:_rec)?|sirt\w*|denoised|orig|fixed|erase|ccderaser|ctfcorr\w*|half[12])[0-9]*"
+                      r"(?=[_.-]|$)", re.IGNORECASE)
+# Share by which doses that are the same may differ, for they are written with few digits.
+SAME_DOSE = 0.02
+# Tilts of one series follow one another faster than this.
+LONGEST_PAUSE = datetime.timedelta(hours=1)
 # An angle of a list and one of an .mdoc are of the same tilt up to this many degrees: a refined one is off by a little.
 MATCHING_ANGLE = 1.0
 
@@ -131,10 +151,9 @@ class SeriesFinder:
 
     def _without_versions(self, images: Sequence[RemoteFile]) -> List[RemoteFile]:
         """Images without those that processing made of a described stack: 'TS_1_EVN.st' beside 'TS_1.st'."""
-        stems = sorted(self._stacks, key=len)
         versions = [image for image in images if any(
-            stem_of(image.path).startswith(stem) and stem_of(image.path)[len(stem):][:1] in tuple("_.-")
-            for stem in stems)]
+            stem_of(image.path).startswith(stem) and VERSIONS.match(stem_of(image.path)[len(stem):])
+            for stem in self._stacks)]
         if versions:
             self._finder.note("%d files are not downloaded, for by their names they are versions of stacks that are "
                               "described (%s): say a file pattern to get them." % (
@@ -191,9 +210,10 @@ class SeriesFinder:
         known = _Known(images)
         taken: Set[str] = set()
         frames: Dict[str, str] = {}         # path of a movie -> of the .mdoc that is about it alone
+        alike: Set[Tuple[str, str]] = set()     # folders and names of the series of movies that have one each
         for path in sorted(mdocs):
             own = known.find(posixpath.basename(path)[:-len(MDOC)], path)
-            if own and (not self._declared or frames):
+            if own and (not self._declared or _group_of(own) in alike):
                 frames[own.path] = path     # of a single movie; of tilts it is read when its series is asked for
                 continue
             text = self._text_of(path)
@@ -206,6 +226,7 @@ class SeriesFinder:
                 for image in [own] if own and len(frame_sets) == 1 else named:
                     if image is not None:
                         frames[image.path] = path
+                        alike.add(_group_of(image))
                 continue
             series = self._of_mdoc(path, text, known)
             if series is None:
@@ -297,7 +318,14 @@ class SeriesFinder:
                 self._finder.note("%s and the other .mdoc files of its series are not used: %s." % (
                     frames[its_images[0].path], error))
                 continue
-            repeated = len(mdoc.tilts) - len({round(tilt.angle, 1) for tilt in mdoc.tilts})
+            repeated = count_repeated([tilt.angle for tilt in mdoc.tilts])
+            times = sorted(filter(None, (parse_time(section.get("DateTime", ""), mdoc.is_tomo5)
+                                         for _, section in sections)))
+            if any(after - before > LONGEST_PAUSE for before, after in zip(times, times[1:])):
+                self._finder.note("%d movies like %s have .mdoc files of their own, and more than an hour lies between "
+                                  "two of them: which of them make a series is not known." % (
+                                      len(its_images), its_images[0].path))
+                continue
             if repeated > len(mdoc.tilts) * MOST_REPEATED or (repeated and not mdoc.order_from):
                 self._finder.note("%d movies like %s have .mdoc files of their own, but not all have an angle of their "
                                   "own: which of them make a series is not known." % (
@@ -316,21 +344,26 @@ class SeriesFinder:
         """Images that may be a series each: those whose names say the same series, else those of a folder whose names
         begin alike."""
         groups: Dict[Tuple[str, str], List[RemoteFile]] = {}
-        for image in images:
-            name = parse_tilt_name(posixpath.basename(image.path))
-            key = name.series if name else common_name([image.path, image.path])
-            groups.setdefault((image.folder, key), []).append(image)
+        for (folder, _), members in _split_by_order(_grouped(images, True)).items():
+            for image, said in members:
+                key = said.series if said else common_name([image.path, image.path])
+                groups.setdefault((folder, key), []).append(image)
         return list(groups.values())
 
     def _of_stack(self, path: str, mdoc: Mdoc, known: "_Known") -> Optional[Series]:
-        base = posixpath.splitext(posixpath.basename(path))[0]
-        image = known.find(mdoc.image_file, path) or known.find(base, path)
+        # A stack that was renamed, and its .mdoc with it, is still called as before in there.
+        own = known.find(posixpath.splitext(posixpath.basename(path))[0], path)
+        named = known.find(mdoc.image_file, path)
+        image = own or named
         if image is None:
             return None
+        if named is not None and named != image:
+            self._finder.note("%s names %s as its stack, and is called like %s: it is taken to be about that." % (
+                path, named.path, image.path))
         tilts = [SeriesTilt(image.path, tilt.angle, tilt.order, tilt.dose, tilt.section, tilt.before)
                  for tilt in mdoc.tilts]
         ordered = bool(mdoc.order_from)
-        listed, name = self._angles_beside(image, reversed(ANGLES))
+        listed, _, name = self._angles_beside(image, reversed(ANGLES))
         if listed:
             tilts, problem = _matched(image.path, [tilt.angle for tilt in listed], tilts)
             if problem:
@@ -346,14 +379,18 @@ class SeriesFinder:
     # -------------------------- by names -----------------------
 
     def _by_names(self, images: Sequence[RemoteFile]) -> Iterator[Series]:
-        groups: _Groups = {}
-        for group, members in _grouped(images, True).items():
-            if len({said.order if said else None for _, said in members}) == len(members):
-                groups[group] = members
-            else:
-                # What looked like the order is part of the name: 'tomo_7_-9.0.mrc'.
-                groups.update(_grouped([image for image, _ in members], False))
+        groups = _split_by_order(_grouped(images, True))
+        promised = self._finder.image_set.num_images
         for (folder, name), members in groups.items():
+            angles = [said.angle for _, said in members if said]
+            if promised is not None and len(groups) < promised < len(images) and count_repeated(angles) and are_angles(
+                    [said for _, said in members if said]):
+                self._finder.note("%d images like %s would be one tilt series by their names, some of them at one "
+                                  "angle; but there would be %d series, and the entry says %d: they come without "
+                                  "series." % (len(members), members[0][0].path, len(groups), promised))
+                for image, _ in members:
+                    yield Series(self._unique(stem_of(image.path), folder), (), (image,), ordered=False)
+                continue
             if not are_angles([said for _, said in members if said]) or None in [said for _, said in members]:
                 for image, _ in members:
                     yield self._stack(image)
@@ -370,8 +407,7 @@ class SeriesFinder:
 
     def _stack(self, image: RemoteFile) -> Series:
         """An image by itself; its angles from a file of the same name, where there is one."""
-        tilts, name = self._angles_beside(image, ANGLES)
-        ordered = bool(tilts) and all(tilt.before is not None for tilt in tilts)
+        tilts, ordered, name = self._angles_beside(image, ANGLES)
         if tilts and not ordered:
             self._finder.note("%s tells no order of acquisition: its tilts are numbered in the order of its lines, and "
                               "have no dose." % name)
@@ -379,18 +415,21 @@ class SeriesFinder:
             self._stacks.add(stem_of(image.path))
         return Series(self._unique(stem_of(image.path), image.folder), tuple(tilts), (image,), ordered=ordered)
 
-    def _angles_beside(self, image: RemoteFile, endings: Iterable[str]) -> Tuple[List[SeriesTilt], str]:
-        """The tilts that the first file of angles with the name of a stack lists, and its path."""
+    def _angles_beside(self, image: RemoteFile, endings: Iterable[str]) -> Tuple[List[SeriesTilt], bool, str]:
+        """The tilts that the first file of angles with the name of a stack lists, whether their order is known, and its
+        path."""
         listing = self._finder.listing_or_lost(image.folder)
         names = {name.lower(): name for name, _ in (listing.files if listing else ())}
         for ending in endings:
             name = names.get((stem_of(image.path) + ending).lower())
             if name:
                 path = join(image.folder, name)
-                tilts, _ = _tilts_of(self._text_of(path) or "", image.path)
+                tilts, ordered, remark = _tilts_of(self._text_of(path) or "", image.path)
+                if remark:
+                    self._finder.note("%s: %s." % (path, remark))
                 if tilts:
-                    return tilts, path
-        return [], ""
+                    return tilts, ordered, path
+        return [], False, ""
 
     # -------------------------- names of series -----------------------
 
@@ -447,6 +486,23 @@ def _grouped(images: Sequence[RemoteFile], ordered: bool) -> _Groups:
     return groups
 
 
+def _split_by_order(groups: _Groups) -> _Groups:
+    """The same, but for names whose order of acquisition is part of the series' own: 'tomo_7_-9.0.mrc'."""
+    split: _Groups = {}
+    for group, members in groups.items():
+        if len({said.order if said else None for _, said in members}) == len(members):
+            split[group] = members
+        else:
+            split.update(_grouped([image for image, _ in members], False))
+    return split
+
+
+def _group_of(image: RemoteFile) -> Tuple[str, str]:
+    """The folder, and what names of one series have in common."""
+    name = parse_tilt_name(posixpath.basename(image.path))
+    return image.folder, name.series if name else common_name([image.path, image.path])
+
+
 def _in_order(series: Series) -> Series:
     """Tilts and images in the order of acquisition; where that is not known, of the angles."""
     tilts = list(zip(series.tilts, series.images))
@@ -476,9 +532,12 @@ def _matched(path: str, angles: List[float], tilts: List[SeriesTilt]) -> Tuple[L
     return [SeriesTilt(path, angle, place) for place, angle in enumerate(angles, start=1)], problem
 
 
-def _tilts_of(text: str, path: str) -> Tuple[List[SeriesTilt], bool]:
-    """A .tlt file: an angle a line, perhaps the dose accumulated by then and the order of acquisition behind it, as
-    scipion-em-tomo reads it -> (tilts, whether their order is known)"""
+def _tilts_of(text: str, path: str) -> Tuple[List[SeriesTilt], bool, str]:
+    """A file of angles, one a line -> (tilts, whether their order is known, a remark).
+
+    Behind the angle stand the dose accumulated by then and the order of acquisition, as scipion-em-tomo has them, or
+    the order and the dose of the tilt, as AreTomo has them. Numbers that can be neither are not believed.
+    """
     rows: List[List[float]] = []
     for line in text.splitlines():
         words = line.split()
@@ -487,20 +546,44 @@ def _tilts_of(text: str, path: str) -> Tuple[List[SeriesTilt], bool]:
         try:
             rows.append([float(word) for word in words[:3]])
         except ValueError:
-            return [], False
-    columns = min((len(row) for row in rows), default=0)
-    orders = list(range(1, len(rows) + 1))
-    if columns > 1:
+            return [], False, ""
+    angles = [row[0] for row in rows]
+    if not all(math.isfinite(value) for row in rows for value in row) or any(abs(angle) > 90 for angle in angles):
+        return [], False, "it has numbers that are no angles, so it is not used"
+    columns = [list(column) for column in zip(*(row[1:] for row in rows))]
+    orders = next((order for order in map(_as_order, columns) if order), [])
+    doses = next((column for column in columns if not _as_order(column)), [])
+    accumulated = bool(doses) and min(doses) >= 0 and len(set(doses)) == len(doses)
+    if accumulated and not orders:
         # What had received less was taken earlier.
-        by_dose = sorted(range(len(rows)), key=lambda place: rows[place][1])
-        orders = [by_dose.index(place) + 1 for place in range(len(rows))]
-    if columns > 2:
-        orders = [int(row[2]) for row in rows]
-    doses: Dict[int, float] = {}
-    if columns > 1:
-        accumulated = 0.0
-        for place in sorted(range(len(rows)), key=lambda place: orders[place]):
-            doses[place], accumulated = rows[place][1] - accumulated, rows[place][1]
-    return [SeriesTilt(path, row[0], orders[place], doses.get(place), -1,
-                       row[1] - doses[place] if place in doses else None)
-            for place, row in enumerate(rows)], columns > 1
+        orders = [sorted(doses).index(dose) + 1 for dose in doses]
+    in_order = sorted(range(len(rows)), key=lambda place: orders[place]) if orders else []
+    received: Dict[int, Tuple[Optional[float], Optional[float]]] = {}       # place -> dose of the tilt, and before it
+    remark, before = "", 0.0
+    if accumulated and [doses[place] for place in in_order] == sorted(doses):
+        if min(doses) > 0:
+            for place in in_order:
+                received[place], before = (doses[place] - before, before), doses[place]
+        else:
+            # What the first had received before it: each has it so, and the last one's own is told where all are alike.
+            steps = [doses[after] - doses[one] for one, after in zip(in_order, in_order[1:])]
+            alike = bool(steps) and max(steps) - min(steps) < SAME_DOSE * max(steps)
+            received = {place: (steps[0] if alike else None, doses[place]) for place in in_order}
+    elif doses and min(doses) > 0 and (orders or len(set(doses)) == 1):
+        for place in in_order or range(len(rows)):
+            received[place], before = (doses[place], before if orders else None), before + doses[place]
+    elif doses:
+        remark = "the numbers behind its angles are neither doses nor an order of acquisition, so they are not used"
+    tilts = []
+    for place, angle in enumerate(angles):
+        dose, before_it = received.get(place, (None, None))
+        tilts.append(SeriesTilt(path, angle, orders[place] if orders else place + 1, dose, -1, before_it))
+    return tilts, bool(orders), remark
+
+
+def _as_order(column: Sequence[float]) -> List[int]:
+    """[2.0, 0.0, 1.0] -> [3, 1, 2]; [] for what is no order"""
+    least = min(column, default=0)
+    if sorted(column) != [least + place for place in range(len(column))] or least not in (0, 1):
+        return []
+    return [int(value - least) + 1 for value in column]

@@ -26,6 +26,8 @@ LEAST_TILTS = 3
 # Share of the tilts that may be at the angle of another: one was taken again, the first one twice. More are of another
 # series.
 MOST_REPEATED = 0.2
+# Tilts nearer to each other than this, in degrees, are one taken again: no scheme steps so little.
+SAME_ANGLE = 0.3
 HIDDEN = "\0"
 
 
@@ -69,14 +71,20 @@ def order_in_name(name: str) -> Optional[int]:
 def are_angles(names: Sequence[TiltName]) -> bool:
     """Whether the numbers in the names of what may be one series are angles: different ones, not counted through, and
     not the time of day."""
-    angles = {name.angle for name in names}
-    if len(angles) < LEAST_TILTS or len(names) - len(angles) > len(names) * MOST_REPEATED:
+    repeated = count_repeated([name.angle for name in names])
+    if len(names) - repeated < LEAST_TILTS or repeated > len(names) * MOST_REPEATED:
         return False
-    if len(angles) < len(names) and len({name.order for name in names}) < len(names):
+    if repeated and len({name.order for name in names}) < len(names):
         return False
-    if min(angles) < 0:
+    if min(name.angle for name in names) < 0:
         return True
     return all("." in name.text for name in names) and not all(CLOCK.match(name.text) for name in names)
+
+
+def count_repeated(angles: Sequence[float]) -> int:
+    """How many of some tilts are at the angle of another one."""
+    ordered = sorted(angles)
+    return sum(after - before < SAME_ANGLE for before, after in zip(ordered, ordered[1:]))
 
 
 def common_name(names: Sequence[str]) -> str:

@@ -39,7 +39,6 @@ class ParticleFile:
     has_views: bool = False                 # whether any particle is turned out of the plane
     remarks: List[str] = field(default_factory=list)        # sentences with a place for the file's path
     _groups: Optional[Dict[Union[float, str], Dict[str, str]]] = None      # by number, or by name where it is none
-    micrographs: Dict[str, None] = field(default_factory=dict)      # names of micrographs in the order of the rows
     ungrouped: int = 0                      # particles whose optics group the table of optics groups does not have
 
     @classmethod
@@ -61,7 +60,6 @@ class ParticleFile:
                     column = table.columns.index(IMAGE_NAME)
                     numbers = [place for place, label in enumerate(table.columns) if label in NUMBERS]
                     views = [place for place, label in enumerate(table.columns) if label in VIEWS]
-                    micrograph = table.columns.index(MICROGRAPH_NAME) if MICROGRAPH_NAME in table.columns else None
                     group = table.columns.index(OPTICS_GROUP) if OPTICS_GROUP in table.columns else None
                 if found is None or table is not found.table:
                     continue
@@ -78,8 +76,6 @@ class ParticleFile:
                     found.doubt("their %s is no number" % table.columns[wrong])
                 else:
                     found.rows.setdefault(stack, array("Q")).append(offset)
-                    if micrograph is not None:
-                        found.micrographs.setdefault(words[micrograph])
                     groups[words[group] if group is not None else ""] += 1
         except BadStarError as error:
             raise BadImageError(str(error)) from error

@@ -16,15 +16,15 @@ from ..transfer.parts import LINKS_ARE_NOT_FOLLOWED, lock
 # An image of any kind is called "movie": version 1.0.0 knew no others, and its runs are continued.
 IMAGE, LEFT_OUT, REFERENCE, FILE, NOTE, BYTES, BEGIN, END = (
     "movie", "left out", "reference", "file", "note", "bytes", "begin", "end")
-COMPANION, DESCRIPTION, SERIES, REGISTERED, REMARK, VALUES = (
-    "companion", "description", "series", "registered", "remark", "values")
+COMPANION, DESCRIPTION, SERIES, REGISTERED, REMARK, VALUES, MICROGRAPHS = (
+    "companion", "description", "series", "registered", "remark", "values", "micrographs")
 
 
 # What a line has to tell of it; one that does not was damaged, and is as good as not there.
 NEEDED = {IMAGE: ("name", "path", "bytes"), LEFT_OUT: ("path", "reason"), REFERENCE: ("kind", "name", "path"),
           FILE: ("name", "path"), NOTE: ("text",), BYTES: ("bytes",), END: ("complete", "exhausted"),
           COMPANION: ("name", "path", "reason"), DESCRIPTION: ("names", "paths", "failed"), SERIES: ("name", "tilts"),
-          REGISTERED: ("series", "as"), REMARK: ("text",), VALUES: ("output", "values")}
+          REGISTERED: ("series", "as"), REMARK: ("text",), VALUES: ("output", "values"), MICROGRAPHS: ("names",)}
 # The search for a reference: its kind, its key, width and height of the movies' frames.
 ReferenceKey = Tuple[str, Optional[str], Optional[Tuple[int, ...]]]
 # For movies that were to have no reference.
@@ -103,6 +103,7 @@ class Facts:
         self.series: Dict[str, Dict[str, Any]] = {}             # by name
         self.registered: Dict[str, str] = {}    # name of a series -> what it was registered as
         self.values: Dict[str, Dict[str, Any]] = {}     # output -> name of a value -> [value, its source]
+        self.micrographs: Dict[str, int] = {}       # full name of one that particles were picked in -> its number
         self.notes: List[str] = []
         self.remarks: List[str] = []        # what is worth knowing for good, whoever continues
         self.begin: Optional[Dict[str, Any]] = None
@@ -148,6 +149,9 @@ class Facts:
             self.registered[event["series"]] = event["as"]
         elif what == VALUES:
             self.values[event["output"]] = event["values"]
+        elif what == MICROGRAPHS:
+            for name in event["names"]:
+                self.micrographs.setdefault(name, len(self.micrographs) + 1)
         elif what == REMARK and event["text"] not in self.remarks:
             self.remarks.append(event["text"])
         elif what == NOTE and event["text"] not in self.notes:

@@ -18,13 +18,15 @@ MAX_FRAMES = 1 << 17
 # IMOD writes this stamp, and behind it flags of which the first says whether bytes are signed.
 IMOD_STAMP, IMOD_STAMP_OFFSET_BYTES, IMOD_SIGNED_BYTES = 1146047817, 152, 1
 MRC_MODE_BYTES = 0
-TIFF_WIDTH, TIFF_HEIGHT, TIFF_COMPRESSION = 256, 257, 259
+TIFF_WIDTH, TIFF_HEIGHT, TIFF_COMPRESSION, TIFF_SUBFILE_TYPE = 256, 257, 259, 254
+# A page that shows another one smaller is no frame.
+TIFF_REDUCED = 1
 # How the frames of EER files are compressed. A page of such a file that is compressed in another way is none of them:
 # some microscopes put the sum of all frames first.
 EER_COMPRESSIONS = (65000, 65001, 65002)
 TIFF_OFFSETS = (273, 324)       # of strips, of tiles
 TIFF_BYTE_COUNTS = (279, 325)
-TIFF_TAGS = (TIFF_WIDTH, TIFF_HEIGHT, TIFF_COMPRESSION) + TIFF_OFFSETS + TIFF_BYTE_COUNTS
+TIFF_TAGS = (TIFF_WIDTH, TIFF_HEIGHT, TIFF_COMPRESSION, TIFF_SUBFILE_TYPE) + TIFF_OFFSETS + TIFF_BYTE_COUNTS
 TIFF_TYPE_BYTES = {1: 1, 3: 2, 4: 4, 13: 4, 16: 8, 18: 8}
 TIFF_INTEGER_CODES = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
 
@@ -183,7 +185,7 @@ def _read_tiff(stream: BinaryIO, start: bytes, size: int) -> Header:
             msg = "frame %d ends at byte %d, the file has %d" % (frames + 1, end, size)
             raise BadImageError(msg)
         # A directory without pixels describes the file, or nothing.
-        if any(code in tags for code in TIFF_OFFSETS):
+        if any(code in tags for code in TIFF_OFFSETS) and not tags.get(TIFF_SUBFILE_TYPE, 0) & TIFF_REDUCED:
             frames += 1
             size_of_page = tags.get(TIFF_WIDTH, 0), tags.get(TIFF_HEIGHT, 0)
             sizes.append(size_of_page)

@@ -390,6 +390,10 @@ class EmpiarDownloader(EMProtocol):
         """ Write down the acquisition of an output set, each value with its source. """
         record.add_event(self._getRecordFile(), record.VALUES, output=output, values=values)
 
+    def noteMicrographs(self, names):
+        """ Write down micrographs that particles were picked in, whose numbers follow from their order. """
+        record.add_event(self._getRecordFile(), record.MICROGRAPHS, names=names)
+
     def _leaveOut(self, name, error):
         reason = str(error) if isinstance(error, BadImageError) else "it cannot be read"
         self.warning("%s is left out: %s." % (name, reason))

@@ -83,7 +83,8 @@ class FoundLayouts(Layout):
                 self.setUpOut(name)
                 for seed, file in enumerate(micrographs + products):
                     kinds.write_stack(os.path.join(self.root, str(number), "data", file), seed, 1)
-                facts = self.download(str(number), image_set(category="micrographs - single frame", directory="data"))
+                facts = self.download(str(number), image_set(category="micrographs - single frame", directory="data",
+                                                              num_images_or_tilt_series=len(micrographs)))
                 self.assertEqual(sorted(micrographs), sorted(facts.images))
                 if products:
                     self.assertIn("%d files in data are not downloaded, for by their names they are products of "

@@ -270,7 +270,7 @@ class LayoutRows(Layout):
             self.put("1/data/Movies/m_%d.mrc.bz2" % n)
         fields = dict(FIELDS, image_width="40000", image_height="40000", frames_per_image=100)
         free = shutil.disk_usage(self.folder).free
-        with self.assertRaisesRegex(DiskError, "4 movies of EMPIAR-1 need about .* GB more and .* MB to spare"):
+        with self.assertRaisesRegex(DiskError, "4 movies of EMPIAR-1 need about .* GB, and .* MB must stay free"):
             if free > 640e9:
                 self.skipTest("this disk is too large")
             self.download("1", image_set(num_images_or_tilt_series=4, **fields), amount=4)

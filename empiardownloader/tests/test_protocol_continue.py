@@ -12,7 +12,7 @@ from pwem.objects import SetOfMovies
 from pyworkflow.object import Set
 from pyworkflow.project import Manager
 
-from empiardownloader.demo import faults, movies
+from empiardownloader.demo import movies
 from empiardownloader.tests.base import ProtocolTestCase, entry, environment, image_set, read_bytes, write_movies
 
 logger = logging.getLogger(__name__)
@@ -234,27 +234,37 @@ class TestContinued(InterruptedCase):
             self.check_set(other, 4)
             self.assertEqual(sent, self.demo.sent_bytes)
 
+    @staticmethod
+    def write(contents):
+        for path, content in contents.items():
+            with open(path, "wb") as stream:
+                stream.write(content)
+
     def test_a_single_unreadable_movie(self):
         source = os.path.join(self.root, "10200", "data", "Movies", "m_02.mrc")
         content = read_bytes(source)
-        with open(source, "wb") as stream:
-            stream.write(content[:2000])
+        self.write({source: content[:2000]})
         try:
             protocol = self.finish(self.new(amountOfImages=5))
         finally:
-            with open(source, "wb") as stream:
-                stream.write(content)
+            self.write({source: content})
         self.check_set(protocol, 5)
         self.assertNotIn("m_02.mrc", [row[2] for row in self.rows(protocol)])
         self.assertIn("Left out: data/Movies/m_02.mrc (its header promises", "\n".join(protocol.summary()))
 
     def test_nothing_whole_at_all(self):
-        self.demo.add_fault(faults.GONE, "*.mrc")
-        protocol = self.new(amountOfImages=5)
-        self.launch(protocol)
+        """All that comes is cut short at its source."""
+        folder = os.path.join(self.root, "10200", "data", "Movies")
+        contents = {os.path.join(folder, name): read_bytes(os.path.join(folder, name))
+                    for name in os.listdir(folder) if name.endswith(".mrc")}
+        self.write({path: content[:2000] for path, content in contents.items()})
+        try:
+            protocol = self.new(amountOfImages=5)
+            self.launch(protocol)
+        finally:
+            self.write(contents)
         self.assertTrue(protocol.isFailed())
         self.assertIn("No movie of EMPIAR-10200 could be had", protocol.getErrorMessage())
-        self.demo.clear_faults()
         self.check_set(self.finish(self.again(protocol)), 5)
 
 

@@ -93,7 +93,7 @@ class TestEveryKind(KindsCase):
                 self.check_bytes(run, kind)
                 summary = "\n".join(run.summary())
                 words = {"files": "Scipion does not read SMV files",
-                         "tilt stacks": "registered in no set: no file beside it tells its angles"}
+                         "tilt stacks": "registered in no set: nothing tells its angles"}
                 self.assertIn(words.get(kind, OUTPUTS[kind][0]), summary)
                 self.check_what_is_known(run, kind)
 
@@ -168,7 +168,7 @@ class TestWithoutOtherPlugins(KindsCase):
         os.makedirs(folder)
         with open(os.path.join(folder, "sitecustomize.py"), "w") as stream:
             stream.write(BLOCK)
-        words = {"tilt series": "with it, whole tilt series are registered too",
+        words = {"tilt series": "For whole tilt series: close Scipion, install scipion-em-tomo",
                  "particles": "with CTF, with alignment",
                  "tilt stacks": "scipion-em-tomo, which has sets of tilt series, is not installed",
                  "subtomograms": "scipion-em-tomo, which has sets of subtomograms, is not installed"}

@@ -46,6 +46,8 @@ CRAWLING_SECONDS, CRAWLING_SHARE = 10.0, 0.25
 MOST_DROPS = 3
 # So often in a row another size than the listed one is not believed.
 MOST_SIZE_DOUBTS = 3
+# A size that is told of several files, small as that of a page, is doubted longer: it is the server's state.
+MOST_PAGE_DOUBTS, MOST_PAGE_BYTES = 8, 64 << 10
 # Files in trouble that others may overtake; whole files, beyond one a connection, that wait to be unpacked.
 MOST_IN_TROUBLE, MOST_ENDING = 60, 2
 
@@ -192,18 +194,12 @@ class FileOnItsWay:
             self.faults = self.attempts = 0
             self.lets_others_go = False
 
-    def doubt_size(self, size: int, others: bool) -> bool:
+    def doubt_size(self, size: int, is_page: bool) -> bool:
         """The server has told a size that the listing does not -> whether it is to be asked once more: a page in place
-        of the file is there for a while, a listing that is out of date for good.
-
-        ``others``: whether it tells other files the same, as it does with a page.
-        """
-        if others:
-            self.doubted = (0, 0)
-            return True
+        of the file is there for a while, a listing that is out of date for good."""
         last, count = self.doubted
         self.doubted = (size, count + 1 if size == last else 1)
-        return self.doubted[1] <= MOST_SIZE_DOUBTS
+        return self.doubted[1] <= (MOST_PAGE_DOUBTS if is_page else MOST_SIZE_DOUBTS)
 
     def hung(self) -> None:
         """A connection is dropped that brought nothing of it."""
@@ -253,11 +249,12 @@ class Plan:
         self.any_whole = False          # whether a file has become whole
         self._doubted: Dict[int, Set[str]] = {}     # a size that is not the listed one -> paths of whom it was told
 
-    def doubt(self, path: str, size: int) -> bool:
-        """The server has told another size of a file than the listing -> whether it told others the same."""
+    def is_page(self, path: str, size: int) -> bool:
+        """The server has told another size of a file than the listing -> whether that is likely to be a page in its
+        place: it told others the same."""
         told = self._doubted.setdefault(size, set())
         told.add(path)
-        return len(told) > 1
+        return size <= MOST_PAGE_BYTES and len(told) > 1
 
     def slept(self, seconds: float) -> None:
         """Nobody was there to see bytes come for so long."""

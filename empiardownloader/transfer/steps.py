@@ -6,7 +6,7 @@ import threading
 import time
 from typing import Any, Callable, Dict, List, Optional, Tuple, Union
 
-from ..archive.errors import BrokenFileError, ChangedFileError, TransientError
+from ..archive.errors import BrokenFileError, BusyError, ChangedFileError, TransientError
 from ..archive.remote import Archive, Connection, FileState, Stream
 from ..images.header import MRC_HEADER_BYTES, BadImageError
 from .faults import Faults
@@ -106,12 +106,18 @@ class Steps:
             msg = "it is empty on the %s" % self._archive.server
             raise BrokenFileError(msg)
         listed = file.job.size
-        if listed is not None and not self._archive.is_size(listed, state.size) and file.doubt_size(
-                state.size, self._plan.doubt(file.job.path, state.size)):
+        if listed is not None and not self._archive.is_size(listed, state.size):
+            is_page = self._plan.is_page(file.job.path, state.size)
+            if not file.doubt_size(state.size, is_page):
+                return self._believe(file, state)
             msg = "the %s says that %s has %d bytes, and lists it with %d" % (
                 self._archive.server, file.job.path, state.size, listed)
-            raise TransientError(msg)
-        gaps = file.part.begin(file.job.path, state)
+            raise (BusyError if is_page else TransientError)(msg)
+        return self._believe(file, state)
+
+    @staticmethod
+    def _believe(file: FileOnItsWay, state: FileState) -> List[Tuple[int, int]]:
+        gaps: List[Tuple[int, int]] = file.part.begin(file.job.path, state)
         file.state = state
         return gaps
 

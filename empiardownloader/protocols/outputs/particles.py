@@ -5,6 +5,7 @@ What RELION's labels mean: https://relion.readthedocs.io/en/latest/Reference/Con
 later have optics groups and shifts in angstrom; older ones have neither, their shifts are in pixels, their pixel size
 follows from detector and magnification. The matrices are those that Scipion's plugin for RELION makes of them.
 """
+import hashlib
 import os
 from collections import Counter
 from typing import NamedTuple, Optional, Tuple
@@ -24,9 +25,11 @@ from .images import StackSets
 KEPT = {"rlnRandomSubset": Integer, OPTICS_GROUP: Integer, "rlnGroupNumber": Integer, "rlnGroupName": String,
         "rlnCtfBfactor": Float, "rlnCtfScalefactor": Float}
 PIXEL_SIZE_ERROR = 1e-4
-BARE = ()       # what a particle has of which nothing is known
+BARE = (), False, ""        # the last of its Traits where nothing is known of a particle
 ACQUISITION = (("voltage", "rlnVoltage"), ("sphericalAberration", "rlnSphericalAberration"),
                ("amplitudeContrast", "rlnAmplitudeContrast"))
+POSSIBLE = {"samplingRate": lambda value: value > 0, "voltage": lambda value: value > 0,
+            "sphericalAberration": lambda value: value >= 0, "amplitudeContrast": lambda value: 0 <= value <= 1}
 
 
 class Traits(NamedTuple):
@@ -37,6 +40,8 @@ class Traits(NamedTuple):
     pixelSize: float                # Å/px
     voltage: Optional[float]        # kV, as the .star file says it
     columns: Tuple[str, ...]        # names of what is known of a particle
+    hasViews: bool                  # whether the .star file turns any particle out of the plane
+    optics: str                     # which table of optics groups its numbers are of
 
 
 class Sample(NamedTuple):
@@ -60,7 +65,6 @@ class ParticleSets(StackSets):
         self._samples = {}              # Traits -> Sample
         self._refreshed = Counter()     # (stack, image) -> how many of its particles were refreshed
         self._acquisitions = {}         # (star, what it says of the microscope) -> Acquisition
-        self._micrographs = None        # full name of a micrograph -> its number
 
     def getRegisteredNames(self):
         """ A stack whose particles go to several sets counts when all are in. """
@@ -81,7 +85,7 @@ class ParticleSets(StackSets):
         rows = self._getRows(facts, name)
         if not rows:
             pixelSize = decidePixelSize(self._protocol, found, facts).value
-            return [(Traits(header.width, header.height, pixelSize, None, BARE), None)]
+            return [(Traits(header.width, header.height, pixelSize, None, *BARE), None)]
         within = [row for row in rows if split_image(row[IMAGE_NAME])[0] <= header.frames]
         if len(within) < len(rows):
             self._beyond[name] = len(rows) - len(within)
@@ -89,11 +93,12 @@ class ParticleSets(StackSets):
                 self._beyond[name], name, header.frames))
         parts = {}
         star = facts.images[name]["star"]
-        columns = self._getColumns(star)
+        common = self._getCommon(star)
         for row in within:
             full = self._getFullRow(star, row)
             pixelSize = decidePixelSize(self._protocol, found, facts, self._tell(star, full)["samplingRate"])
-            traits = Traits(header.width, header.height, pixelSize.value, number(full, "rlnVoltage"), columns)
+            traits = Traits(header.width, header.height, pixelSize.value, self._tell(star, full)["voltage"].value,
+                            *common)
             self._samples.setdefault(traits, Sample(star, full))
             parts.setdefault(traits, []).append(row)
         return [(traits, (star, rows)) for traits, rows in parts.items()]
@@ -116,12 +121,13 @@ class ParticleSets(StackSets):
         size = itsSet.getDim()[:2]
         star = facts.images.get(name, {}).get("star")
         if star is None:
-            return Traits(*size, itsSet.getSamplingRate(), None, BARE)
-        rows = self._getRowsByIndex(facts, name).get(index)
+            return Traits(*size, itsSet.getSamplingRate(), None, *BARE)
+        rows = self._getRowsOf(facts, name, index, first)
         if not rows:
             return None
         full = self._getFullRow(star, rows[0])
-        traits = Traits(*size, itsSet.getSamplingRate(), number(full, "rlnVoltage"), self._getColumns(star))
+        traits = Traits(*size, itsSet.getSamplingRate(), self._tell(star, full)["voltage"].value,
+                        *self._getCommon(star))
         self._samples[traits] = Sample(star, full)
         return traits
 
@@ -134,7 +140,7 @@ class ParticleSets(StackSets):
         itsSet.setDim((traits.width, traits.height, 1))
         columns = set(traits.columns)
         itsSet.setHasCTF({"rlnDefocusU", "rlnDefocusV", "rlnDefocusAngle"} <= columns)
-        if {"rlnAngleRot", "rlnAngleTilt"} <= columns:
+        if traits.hasViews and {"rlnAngleRot", "rlnAngleTilt"} <= columns:
             itsSet.setAlignment(ALIGN_PROJ)
         elif "rlnAnglePsi" in columns and {"rlnOriginX", "rlnOriginXAngst"} & columns:
             itsSet.setAlignment(ALIGN_2D)
@@ -142,7 +148,15 @@ class ParticleSets(StackSets):
 
     def _getTold(self, traits):
         sample = self._samples.get(traits)
-        return self._tell(*sample) if sample else {}
+        if not sample:
+            return {}
+        told = self._tell(*sample)
+        for name, label in ACQUISITION:
+            values = {group.get(label) for group in self._getFile(sample.star).optics}
+            if len(values) > 1 and told[name].value is not None:
+                told[name] = Value(told[name].value, "%s, of the first of its optics groups: each particle has its "
+                                                     "own group's" % sample.star)
+        return told
 
     def _setAcquisition(self, itsSet, found, facts, traits):
         values = super()._setAcquisition(itsSet, found, facts, traits)
@@ -155,14 +169,12 @@ class ParticleSets(StackSets):
 
     def _tell(self, star, row):
         """ What a row and its optics group say of the microscope: name -> Value. """
-        pixelSize = number(row, "rlnImagePixelSize", "rlnPixelSize")
-        if pixelSize is None:
-            detector, magnification = number(row, "rlnDetectorPixelSize"), number(row, "rlnMagnification")
-            pixelSize = detector * 1e4 / magnification if detector and magnification else None
+        pixelSize = _getImagePixelSize(row)
         told = {name: Value(number(row, label), star) for name, label in ACQUISITION}
-        # A pixel of no size is none.
-        told["samplingRate"] = Value(pixelSize or None, star)
-        return told
+        told["samplingRate"] = Value(pixelSize, star)
+        # What cannot be was not filled in.
+        return {name: value if value.value is not None and POSSIBLE[name](value.value) else Value(None, star)
+                for name, value in told.items()}
 
     def _getItemAcquisition(self, found, facts, star, row):
         """ The acquisition of one particle, as its own optics group says. """
@@ -183,10 +195,11 @@ class ParticleSets(StackSets):
         """ Acquisition, and shifts in pixels that were angstrom in the .star file. """
         index, path = item.getLocation()
         name = self._getLocalName(path)
-        rows = self._getRowsByIndex(facts, name).get(index, ())
+        rows = self._getRowsOf(facts, name, index, item)
         # Several particles may be of one image (symmetry expansion): they are in the order of the rows.
-        place = self._refreshed[name, index]
-        self._refreshed[name, index] += 1
+        key = name, index, _getGroup(item)
+        place = self._refreshed[key]
+        self._refreshed[key] += 1
         if place >= len(rows):
             item.setAcquisition(itsSet.getAcquisition())
             return
@@ -211,8 +224,11 @@ class ParticleSets(StackSets):
             self._described[star] = state, ParticleFile.read(path)
         return self._described[star][1]
 
-    def _getColumns(self, star):
-        return tuple(sorted(self._getFile(star).table.columns))
+    def _getCommon(self, star):
+        """ What all particles of a .star file have in common: the last of their Traits. """
+        described = self._getFile(star)
+        optics = hashlib.sha1(_formatOptics(described.optics).encode()).hexdigest() if described.optics else ""
+        return tuple(sorted(described.table.columns)), described.has_views, optics
 
     def _getDescription(self, facts, name):
         """ The file that describes a stack, None where there is none, and
@@ -242,6 +258,12 @@ class ParticleSets(StackSets):
             self._last = name, byIndex
         return self._last[1]
 
+    def _getRowsOf(self, facts, name, index, item):
+        """ The rows that a particle may be of: of its image, and of its optics group. """
+        rows = self._getRowsByIndex(facts, name).get(index, ())
+        group = _getGroup(item)
+        return [row for row in rows if group is None or number(row, OPTICS_GROUP) in (None, group)]
+
     def _countRows(self, facts, name):
         return len(self._getDescription(facts, name)[1])
 
@@ -249,20 +271,18 @@ class ParticleSets(StackSets):
         """ What a row says, and what the optics group says it belongs to. """
         return {**self._getFile(star).group(row), **row}
 
-    def _getMicrograph(self, facts, row):
-        """ The number of the micrograph that a particle was picked in, None
-        where the row names none: the same for the same name, as Scipion's
-        plugin for RELION has it. """
-        name = row.get(MICROGRAPH_NAME)
-        if name is None:
-            return None
-        if self._micrographs is None:
-            self._micrographs = {}
-            for star in (facts.description or {}).get("names", ()):
-                if os.path.exists(self._protocol._getExtraPath(star)):
-                    for known in self._getFile(star).micrographs:
-                        self._micrographs.setdefault(known, len(self._micrographs) + 1)
-        return self._micrographs.setdefault(name, len(self._micrographs) + 1)
+    def _numberMicrographs(self, facts, rows):
+        """ Each micrograph that particles were picked in has a number: the same
+        for the same name, as Scipion's plugin for RELION has it. They are
+        written down before they are used, and stay whatever .star files a
+        later run finds. """
+        names = dict.fromkeys(row[MICROGRAPH_NAME] for row in rows if MICROGRAPH_NAME in row)
+        new = [name for name in names if name not in facts.micrographs]
+        if new:
+            self._protocol.noteMicrographs(new)
+            for name in new:
+                # Another thread may have read it in the record by now.
+                facts.micrographs.setdefault(name, len(facts.micrographs) + 1)
 
     def _appendPart(self, itsSet, found, facts, name, header, part):
         if part is None:
@@ -275,11 +295,12 @@ class ParticleSets(StackSets):
         if remark and remark not in facts.remarks:
             facts.remarks.append(remark)
             self._protocol.remark(remark)
+        self._numberMicrographs(facts, rows)
         for row in rows:
             index, _ = split_image(row[IMAGE_NAME])
             full = self._getFullRow(star, row)
             particle = _makeParticle(itsSet, full, (index, path), self._getItemAcquisition(found, facts, star, full))
-            micrograph = self._getMicrograph(facts, row)
+            micrograph = facts.micrographs.get(row.get(MICROGRAPH_NAME))
             particle.setMicId(micrograph)
             if particle.hasCoordinate():
                 particle.getCoordinate().setMicId(micrograph)
@@ -338,8 +359,10 @@ def _makeTransform(row, alignment, pixelSize):
 
 def _makeCoordinate(row, pixelSize):
     """ Scipion's coordinates of particles are whole pixels of the particles, RELION's are in pixels of the micrograph.
-    :param pixelSize: of the particles, Å/px. """
-    scale = (_getMicrographPixelSize(row) or pixelSize) / pixelSize
+    Both pixel sizes as the .star file says them: a better one in the form is of both.
+    :param pixelSize: of the particles where the row does not say it, Å/px. """
+    its = _getImagePixelSize(row) or pixelSize
+    scale = (_getMicrographPixelSize(row) or its) / its
     # One that is no number stays open: all particles of a set have a coordinate, or none.
     x, y = (None if value is None else round(value * scale)
             for value in (number(row, "rlnCoordinateX"), number(row, "rlnCoordinateY")))
@@ -347,6 +370,22 @@ def _makeCoordinate(row, pixelSize):
     if MICROGRAPH_NAME in row:
         coordinate.setMicName(os.path.basename(row[MICROGRAPH_NAME]))
     return coordinate
+
+
+def _getImagePixelSize(row):
+    """ Å/px of the particles, None where a row does not tell it. """
+    pixelSize = number(row, "rlnImagePixelSize", "rlnPixelSize")
+    if pixelSize is None:
+        detector, magnification = number(row, "rlnDetectorPixelSize"), number(row, "rlnMagnification")
+        pixelSize = detector * 1e4 / magnification if detector and magnification else None
+    # A pixel of no size is none.
+    return pixelSize if pixelSize and pixelSize > 0 else None
+
+
+def _getGroup(item):
+    """ The number of a particle's optics group, None where it has none. """
+    group = getattr(item, "_" + OPTICS_GROUP, None)
+    return None if group is None else group.get()
 
 
 def _getMicrographPixelSize(row):

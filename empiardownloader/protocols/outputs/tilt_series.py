@@ -19,6 +19,8 @@ from .movies import MovieSets
 from .optional import hasTomo, setTomoAcquisition, tomoObjects
 
 LEAST_TILTS = 2
+# Share by which values of two .mdoc files differ that are not the same.
+LEAST_DIFFERENCE = 0.01
 # Values of the form that a registered series depends on.
 FORM_VALUES = ("samplingRate", "voltage", "sphericalAberration", "magnification", "amplitudeContrast", "dosePerFrame",
                "doseInitial", "downloadGain", "gainPattern")
@@ -72,7 +74,7 @@ class TiltSeriesSets:
         if self._seriesOfStacks is None:
             why = "scipion-em-tomo, which has sets of tilt series, is not installed"
         elif None in angles:
-            why = "no file beside it tells its angles (.mdoc, .tlt or .rawtlt)"
+            why = "nothing tells its angles (.mdoc, .tlt or .rawtlt file)"
         elif len(angles) != header.frames:
             why = "it has %d images, and %d angles are told" % (header.frames, len(angles))
         else:
@@ -109,8 +111,19 @@ class TiltSeriesSets:
 
     def close(self, found, facts):
         self.settle(found, facts)
+        self._tellOfDifferences(facts)
         for sets in self._all:
             sets.close(found, facts)
+
+    def _tellOfDifferences(self, facts):
+        """ A set has one value each, and the series may have several. """
+        for key, what, then in (("pixel_size", "pixel sizes (%s Å/px)", "look whether they are of one magnification"),
+                                ("voltage", "voltages (%s kV)", "each series has its own"),
+                                ("magnification", "magnifications (%s)", "each series has its own")):
+            told = sorted({event[key] for event in facts.series.values() if event.get(key)})
+            remark = "The .mdoc files tell different %s: %s." % (what % ", ".join(map("{:g}".format, told)), then)
+            if told and told[-1] > told[0] * (1 + LEAST_DIFFERENCE) and remark not in facts.remarks:
+                self._protocol.remark(remark)
 
     def refresh(self, found, facts):
         for sets in (self._movies, self._micrographs):
@@ -252,6 +265,10 @@ class TiltMovieSets(MovieSets):
         angles = sorted(tilt["angle"] for tilt in tilts)
         steps = [after - before for before, after in zip(angles, angles[1:])]
         acquisition = itsSet.getAcquisition().clone()
+        for name, key, put in (("voltage", "voltage", acquisition.setVoltage),
+                               ("magnification", "magnification", acquisition.setMagnification)):
+            if self._protocol.getAttributeValue(name) is None and event.get(key):
+                put(event[key])
         # The set's own are those of its first series.
         acquisition.setDosePerFrame(None)
         acquisition.setAccumDose(None)
