@@ -298,7 +298,7 @@ class SeriesFinder:
 
     def _of_movies(self, images: Sequence[RemoteFile], frames: Dict[str, str]) -> Iterator[Tuple[Series, str]]:
         """Series of movies that have an .mdoc each: (series, its name)."""
-        for members in self._grouped_by_name(images):
+        for group, members in self._grouped_by_name(images):
             sections = []
             for image in members:
                 text = self._text_of(frames[image.path])
@@ -333,22 +333,21 @@ class SeriesFinder:
                 continue
             tilts = tuple(SeriesTilt(image.path, tilt.angle, tilt.order, tilt.dose, tilt.section, tilt.before)
                           for image, tilt in zip(its_images, mdoc.tilts))
-            names = [parse_tilt_name(posixpath.basename(image.path)) for image in its_images]
-            name = names[0].series if None not in names and len({one.series for one in names}) == 1 else common_name(
-                [image.path for image in its_images])
+            name = group or common_name([image.path for image in its_images])
             yield _in_order(Series("", tilts, tuple(its_images), frames[its_images[0].path], mdoc, (),
                                    bool(mdoc.order_from))), name
 
     @staticmethod
-    def _grouped_by_name(images: Sequence[RemoteFile]) -> List[List[RemoteFile]]:
-        """Images that may be a series each: those whose names say the same series, else those of a folder whose names
-        begin alike."""
-        groups: Dict[Tuple[str, str], List[RemoteFile]] = {}
+    def _grouped_by_name(images: Sequence[RemoteFile]) -> Iterator[Tuple[str, List[RemoteFile]]]:
+        """Images that may be a series each: those whose names say the same series, else (with '') those of a folder
+        whose names begin alike."""
+        groups: Dict[Tuple[str, str, str], List[RemoteFile]] = {}
         for (folder, _), members in _split_by_order(_grouped(images, True)).items():
             for image, said in members:
-                key = said.series if said else common_name([image.path, image.path])
-                groups.setdefault((folder, key), []).append(image)
-        return list(groups.values())
+                begins = "" if said else common_name([image.path, image.path])
+                groups.setdefault((folder, said.series if said else "", begins), []).append(image)
+        for (_, group, _), members_of_group in groups.items():
+            yield group, members_of_group
 
     def _of_stack(self, path: str, mdoc: Mdoc, known: "_Known") -> Optional[Series]:
         # A stack that was renamed, and its .mdoc with it, is still called as before in there.

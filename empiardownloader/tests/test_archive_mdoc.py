@@ -121,6 +121,28 @@ class TestDose(unittest.TestCase):
                          self.dose("PixelSpacing = 2.0\nBinning = 2\n", DoseRate="5", ExposureTime="1"))
 
 
+class TestSections(unittest.TestCase):
+
+    def test_the_number_is_that_of_the_image(self):
+        """Wherever its section stands: some are sorted by angle, or by time, after the stack was written."""
+        text = "".join("[ZValue = %d]\nTiltAngle = %g\n" % item for item in ((2, 3), (0, -3), (1, 0)))
+        self.assertEqual([-3, 0, 3], [tilt.angle for tilt in parse_mdoc(text).tilts])
+
+    def test_years_of_two_digits(self):
+        """Tomo5 writes year-month-day, and has written the other way round; SerialEM day-month-year."""
+        for text, is_tomo5, wanted in (("22-Aug-01  18:58:35", True, (2022, 8, 1)),
+                                       ("01-Aug-22  18:58:35", False, (2022, 8, 1)),
+                                       ("31-Aug-22  18:58:35", True, (2022, 8, 31)),
+                                       ("22-Aug-31  18:58:35", False, (2022, 8, 31))):
+            with self.subTest(text):
+                self.assertEqual(wanted, parse_time(text, is_tomo5).timetuple()[:3])
+
+    def test_titles_of_tomo5(self):
+        for title, wanted in (("Tomography_2023-01-05", True), ("  Tomography", True), ("Tomographyish", False)):
+            found = parse_mdoc(mdoc(tilts(-3, 0, 3), titles=(title,)))
+            self.assertEqual(wanted, found.is_tomo5, title)
+
+
 class TestWhatIsNoSeries(unittest.TestCase):
 
     def refused(self, text, words):
@@ -151,6 +173,8 @@ class TestFrameSets(unittest.TestCase):
             [tilt.angle for tilt in found.tilts], [tilt.order for tilt in found.tilts],
             [tilt.dose for tilt in found.tilts], found.axis, found.voltage, found.order_from))
         self.assertEqual([], parse_frame_sets(mdoc(tilts(0, 3))))
+        # A movie by itself may be called a section, too.
+        self.assertEqual(["3"], [section["TiltAngle"] for section in parse_frame_sets(mdoc(tilts(3)))])
 
 
 class TestWriting(unittest.TestCase):
@@ -169,6 +193,17 @@ class TestWriting(unittest.TestCase):
         self.assertEqual([("b.tif", 0, 1, 7.1111), ("a.tif", -3, 2, 7.1111), ("c.tif", 3, 3, 7.1111)],
                          [(tilt.file, tilt.angle, tilt.order, round(tilt.dose, 4)) for tilt in again.tilts])
         self.assertIn("DateTime = 01-Aug-2022  18:58:35", lines)
+
+    def test_numbers_are_plain_and_unknown_doses_absent(self):
+        """RELION and scipion-em-tomo turn what stands behind the sign into a number, and stop where it is none."""
+        sections = tilts("-3.00 deg", "0,50", 3, FrameDosesAndNumber=["NaN -1"] * 3, CountsPerElectron=["37"] * 3,
+                         Magnification=["53000x"] * 3)
+        text = write_mdoc(parse_mdoc(mdoc(sections, "PixelSpacing = 1,35\nVoltage = 300 kV\n")),
+                          {0: "a", 1: "b", 2: "c"})
+        for line in ("PixelSpacing = 1.35", "Voltage = 300", "TiltAngle = -3", "TiltAngle = 0.5"):
+            self.assertIn(line, text.splitlines())
+        for word in ("Dose", "CountsPerElectron", "Magnification"):
+            self.assertNotIn(word, text)
 
     def test_times_that_contradict_are_left_out(self):
         """scipion-em-tomo sorts by them."""
@@ -210,6 +245,8 @@ class TestTiltNames(unittest.TestCase):
         self.assertFalse(are("a_12.00.mrc", "a_12.01.mrc", "a_12.59.mrc"))
         self.assertFalse(are("a_1.mrc", "a_2.mrc", "a_3.mrc"))
         self.assertFalse(are("a_-3.0.mrc", "a_3.0.mrc"))
+        # Measured angles of two series: each is near one of the other.
+        self.assertFalse(are("a_-2.98.mrc", "a_-3.01.mrc", "a_0.0.mrc", "a_0.02.mrc", "a_3.0.mrc", "a_3.01.mrc"))
 
     def test_what_names_have_in_common(self):
         self.assertEqual("Jan01", common_name(["x/Jan01_12.00.00.mrc", "x/Jan01_12.01.10.mrc"]))

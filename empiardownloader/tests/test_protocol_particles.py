@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Runs of particles whose .star file says more than the archives: the set has what it says, and the summary says so."""
 import numpy as np
+from pwem.constants import ALIGN_2D
 
 from empiardownloader.demo import kinds
 from empiardownloader.tests.base import entry, image_set
@@ -74,6 +75,44 @@ class TestWhatTheStarSays(AgainCase):
                                     for particle in run.outputParticles.iterItems()))
         self.assertEqual({0.07}, {particle.getAcquisition().getAmplitudeContrast()
                                   for particle in run.outputParticles.iterItems()})
+
+    def test_two_tables_of_optics_make_two_sets(self):
+        """The number of an optics group means what its own file's table says."""
+        for name, contrast in (("p", 0.07), ("q", 0.1)):
+            stack = "pq".index(name)
+            kinds.write_stack(self.path("71006", "data", "%d.mrcs" % stack), stack, 4)
+            text = kinds.star_table("optics", OPTICS, [(1, 300.0, 2.7, contrast, 1.5)]) + kinds.star_table(
+                "particles", COLUMNS, [self.row(index, stack=stack) for index in (1, 2)])
+            kinds.write_text(self.path("71006", "data", name + ".star"), text)
+        self.demo.entries["71006"] = entry(image_set(**PARTICLES))
+        run = self.go("71006")
+        self.assertEqual([(2, 0.07), (2, 0.1)], sorted(
+            (output.getSize(), output.getAcquisition().getAmplitudeContrast())
+            for _, output in run.iterOutputAttributes()))
+
+    def test_copies_of_an_image_in_two_groups(self):
+        """A changed form gives each its own group's values again."""
+        self.put("71007", [self.row(1, group=group) for group in (1, 2)],
+                 [(1, 300.0, 2.7, 0.1, 1.5), (2, 300.0, 2.6, 0.1, 1.5)])
+        run = self.go("71007")
+        run = self.go_on(run, amplitudeContrast=0.07)
+        self.assertEqual([2.6, 2.7], sorted(round(particle.getAcquisition().getSphericalAberration(), 2)
+                                            for particle in run.outputParticles.iterItems()))
+        self.assertIn("each particle has its own group's", "\n".join(run.summary()))
+
+    def test_values_that_cannot_be(self):
+        """A template that nobody filled in: the archives are asked instead."""
+        self.put("71008", [self.row(1)], [(1, 0.0, -1.0, 7.0, 0.0)])
+        acquisition = self.go("71008").outputParticles.getAcquisition()
+        self.assertEqual((0.1, True), (acquisition.getAmplitudeContrast(), acquisition.getVoltage() > 0))
+        self.assertGreaterEqual(acquisition.getSphericalAberration(), 0)
+
+    def test_angles_in_the_plane_alone(self):
+        """A .star of class averaging has columns for all three angles, two of them zero."""
+        row = list(self.row(1))
+        row[7] = row[8] = 0.0
+        self.put("71009", [row], [(1, 300.0, 2.7, 0.1, 1.5)])
+        self.assertEqual(ALIGN_2D, self.go("71009").outputParticles.getAlignment())
 
     def test_micrographs_and_coordinates(self):
         """R4, R5: Scipion's coordinates are in pixels of the particles, and a micrograph has a number."""
