@@ -19,6 +19,7 @@ from empiardownloader.archive.errors import (
     retry_after,
 )
 from empiardownloader.demo import faults
+from empiardownloader.tests.base import read_bytes
 from empiardownloader.tests.outage import cuttable
 from empiardownloader.tests.transfer_case import FtpCase, HttpCase, TransferCase
 from empiardownloader.transfer import transfer
@@ -204,7 +205,22 @@ class BlameRows(TransferCase):
 
 
 class TestFtpBlame(BlameRows, FtpCase):
-    pass
+
+    def test_a_refused_range_leaves_no_place_behind(self):
+        """Some servers keep what REST said when they refuse RETR: the next file would come without its beginning."""
+        names = self.fill(2, 20000)
+        archive = self.archive()
+        connection = archive.connect()
+        self.addCleanup(connection.close)
+        self.demo.add_fault(faults.FORBIDDEN, "*m_0.mrc", times=2)
+        with self.assertRaises(NotFoundError), connection.open("data/m_0.mrc", 7000, None):
+            pass
+        if not connection.usable:
+            connection = archive.connect()
+            self.addCleanup(connection.close)
+        with connection.open("data/m_1.mrc", 0, None) as (_, stream):
+            came = b"".join(iter(lambda: bytes(stream.read(1 << 20)), b""))
+        self.assertEqual(read_bytes(os.path.join(self.data, names[1])), came)
 
 
 class TestHttpBlame(BlameRows, HttpCase):

@@ -365,6 +365,9 @@ class FtpConnection(Connection):
                     raise
                 self._accept_transfer(self._hear_all([*rest, command]))
         except BaseException:
+            if rest:
+                # Some servers keep the place for the next file, whose first bytes would be missing without a word.
+                self.usable = False
             if self._data is not None:
                 self._data.close()
                 self._data = None
