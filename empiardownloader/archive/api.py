@@ -19,7 +19,8 @@ from .sessions import NEVER, Session, within
 API_TIMEOUT = (6, 30)
 # For one question with all its repetitions, whatever the service does in between.
 API_SECONDS = 120
-RETRIES, FIRST_WAIT_SECONDS = 4, 0.15       # the wait doubles each time
+# The wait doubles each time, to 19 s in all.
+RETRIES, FIRST_WAIT_SECONDS = 6, 0.15
 TRY_AGAIN = (408, 429, 500, 502, 503, 504)
 # The metadata of an entry with thousands of image sets are a few megabytes.
 API_BYTES = 64 << 20

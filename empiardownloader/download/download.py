@@ -10,7 +10,7 @@ import time
 from collections import deque
 from typing import Any, Callable, Deque, Dict, List, Optional, Set, Tuple, Union
 
-from ..archive.errors import EntryError, TransientError
+from ..archive.errors import EntryError, RemoteError, StoppedError, TransientError
 from ..archive.kinds import MOVIES, TILT_SERIES
 from ..archive.mdoc import MAX_MDOC_BYTES
 from ..archive.names import LocalNames, split_compression
@@ -37,6 +37,7 @@ logger = logging.getLogger(__name__)
 REGISTERED_COMPRESSED = (".bz2",)
 PROGRESS_SECONDS = 1        # between two reports of progress
 SPARE_NAME_BYTES = 20       # what parts and links put in front of a name and behind it
+COMPARED_BYTES = 64 << 10   # at both ends of an image, to tell whether it is another one by now
 GONE_TOLD = 3               # images named that are in the archive no more
 HISTORY_SECONDS = 10        # between two points of the download's history
 
@@ -57,7 +58,9 @@ class Download:
         self._transfer = Transfer(archive, settings, cancelled, self._other_file)
         self._finder = ImageFinder(request.entry, request.image_set, self._list, request.file_pattern,
                                    request.gain_pattern)
-        self._scout = Scout(self._finder, request, self._read_text, self._may_lack_names, self._transfer.wake)
+        self._scout = Scout(self._finder, request, self._read_text, self._may_lack_names, self._transfer.wake,
+                            self._refuse_changed)
+        self._earlier: Dict[str, Dict[str, Any]] = {}       # path of an image that came in an earlier run -> its event
         # Of images; where series are counted, the list ends with the last one.
         self._amount = None if self._kind == TILT_SERIES else request.amount
         self._listed: Deque[Wanted] = deque()       # not looked at yet
@@ -320,10 +323,46 @@ class Download:
             self._listed_paths.add(file.path)
             event = self._facts.images.get(self._whole.get(file.path, ""), {})
             if file.size is not None and "bytes" in event and not self._archive.is_size(file.size, event["bytes"]):
-                msg = "%s has changed in the archive since it was downloaded (%d bytes then, %d now), so the rest " \
-                      "would not go with what is here: choose Restart, or another folder, for the new version." % (
-                          file.path, event["bytes"], file.size)
-                raise EntryError(msg)
+                raise _changed(file.path, "%d bytes then, %d now" % (event["bytes"], file.size))
+
+    def _refuse_changed(self, images: List[RemoteFile]) -> None:
+        """Raises EntryError where an image that came in an earlier run is another one in the archive by now; called by
+        the scout's thread. One of them is compared: sizes in listings may be rounded, and another version as large."""
+        path = next((file.path for file in images if file.path in self._earlier), "")
+        if not path:
+            return
+        event, self._earlier = self._earlier[path], {}
+        local = os.path.join(self._places.folder, event["name"])
+        size = os.path.getsize(local) if os.path.isfile(local) else 0
+
+        def ask(connection: Connection) -> str:
+            for start in sorted({0, max(0, size - COMPARED_BYTES)}):
+                with connection.open(path, start, start + COMPARED_BYTES) as (state, stream):
+                    if state.size != event["bytes"]:
+                        return "%d bytes then, %d now" % (event["bytes"], state.size)
+                    if size != event["bytes"]:
+                        return ""       # it is unpacked here
+                    came = bytearray()
+                    while len(came) < min(COMPARED_BYTES, size - start):
+                        block = stream.read(COMPARED_BYTES - len(came))
+                        if not block:
+                            return ""
+                        came += block
+                with open(local, "rb") as stream_here:
+                    stream_here.seek(start)
+                    if stream_here.read(len(came)) != bytes(came):
+                        return "as many bytes, but others"
+            return ""
+
+        try:
+            difference = self._transfer.ask(ask, persistent=False)
+        except StoppedError:
+            raise
+        except RemoteError as error:
+            logger.warning("Whether %s has changed in the archive since it came is not known (%s).", path, error)
+            return
+        if difference:
+            raise _changed(path, difference)
 
     def _tell_gone(self) -> None:
         """Images of earlier runs that the archive does not list any more: its entry has changed."""
@@ -433,6 +472,7 @@ class Download:
                 continue
             self._have.add(movie["path"])
             self._whole[movie["path"]] = name
+            self._earlier[movie["path"]] = movie
             self._done_bytes += movie["bytes"]
             if self._request.wants_gain and self._is_ungrouped(movie):
                 self._unseen.add(movie["path"])
@@ -557,6 +597,11 @@ class Download:
         if not self._have and not self._pending and self._finder.folders_listed:
             return "%d folders looked through" % self._finder.folders_listed
         return ""
+
+
+def _changed(path: str, difference: str) -> EntryError:
+    return EntryError("%s has changed in the archive since it was downloaded (%s), so the rest would not go with what "
+                      "is here: choose Restart, or another folder, for the new version." % (path, difference))
 
 
 def _size_of(header: Optional[Header]) -> Size:

@@ -49,9 +49,9 @@ class Scout:
     """A thread of its own for the listings: a slow one holds up neither the files under way nor a stop."""
 
     def __init__(self, finder: ImageFinder, request: Request, read_text: ReadText, look_again: Callable[[], bool],
-                 wake: Callable[[], None]):
+                 wake: Callable[[], None], check: Callable[[List[RemoteFile]], None]):
         """``look_again``: whether, at the end of the list, the server may have kept names from us; ``wake`` is called
-        when there is something new."""
+        when there is something new, ``check`` with images before they are given, and may raise."""
         self._finder = finder
         self._request = request
         self._read_text = read_text
@@ -59,6 +59,7 @@ class Scout:
         self.lacking = False        # whether a file that is named is not in the entry, as far as its listing shows
         self._look_again = look_again
         self._wake = wake
+        self._check = check
         self._batches = self._walk()
         self._executor = concurrent.futures.ThreadPoolExecutor(1, "scout")
         self._asked: Optional["concurrent.futures.Future[Optional[Batch]]"] = None
@@ -100,6 +101,7 @@ class Scout:
 
     def _once(self) -> Iterator[Batch]:
         for images, series, descriptions in self._groups():
+            self._check(images)
             # Most are of one folder; files that only looked like references come at the end, from several.
             batches = [self._batch(list(its), series)
                        for _, its in itertools.groupby(images, key=lambda image: image.folder)]

@@ -38,6 +38,22 @@ class TestChangedEntries(Layout):
             self.download("1", image_set(directory="data", **FIELDS), amount=4)
         self.assertEqual(before, read_bytes(os.path.join(self.out, "m_1.mrc")))
 
+    def test_an_image_that_is_another_of_the_same_size_by_now(self):
+        """T5: sizes alone do not tell; one of those that are here is compared."""
+        for number in range(4):
+            self.put("1/data/m_%d.mrc" % number)
+        self.download("1", image_set(directory="data", **FIELDS), amount=2)
+        before = read_bytes(os.path.join(self.out, "m_0.mrc"))
+        self.download("1", image_set(directory="data", **FIELDS), amount=3)
+        source = os.path.join(self.root, "1", "data", "m_0.mrc")
+        with open(source, "rb+") as stream:
+            stream.seek(len(before) - 1)
+            stream.write(bytes([before[-1] ^ 1]))
+        with self.assertRaisesRegex(EntryError, r"m_0.mrc has changed in the archive since it was downloaded "
+                                                r"\(as many bytes, but others\)"):
+            self.download("1", image_set(directory="data", **FIELDS), amount=4)
+        self.assertEqual(before, read_bytes(os.path.join(self.out, "m_0.mrc")))
+
     def test_files_that_have_other_names_now(self):
         for number in range(3):
             self.put("1/data/m_%d.mrc" % number)
