@@ -4,10 +4,11 @@ import contextlib
 import functools
 import logging
 import os
+import posixpath
 import random
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from typing import Any, Callable, Deque, Dict, List, Optional, Set, Tuple, Union
 
 from ..archive.errors import EntryError, RemoteError, StoppedError, TransientError
@@ -19,6 +20,7 @@ from ..archive.selection import GAIN, ImageFinder, RemoteFile
 from ..images.header import BadImageError, Header, read_header
 from ..transfer.jobs import PENDING, Job, Outcome, Pending, Settings
 from ..transfer.parts import most_name_bytes
+from ..transfer.ranges import MOST_SIZE_DOUBTS
 from ..transfer.transfer import Transfer
 from . import record
 from .complete import is_there, missing_companions
@@ -507,9 +509,19 @@ class Download:
 
     def _read_text(self, path: str) -> str:
         """Called by the scout's thread, for an .mdoc or a file of angles."""
+        listing = self._finder.listing_or_lost(posixpath.dirname(path))
+        listed = dict(listing.files).get(posixpath.basename(path)) if listing else None
+        doubted: "Counter[int]" = Counter()     # sizes that are not the listed one -> how often they were told
+
         def ask(connection: Connection) -> str:
             with connection.open(path, 0, None) as (state, stream):
                 blocks: List[bytes] = []
+                if listed is not None and not self._archive.is_size(listed, state.size):
+                    doubted[state.size] += 1
+                    if doubted[state.size] <= MOST_SIZE_DOUBTS:
+                        msg = "the %s says that %s has %d bytes, and lists it with %d" % (
+                            self._archive.server, path, state.size, listed)
+                        raise TransientError(msg)
                 while sum(map(len, blocks)) < MAX_MDOC_BYTES:
                     block = bytes(stream.read(MAX_MDOC_BYTES))
                     if not block:

@@ -7,10 +7,11 @@ import sys
 from unittest import mock
 
 from empiardownloader.archive import api, metadata
-from empiardownloader.archive.errors import EntryError, UnreachableError
+from empiardownloader.archive.errors import BrokenFileError, EntryError, TransientError, UnreachableError
 from empiardownloader.archive.names import LocalNames
 from empiardownloader.archive.remote import HTTPS
 from empiardownloader.archive.remote.choice import open_archive
+from empiardownloader.archive.remote.https import HttpArchive
 from empiardownloader.archive.remote.listings import PageParser
 from empiardownloader.demo import faults
 from empiardownloader.download import record
@@ -122,6 +123,62 @@ class TestFirstListing(ArchiveTestCase):
         demo.add_fault(faults.ERROR, "*")
         with self.assertRaisesRegex(UnreachableError, "cannot be reached"):
             open_archive("1", "ftp://127.0.0.1:1/x", demo.variables["EMPIAR_HTTPS_URL"], HTTPS, patience=1.5)
+
+    def listed(self, answer):
+        def converse(connection):
+            with connection:
+                connection.recv(4096)
+                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n" + answer)
+
+        with conversing(converse) as port:
+            connection = HttpArchive("http://127.0.0.1:%d/x" % port, "1", 2).connect()
+            try:
+                return [name for name, _ in connection.list_folder("data").files]
+            finally:
+                connection.close()
+
+    def test_a_listing_that_is_cut(self):
+        """Its length tells, else its end: half a listing is none."""
+        page = b"<html><body><h1>Index of /x/1/data</h1><a href='a.mrc'>a</a><a href='b.mrc'>b</a></body></html>"
+        length = b"Content-Length: %d\r\n" % len(page)
+        for head in (length, b"Connection: close\r\n"):
+            self.assertEqual(["a.mrc", "b.mrc"], self.listed(head + b"\r\n" + page))
+            with self.subTest(head), self.assertRaises(TransientError):
+                self.listed(head + b"\r\n" + page[:60])
+        # Some servers send a list of links and nothing around it.
+        self.assertEqual(["a.mrc"], self.listed(b"Connection: close\r\n\r\n<pre><a href='a.mrc'>a</a></pre>"))
+
+    def test_a_page_that_links_to_nobodys_files(self):
+        for page in (b"<html>Back soon. <a href='mailto:help@x.org'>Write us</a></html>",
+                     b"<html>Back soon. <a href='javascript:go()'>Again</a> <a href='contact'>Contact</a></html>"):
+            with self.subTest(page), self.assertRaisesRegex(TransientError, "no listing"):
+                self.listed(b"Connection: close\r\n\r\n" + page)
+
+    def test_what_servers_say_in_place_of_a_file(self):
+        """A sentence in JSON, with status 200; a login that only one file wants."""
+        answers = [b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 20\r\n\r\n" + b" " * 20,
+                   b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 4\r\n\r\ngood",
+                   b"HTTP/1.1 401 no\r\nContent-Length: 0\r\n\r\n"]
+
+        def converse(connection):
+            with connection:
+                for answer in answers:
+                    connection.recv(4096)
+                    connection.sendall(answer)
+
+        def read(connection):
+            with connection.open("data/a.star", 0, None) as (_, stream):
+                return bytes(stream.read(100))
+
+        with conversing(converse) as port:
+            connection = HttpArchive("http://127.0.0.1:%d/x" % port, "1", 2).connect()
+            self.addCleanup(connection.close)
+            with self.assertRaisesRegex(TransientError, "application/json"):
+                read(connection)
+            answers.pop(0)
+            self.assertEqual(b"good", read(connection))
+            with self.assertRaises(BrokenFileError):
+                read(connection)
 
     def test_pages_that_are_no_listings(self):
         """T2: a folder is not empty because a page says nothing of it."""

@@ -4,7 +4,7 @@ references; and what is told from the images by its name."""
 import os
 
 from empiardownloader.archive.names import has_word
-from empiardownloader.demo import kinds
+from empiardownloader.demo import faults, kinds
 from empiardownloader.tests.base import image_set
 from empiardownloader.tests.layout_case import FIELDS, Layout
 
@@ -26,6 +26,33 @@ class FoundLayouts(Layout):
                 self.put("%d/data/%s" % (number, place), gain=True)
                 facts = self.download(str(number), image_set(directory="data/HeLa/movies", **FIELDS))
                 self.check(facts, ["m_%d.mrc" % movie for movie in range(3)], "data/" + place)
+
+    def test_folders_that_are_refused_once(self):
+        """What the folder above shows is there: that of the images, and those of references, below and beside."""
+        for number, (place, refused) in enumerate((("movies/gain/x.mrc", "movies/gain"),
+                                                   ("gain_reference/a_gain.mrc", "gain_reference"),
+                                                   ("movies/gain.mrc", "movies")), start=1):
+            for kind in (faults.GONE, faults.FORBIDDEN):
+                with self.subTest(refused, kind=kind):
+                    self.setUpOut("%d %s" % (number, kind))
+                    self.put("%d/data/movies/m_1.mrc" % number)
+                    self.put("%d/data/%s" % (number, place), gain=True)
+                    self.demo.clear_faults()
+                    for ending in ("", "/"):
+                        self.demo.add_fault(kind, "%d/data/%s%s" % (number, refused, ending), times=1)
+                    facts = self.download(str(number), image_set(directory="data/movies", **FIELDS))
+                    self.check(facts, ["m_1.mrc"], "data/" + place)
+
+    def test_a_description_that_is_cut_on_its_way(self):
+        """An answer that ends too early is asked for again; half an .mdoc is none."""
+        names = kinds.tilt_names("TS_01")
+        for seed, name in enumerate(names):
+            self.put("1/data/" + name, seed=seed)
+        kinds.write_text(os.path.join(self.root, "1/data/TS_01.mdoc"), kinds.mdoc(names))
+        self.demo.add_fault(faults.SHORT, "*TS_01.mdoc", after=200, times=1)
+        facts = self.download("1", image_set(directory="data", category="tilt series", num_images_or_tilt_series=1))
+        self.assertEqual(len(names), len(facts.series["TS_01"]["tilts"]))
+        self.assertTrue(facts.series["TS_01"]["mdoc"])
 
     def test_a_pattern_looks_in_the_whole_entry(self):
         self.put("1/data/movies/m_1.mrc")
