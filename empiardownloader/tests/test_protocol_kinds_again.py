@@ -136,7 +136,8 @@ class TestTiltsAgain(AgainCase):
         path = self.path("71009", "data", "mdocs", "TS_02.mdoc")
         with open(path) as stream:
             text = stream.read()
-        kinds.write_text(path, text.replace("ExposureDose = 3", "ExposureDose = 0").replace("85.3", "-94"))
+        kinds.write_text(path, text.replace("ExposureDose = 3", "ExposureDose = 0").replace("85.3", "-94").replace(
+            "Voltage = 300", "Voltage = 120"))
         run = self.go("71009")
         self.assertEqual({"TS_01": (3.0, 3.0, 9.0, 85.3), "TS_02": (None, None, None, -94.0),
                           "TS_03": (3.0, 3.0, 9.0, 85.3)}, {
@@ -148,6 +149,10 @@ class TestTiltsAgain(AgainCase):
         self.assertEqual(3, run.outputTiltSeriesM.getAnglesCount())
         summary = "\n".join(run.summary())
         self.assertIn("3 e/Å² per tilt (the .mdoc files)", summary)
+        self.assertIn("1 of 3 tilt series, like TS_02, have no dose: nothing tells it", summary)
+        self.assertIn("The .mdoc files tell different voltages (120, 300 kV): each series has its own", summary)
+        self.assertEqual([120, 300, 300], sorted(series.getAcquisition().getVoltage()
+                                                 for series in run.outputTiltSeriesM.iterItems()))
         self.assertIn("300 kV by the .mdoc files, 200 kV by EMD-0001: what is about these very images is believed",
                       summary)
 

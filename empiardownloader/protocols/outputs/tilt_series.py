@@ -124,6 +124,12 @@ class TiltSeriesSets:
             remark = "The .mdoc files tell different %s: %s." % (what % ", ".join(map("{:g}".format, told)), then)
             if told and told[-1] > told[0] * (1 + LEAST_DIFFERENCE) and remark not in facts.remarks:
                 self._protocol.remark(remark)
+        without = [name for name, event in facts.series.items() if not any(tilt.get("dose") for tilt in event["tilts"])]
+        remark = "%d of %d tilt series, like %s, have no dose: nothing tells it." % (
+            len(without), len(facts.series), without[0] if without else "")
+        if 0 < len(without) < len(facts.series) and remark not in facts.remarks \
+                and self._protocol.getAttributeValue("dosePerFrame") is None:
+            self._protocol.remark(remark)
 
     def refresh(self, found, facts):
         for sets in (self._movies, self._micrographs):
