@@ -39,7 +39,7 @@ logger = logging.getLogger(__name__)
 REGISTERED_COMPRESSED = (".bz2",)
 PROGRESS_SECONDS = 1        # between two reports of progress
 SPARE_NAME_BYTES = 20       # what parts and links put in front of a name and behind it
-COMPARED_BYTES = 64 << 10   # at both ends of an image, to tell whether it is another one by now
+COMPARED_BYTES = 16 << 10   # at both ends of an image, to tell whether it is another one by now
 GONE_TOLD = 3               # images named that are in the archive no more
 HISTORY_SECONDS = 10        # between two points of the download's history
 

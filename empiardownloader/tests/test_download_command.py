@@ -58,7 +58,9 @@ class TestCommand(ArchiveTestCase):
         found = json.loads(output)
         self.assertEqual((0, 4), (code, len(found["images"])))
         self.assertEqual([os.path.join(self.out, "gain.mrc")], found["gain"])
-        self.assertEqual(os.path.getsize(self.sources[3]), self.demo.sent_bytes - sent)
+        # The fourth one, and both ends of one that was there, which is compared.
+        size = os.path.getsize(self.sources[3])
+        self.assertTrue(size <= self.demo.sent_bytes - sent < 3 * size, self.demo.sent_bytes - sent)
         # No terminal: a plain line now and then, no bar.
         self.assertNotIn("\r", errors)
 
