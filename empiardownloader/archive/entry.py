@@ -144,7 +144,7 @@ def parse_entry(number: str, record: Dict[str, Any]) -> Entry:
             name, GONE[status], status, name)
         raise EntryError(msg)
     if status in NOT_YET:
-        msg = "%s is not public yet (%s). You can download it after its release." % (name, status)
+        msg = "%s is not public yet (status %s): you can download it after its release." % (name, status)
         raise EntryError(msg)
     if status and status != RELEASED:
         logger.warning("%s has the unknown status %s; going on as if it were released.", name, status)

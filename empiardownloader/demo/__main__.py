@@ -16,6 +16,8 @@ import time
 from pwem.objects import SetOfMovies
 from pyworkflow.project import Manager
 
+from ..archive.entry import parse_entry_id
+from ..archive.errors import EntryError
 from ..download.progress_line import ProgressLine
 from . import entries, kinds
 from .archive import DemoArchive
@@ -27,9 +29,9 @@ START_SECONDS = 90
 
 def main():
     parser = argparse.ArgumentParser(prog="make demo", description=__doc__.splitlines()[0])
-    parser.add_argument("--entry", help="an entry of the real EMPIAR; without it a small archive on this machine")
-    parser.add_argument("--movies", type=int, default=None, choices=range(1, 1000000), metavar="N",
-                        help="how many movies")
+    parser.add_argument("--entry", type=_entry,
+                        help="an entry of the real EMPIAR; without it a small archive on this machine")
+    parser.add_argument("--movies", type=_positive, default=None, metavar="N", help="how many movies")
     parser.add_argument("--kind", default="movies", choices=["movies", *kinds.NUMBERS], metavar="KIND",
                         help="what the small archive's entry holds: movies, %s" % ", ".join(kinds.NUMBERS))
     parser.add_argument("--live", choices=["napari", "imagej"], help="show the images in this viewer as they come")
@@ -42,6 +44,20 @@ def main():
             archive = stack.enter_context(DemoArchive(root, records, emdb, rate=RATE))
             os.environ.update(archive.variables)
         return show(options)
+
+
+def _positive(text):
+    if not text.isdecimal() or not int(text):
+        msg = "MOVIES must be a number from 1 on, not %s" % text
+        raise argparse.ArgumentTypeError(msg)
+    return int(text)
+
+
+def _entry(text):
+    try:
+        return parse_entry_id(text)
+    except EntryError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def show(options):
@@ -87,6 +103,11 @@ def show(options):
             "closed" if output.isStreamClosed() else "open"))
         if isinstance(output, SetOfMovies):
             print("  frames %s, gain reference: %s" % (output.getFramesRange().rangeStr(), output.getGain()))
+    print("\nThe project is %s; in a window:\n  SCIPION_HOME=%s SCIPION_USER_DATA=%s %s -m scipion project %s" % (
+        folder, os.environ.get("SCIPION_HOME", ""), os.environ["SCIPION_USER_DATA"], sys.executable, PROJECT))
+    if follower is not None and follower.poll() is not None:
+        print("\nThe viewer has ended; above it says why.", flush=True)
+        return follower.returncode
     if follower is not None:
         print("\nClose the viewer's window to end.", flush=True)
         return follower.wait()
@@ -108,7 +129,10 @@ def watch(folder):
     with ProgressLine(sys.stdout) as line:
         while True:
             # Before it has a process of its own, a scheduled run would look dead.
-            run = project.getRuns(refresh=True, checkPids=begun)[0]
+            runs = project.getRuns(refresh=True, checkPids=begun)
+            if not runs:
+                break
+            run = runs[0]
             begun = begun or run.isRunning() or run.isFinished()
             share, now, text = look(run)
             line.show(share, text, important=now != stage)

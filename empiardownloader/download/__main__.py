@@ -10,15 +10,19 @@ import sys
 import threading
 from typing import List, Optional, TextIO
 
-from ..archive.errors import ArchiveError, RemoteError
-from ..archive.remote import AUTOMATIC, FTP, HTTPS
-from ..archive.selection import DARK, GAIN
-from ..transfer.pool import MAX_CONNECTIONS
-from .fetch import fetch, list_images
-from .progress import Progress, format_bytes
-from .progress_line import ProgressLine
-from .record import Facts
-from .series import MDOC_FOLDER
+try:
+    from ..archive.errors import ArchiveError, RemoteError
+    from ..archive.remote import AUTOMATIC, FTP, HTTPS
+    from ..archive.selection import DARK, GAIN
+    from ..transfer.pool import MAX_CONNECTIONS
+    from .fetch import fetch, list_images
+    from .progress import Progress, format_bytes
+    from .progress_line import ProgressLine
+    from .record import Facts
+    from .series import MDOC_FOLDER
+except ModuleNotFoundError as missing:
+    sys.exit("%s is not installed here: %s -m pip install requests (Debian: apt install python3-requests)." % (
+        (missing.name or str(missing)).partition(".")[0], sys.executable))
 
 EXIT_ERROR, EXIT_STOPPED = 1, 130
 
@@ -107,7 +111,7 @@ def _parse(arguments: Optional[List[str]]) -> argparse.Namespace:
 
 def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
-        msg = "how many images? %s is no number of them" % text
+        msg = "how many images: a number from 1 on, not %s" % text
         raise argparse.ArgumentTypeError(msg)
     return int(text)
 

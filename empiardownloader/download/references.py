@@ -128,7 +128,8 @@ class References:
             for text in verdict.notes:
                 self._note(record.NOTE, text=text)
             if kind == GAIN and not search.candidates and self._request.gain_pattern:
-                self._note(record.NOTE, text='No file of %s matches the gain file pattern "%s".' % (
+                self._note(record.NOTE, text='No file of %s matches the gain file pattern "%s": change it, or leave it '
+                                             "empty." % (
                     self._request.entry.name, self._request.gain_pattern))
             file = verdict.file
             self._note(record.REFERENCE, kind=kind, key=key, size=size, name=self._name_of(file) if file else "",

@@ -6,11 +6,17 @@
         viewer.save(image, "m_01.mrc", kind="averages", pixel_size=1.1)
         viewer.wait_closed()
 """
-from .backend import StreamingBackend
-from .entries import Picks
-from .errors import LiveError
-from .fiji import FijiStreamingBackend
-from .napari import NapariStreamingBackend
-from .tracker import QueueTracker
+import importlib
+from typing import Any
 
-__all__ = ["FijiStreamingBackend", "LiveError", "NapariStreamingBackend", "Picks", "QueueTracker", "StreamingBackend"]
+# Imported when they are asked for: so __main__.py can say in a sentence that numpy, say, is not here.
+_MODULES = {"FijiStreamingBackend": "fiji", "LiveError": "errors", "NapariStreamingBackend": "napari",
+            "Picks": "entries", "QueueTracker": "tracker", "StreamingBackend": "backend"}
+__all__ = list(_MODULES)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        msg = "module %r has no attribute %r" % (__name__, name)
+        raise AttributeError(msg)
+    return getattr(importlib.import_module("." + _MODULES[name], __name__), name)

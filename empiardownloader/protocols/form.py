@@ -76,7 +76,8 @@ def addAcquisitionSection(form):
     form.addParam("samplingRate", params.FloatParam, default=None, allowsNull=True,
                   label="Pixel size (Å/px)",
                   help="Empty: what the .star file of particles says, else the entry, else the .mdoc files of tilt "
-                       "series.")
+                       "series. With a decimal point; what is no number counts as empty, and the summary tells which "
+                       "value was taken.")
     line = form.addLine("Microscope", help="Empty fields are taken from the .star or .mdoc files of the images, else "
                                            "from the EMDB record linked to the entry. Where nobody says it, %g kV, "
                                            "%g mm and %g are assumed; the summary tells what came from where." % (
@@ -93,7 +94,8 @@ def addAcquisitionSection(form):
                   help="Fraction between 0 and 1. Empty: what the .star file of particles says, else %g, which is "
                        "usual for samples in ice; neither archive tells it." % constants.DEFAULT_AMPLITUDE_CONTRAST)
     line = form.addLine("Dose", help="Electrons per square ångström. Empty dose per frame: the total dose of the "
-                                     "linked EMDB record, divided by the frames of a movie.")
+                                     "linked EMDB record, divided by the frames of a movie; of tilt series, what "
+                                     "their .mdoc files say.")
     line.addParam("dosePerFrame", params.FloatParam, default=None, allowsNull=True, label="Per frame (e/Å²)",
                   help="Dose of one frame in e/Å².")
     line.addParam("doseInitial", params.FloatParam, default=None, allowsNull=True, label="Initial (e/Å²)",
@@ -145,7 +147,9 @@ def findFormErrors(protocol):
     if contrast is not None and not 0 <= contrast <= 1:
         errors.append("Amplitude contrast should be between 0 and 1, not %g." % contrast)
     folder = protocol.getSharedFolder()
-    if folder and not _isWritable(folder):
+    if folder and not os.path.isabs(folder):
+        errors.append("The download folder %s should be a full path: within the project it would go with it." % folder)
+    elif folder and not _isWritable(folder):
         errors.append("The download folder %s cannot be written: choose another, or leave it empty." % folder)
     return errors
 

@@ -33,7 +33,8 @@ def summarize(protocol):
     try:
         found = metadata.load(protocol._getMetadataFile())
     except (OSError, ValueError):
-        return ["Entry %s: its metadata has not been read yet." % protocol.entryId.get()]
+        return ["Entry %s: its metadata has not been read%s." % (
+            protocol.entryId.get(), ", for the run failed before" if protocol.isFailed() else " yet")]
     entry = found.entry
     summary = ["*%s*: %s" % (entry.name, entry.title),
                "[[%s][Entry page]], DOI [[https://doi.org/%s][%s]]" % (entry.page, entry.doi, entry.doi),

@@ -64,6 +64,16 @@ class TestCommand(ArchiveTestCase):
         # No terminal: a plain line now and then, no bar.
         self.assertNotIn("\r", errors)
 
+    def test_what_is_not_installed_is_said(self):
+        """In one line with its cure, as the first thing that a newcomer does."""
+        for module, package in (("download", "requests"), ("live", "numpy")):
+            # A Python without Scipion.
+            script = ("import runpy, sys\nsys.modules.update(dict.fromkeys(('pwem', 'pyworkflow', %r)))\n"
+                      "runpy.run_module(%r, run_name='__main__')") % (package, "empiardownloader." + module)
+            done = subprocess.run([sys.executable, "-c", script], stderr=subprocess.PIPE, text=True)
+            self.assertEqual((1, 1), (done.returncode, len(done.stderr.splitlines())), done.stderr)
+            self.assertIn("%s is not installed here: " % package, done.stderr)
+
     def test_list(self):
         code, output, errors = self.run_command("10200", "--list", "--pattern", "m_[12].mrc", "--json")
         self.assertEqual((0, ""), (code, errors))

@@ -202,7 +202,8 @@ class ReferenceRows(Layout):
         self.put("1/data/Movies/m.mrc")
         self.put("1/data/Movies/gain.mrc", gain=True)
         facts = self.download("1", image_set(num_images_or_tilt_series=1, **FIELDS), gain_pattern="K3*")
-        self.assertIn('No file of EMPIAR-1 matches the gain file pattern "K3*".', facts.notes)
+        self.assertIn('No file of EMPIAR-1 matches the gain file pattern "K3*": change it, or leave it empty.',
+                      facts.notes)
 
     def test_a_folder_above_the_movies_that_errs(self):
         """It may hold a gain reference, but the movies do not wait for it."""

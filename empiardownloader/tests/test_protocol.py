@@ -115,6 +115,7 @@ class TestMainJob(ProtocolTestCase):
                             ({"connections": 0}, "between 1 and 8"), ({"samplingRate": -1.0}, "greater than zero"),
                             ({"amplitudeContrast": 7.0}, "between 0 and 1"),
                             ({"amountOfImages": 0}, "greater than zero"),
+                            ({"downloadFolder": "some/folder"}, "should be a full path"),
                             ({"downloadFolder": __file__ + "/below"}, "cannot be written")):
             errors = self.new(**form).validate()
             self.assertEqual(1, len(errors), form)
