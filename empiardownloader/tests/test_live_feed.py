@@ -9,7 +9,7 @@ import tifffile
 
 from empiardownloader.demo import movies
 from empiardownloader.follow import FollowError
-from empiardownloader.live.feed import Feed
+from empiardownloader.live.feed import NOTHING_SHOWN, Feed
 from empiardownloader.tests.live_case import LiveCase, crc
 from empiardownloader.tests.scipion_files import ProjectFiles, execute
 
@@ -33,10 +33,10 @@ class TestFeed(LiveCase):
         movies.write_mrc(path, data)
         return data.mean(axis=0)
 
-    def feed(self, backend, db_name="", **options):
+    def feed(self, backend, db_name="", until_end=False, **options):
         told = []
         feed = Feed(backend, self.project.folder, db_name, interval=0.05, tell=told.append, **options)
-        thread = threading.Thread(target=feed.run, daemon=True)
+        thread = threading.Thread(target=feed.run, args=(until_end,), daemon=True)
         thread.start()
         self.addCleanup(thread.join, 20)
         self.addCleanup(backend.cleanup)
@@ -47,6 +47,14 @@ class TestFeed(LiveCase):
         self.wait_for(lambda: backend.tracker.progress()[0] >= pictures, what="%d pictures" % pictures)
         found = backend.snapshot(self.folder)
         return {stack["kind"]: [tuple(picture) for picture in stack["pictures"]] for stack in found["stacks"]}, found
+
+    def test_a_run_without_movies_or_micrographs(self):
+        """F10: the window stays empty, and it is said why."""
+        self.running.add_output("outputVolumes", "SetOfVolumes", 2)
+        backend = self.opened(patience=float("inf"))
+        _, told = self.feed(backend, os.path.basename(self.running.path), until_end=True)
+        self.running.launch("finished")
+        self.wait_for(lambda: any(NOTHING_SHOWN in text for text in told), what="the sentence")
 
     def test_a_damaged_file_costs_itself(self):
         for number in (1, 3):
