@@ -271,8 +271,6 @@ class TestRightScience(ProtocolTestCase):
     def test_a_failed_run_says_that_its_output_is_closed(self):
         """C5."""
         run = self.finish(self.new(entryId="50006", amountOfImages=2))
-        self.demo.add_fault(faults.ERROR, "*")
-        self.demo.add_fault(faults.BUSY, "*")
         folder = os.path.join(self.root, "50006")
         os.rename(folder, folder + "-away")
         self.addCleanup(shutil.move, folder + "-away", folder)
