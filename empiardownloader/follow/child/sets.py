@@ -68,6 +68,9 @@ class SetFile:
             properties = dict(connection.execute("SELECT key, value FROM %s" % self._table("Properties")).fetchall())
             classes = _classes(connection, self._table("Classes"))
             another = self._is_another(connection, replaced)
+        now = stamp_of(self.path)
+        if (now and now[2]) != file:
+            raise NotYetError       # another file by now, which would be told as a second one later
         self.problem = ""
         self._file = file
         self._properties = properties
