@@ -97,6 +97,12 @@ class TestOverSsh(FollowCase):
         self.assertEqual("The disk is full.", next(event for event in events if event.type is EventType.END_SCAN)
                          .data.description)
 
+    def test_a_host_that_begins_with_a_command_of_its_own(self):
+        """F14: as administrators set it for shared machines; ssh refuses a second command beside it."""
+        self.finished_run(movies=2)
+        self.write("ssh.conf", SSH_CONF.format(folder=self.folder) + "RemoteCommand /bin/false\n")
+        self.assertEqual([1, 2], self.ids(list(self.remote().walk_events(wait=False))))
+
     def test_an_image(self):
         run = self.finished_run(movies=2)
         for number in (1, 2):

@@ -149,3 +149,14 @@ class TestPacking(unittest.TestCase):
                 done = run("setup.py", "--version", cwd=TOP)
         self.assertIn(empiardownloader.__version__, done.stdout)
         self.assertNotIn("RuntimeError", done.stdout)
+
+
+class TestDemo(unittest.TestCase):
+
+    def test_words_without_markup(self):
+        """W10: Scipion's windows know it, a terminal does not."""
+        from empiardownloader.demo.__main__ import plain
+        for text, wanted in (("*EMPIAR-1*: a_b_c", "EMPIAR-1: a_b_c"), ("_note_ of 2*3*4", "note of 2*3*4"),
+                             ("[[https://x.org/a][Entry page]]", "Entry page: https://x.org/a"),
+                             ("[[https://x.org/a][https://x.org/a]]", "https://x.org/a")):
+            self.assertEqual(wanted, plain(text))

@@ -29,7 +29,7 @@ from ..archive.errors import (
 )
 from ..archive.remote import Archive, Connection, Listing
 from ..archive.sessions import within
-from .blame import is_held_against, may_be_of_the_file, tries_for
+from .blame import is_held_against, is_of_the_file, may_be_of_the_file, tries_for
 from .faults import Faults
 from .finisher import Finisher
 from .jobs import PENDING, NextJob, Outcome, Settings
@@ -435,6 +435,8 @@ class Transfer:
 
     def _judge(self, slot: Slot, file: FileOnItsWay, error: RemoteError) -> None:
         """Leave the file out where it has failed too often and neither line nor server is to blame."""
+        if isinstance(error, TransientError) and not is_of_the_file(error) and file.attempts < 2:
+            return      # one that hangs or breaks off is not worth a question
         held = is_held_against(error, may_be_of_the_file(error) and self._gives_another(slot, file))
         with self._line.changed:
             # Others may have read on from it in the meantime.
@@ -463,7 +465,7 @@ class Transfer:
         asked = time.monotonic()
         try:
             with self._connection(slot) as connection:
-                within(min(LISTING_SECONDS, self._settings.give_up), self._cancelled, lambda: ask(connection),
+                within(min(QUICK_LISTING_SECONDS, self._settings.give_up), self._cancelled, lambda: ask(connection),
                        connection.abort)
         except StoppedError:
             raise
