@@ -516,11 +516,10 @@ class Download:
         def ask(connection: Connection) -> str:
             with connection.open(path, 0, None) as (state, stream):
                 blocks: List[bytes] = []
-                if listed is not None and not self._archive.is_size(listed, state.size):
+                msg = self._archive.other_size(path, listed, state.size)
+                if msg:
                     doubted[state.size] += 1
                     if doubted[state.size] <= MOST_SIZE_DOUBTS:
-                        msg = "the %s says that %s has %d bytes, and lists it with %d" % (
-                            self._archive.server, path, state.size, listed)
                         raise TransientError(msg)
                 while sum(map(len, blocks)) < MAX_MDOC_BYTES:
                     block = bytes(stream.read(MAX_MDOC_BYTES))

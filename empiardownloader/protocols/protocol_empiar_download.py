@@ -378,7 +378,9 @@ class EmpiarDownloader(EMProtocol):
         return readMovieHeader(path)
 
     def remark(self, text):
-        """ Tell the user, in the log and for good in the summary. """
+        """ Tell the user once, in the log and for good in the summary. """
+        if text in self._readFacts().remarks:
+            return
         self.warning(text)
         record.add_event(self._getRecordFile(), record.REMARK, text=text)
 

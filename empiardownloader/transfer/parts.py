@@ -92,14 +92,8 @@ def sync_to_disk(descriptor: int, path: str) -> None:
     except OSError as error:
         if error.errno not in NO_SYNC:
             raise
-        folder = os.path.dirname(os.path.abspath(path))
-        if folder not in _told_of_sync:
-            _told_of_sync.add(folder)
-            logger.warning("The file system of %s does not say when bytes have reached the disk: after a power cut "
-                           "files may have to be fetched anew.", folder)
-
-
-_told_of_sync = set()
+        _tell_once(path, "The file system of %s does not say when bytes have reached the disk: after a power cut files "
+                         "may have to be fetched anew.")
 
 
 def lock(descriptor: int, path: str) -> None:
@@ -111,13 +105,18 @@ def lock(descriptor: int, path: str) -> None:
     except OSError as error:
         if error.errno not in NO_LOCKS:
             raise
-        folder = os.path.dirname(os.path.abspath(path))
-        if folder not in _told:
-            _told.add(folder)
-            logger.warning("The file system of %s knows no locks: let only one run at a time download into it.", folder)
+        _tell_once(path, "The file system of %s knows no locks: let only one run at a time download into it.")
 
 
-_told = set()
+def _tell_once(path: str, text: str) -> None:
+    """Warn of the folder of a file; ``text``: with a place for it."""
+    folder = os.path.dirname(os.path.abspath(path))
+    if (folder, text) not in _told:
+        _told.add((folder, text))
+        logger.warning(text, folder)
+
+
+_told = set()       # (folder, what was told of it)
 
 
 class Part:

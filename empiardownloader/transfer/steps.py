@@ -105,18 +105,11 @@ class Steps:
         if state.size == 0:
             msg = "it is empty on the %s" % self._archive.server
             raise BrokenFileError(msg)
-        listed = file.job.size
-        if listed is not None and not self._archive.is_size(listed, state.size):
+        msg = self._archive.other_size(file.job.path, file.job.size, state.size)
+        if msg:
             is_page = self._plan.is_page(file.job.path, state.size)
-            if not file.doubt_size(state.size, is_page):
-                return self._believe(file, state)
-            msg = "the %s says that %s has %d bytes, and lists it with %d" % (
-                self._archive.server, file.job.path, state.size, listed)
-            raise (BusyError if is_page else TransientError)(msg)
-        return self._believe(file, state)
-
-    @staticmethod
-    def _believe(file: FileOnItsWay, state: FileState) -> List[Tuple[int, int]]:
+            if file.doubt_size(state.size, is_page):
+                raise (BusyError if is_page else TransientError)(msg)
         gaps: List[Tuple[int, int]] = file.part.begin(file.job.path, state)
         file.state = state
         return gaps

@@ -55,7 +55,6 @@ class EmpiarEntryWizard(_EntryWizard):
         lines += self._clearOthers(form, entry)
         dialog.showInfo(TITLE, "\n".join(lines), form.root)
 
-
     @staticmethod
     def _clearOthers(form, entry):
         """ What was chosen for another entry is not for this one. """

@@ -155,6 +155,12 @@ class Archive:
         """Whether a file of ``told`` bytes may be listed with ``listed`` bytes."""
         return listed == told
 
+    def other_size(self, path: str, listed: Optional[int], told: int) -> str:
+        """What is wrong with the size that the server tells of a file, by the one that it lists; '' for nothing."""
+        if listed is None or self.is_size(listed, told):
+            return ""
+        return "the %s says that %s has %d bytes, and lists it with %d" % (self.server, path, told, listed)
+
     @property
     def server(self) -> str:
         """Name of transport and host, without credentials: 'FTP server ftp.ebi.ac.uk'."""

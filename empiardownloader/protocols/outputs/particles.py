@@ -93,14 +93,16 @@ class ParticleSets(StackSets):
                 self._beyond[name], name, header.frames))
         parts = {}
         star = facts.images[name]["star"]
-        common = self._getCommon(star)
+        common, decided = self._getCommon(star), {}      # pixel size as a row says it -> as it is decided
         for row in within:
             full = self._getFullRow(star, row)
-            pixelSize = decidePixelSize(self._protocol, found, facts, self._tell(star, full)["samplingRate"])
-            traits = Traits(header.width, header.height, pixelSize.value, self._tell(star, full)["voltage"].value,
-                            *common)
+            told = self._tell(star, full)
+            said = told["samplingRate"]
+            if said not in decided:
+                decided[said] = decidePixelSize(self._protocol, found, facts, said).value
+            traits = Traits(header.width, header.height, decided[said], told["voltage"].value, *common)
             self._samples.setdefault(traits, Sample(star, full))
-            parts.setdefault(traits, []).append(row)
+            parts.setdefault(traits, []).append(full)
         return [(traits, (star, rows)) for traits, rows in parts.items()]
 
     def _fits(self, itsSet, facts, traits):
@@ -291,15 +293,13 @@ class ParticleSets(StackSets):
             return 0        # by a process that was killed between two sets
         star, rows = part
         path = self._protocol._getExtraPath(name)
-        remark = _remarkOnCoordinates(self._getFullRow(star, rows[0]), star, itsSet.getSamplingRate())
-        if remark and remark not in facts.remarks:
-            facts.remarks.append(remark)
+        remark = _remarkOnCoordinates(rows[0], star, itsSet.getSamplingRate())
+        if remark:
             self._protocol.remark(remark)
         self._numberMicrographs(facts, rows)
         for row in rows:
             index, _ = split_image(row[IMAGE_NAME])
-            full = self._getFullRow(star, row)
-            particle = _makeParticle(itsSet, full, (index, path), self._getItemAcquisition(found, facts, star, full))
+            particle = _makeParticle(itsSet, row, (index, path), self._getItemAcquisition(found, facts, star, row))
             micrograph = facts.micrographs.get(row.get(MICROGRAPH_NAME))
             particle.setMicId(micrograph)
             if particle.hasCoordinate():

@@ -121,15 +121,13 @@ class TiltSeriesSets:
                                 ("voltage", "voltages (%s kV)", "each series has its own"),
                                 ("magnification", "magnifications (%s)", "each series has its own")):
             told = sorted({event[key] for event in facts.series.values() if event.get(key)})
-            remark = "The .mdoc files tell different %s: %s." % (what % ", ".join(map("{:g}".format, told)), then)
-            if told and told[-1] > told[0] * (1 + LEAST_DIFFERENCE) and remark not in facts.remarks:
-                self._protocol.remark(remark)
+            if told and told[-1] > told[0] * (1 + LEAST_DIFFERENCE):
+                self._protocol.remark("The .mdoc files tell different %s: %s." % (
+                    what % ", ".join(map("{:g}".format, told)), then))
         without = [name for name, event in facts.series.items() if not any(tilt.get("dose") for tilt in event["tilts"])]
-        remark = "%d of %d tilt series, like %s, have no dose: nothing tells it." % (
-            len(without), len(facts.series), without[0] if without else "")
-        if 0 < len(without) < len(facts.series) and remark not in facts.remarks \
-                and self._protocol.getAttributeValue("dosePerFrame") is None:
-            self._protocol.remark(remark)
+        if 0 < len(without) < len(facts.series) and self._protocol.getAttributeValue("dosePerFrame") is None:
+            self._protocol.remark("%d of %d tilt series, like %s, have no dose: nothing tells it." % (
+                len(without), len(facts.series), without[0]))
 
     def refresh(self, found, facts):
         for sets in (self._movies, self._micrographs):
@@ -271,10 +269,9 @@ class TiltMovieSets(MovieSets):
         angles = sorted(tilt["angle"] for tilt in tilts)
         steps = [after - before for before, after in zip(angles, angles[1:])]
         acquisition = itsSet.getAcquisition().clone()
-        for name, key, put in (("voltage", "voltage", acquisition.setVoltage),
-                               ("magnification", "magnification", acquisition.setMagnification)):
-            if self._protocol.getAttributeValue(name) is None and event.get(key):
-                put(event[key])
+        for name, put in (("voltage", acquisition.setVoltage), ("magnification", acquisition.setMagnification)):
+            if self._protocol.getAttributeValue(name) is None and event.get(name):
+                put(event[name])
         # The set's own are those of its first series.
         acquisition.setDosePerFrame(None)
         acquisition.setAccumDose(None)
