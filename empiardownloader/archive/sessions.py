@@ -15,6 +15,7 @@ import urllib3
 from requests.adapters import HTTPAdapter
 from urllib3.util.retry import Retry
 
+from .addresses import KNOWN
 from .errors import StoppedError, TransientError
 
 USER_AGENT = "scipion-em-empiardownloader"
@@ -217,8 +218,23 @@ class _TrackingAdapter(HTTPAdapter):
 
                 def _new_conn(self) -> socket.socket:
                     # Known before it is encrypted, which may take for ever, too, and takes the descriptor away from it.
-                    sock = super()._new_conn()
+                    sock = self._reached()
                     sockets[:] = [sock.dup()]
+                    return sock
+
+                def _reached(self) -> socket.socket:
+                    # The name stays the host's: certificates are for it.
+                    host, began = self.host, time.monotonic()
+                    self.host = best = KNOWN.best(host)
+                    try:
+                        sock = super()._new_conn()
+                    except Exception:
+                        KNOWN.failed(host)
+                        raise
+                    finally:
+                        self.host = host
+                    if best == host:
+                        KNOWN.answered(host, sock, time.monotonic() - began)
                     return sock
 
             return type(pool_class.__name__, (pool_class,), {"ConnectionCls": Tracked})

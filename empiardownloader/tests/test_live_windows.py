@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """napari's and ImageJ's real windows on a virtual screen, during real runs."""
 import contextlib
+import json
 import os
 import shutil
 import signal
@@ -13,9 +14,11 @@ import unittest
 import numpy as np
 from pwem.objects import Coordinate, SetOfCoordinates
 
+from empiardownloader import live
 from empiardownloader.images.previews import PREVIEW_PIXELS
 from empiardownloader.live import FijiStreamingBackend, LiveError, NapariStreamingBackend, Picks
 from empiardownloader.live.feed import Feed
+from empiardownloader.live.fiji import DEBIANS_JAR
 from empiardownloader.tests.base import ProtocolTestCase, entry, environment, image_set, write_movies
 from empiardownloader.tests.follow_case import alive, children
 from empiardownloader.tests.live_case import left_behind
@@ -24,6 +27,7 @@ from empiardownloader.tests.test_gui import screen
 from empiardownloader.viewers import LiveImageJViewer, LiveNapariViewer
 
 WINDOW = b"live/window"       # in the command of a viewer
+WINDOW_FOLDER = os.path.join(os.path.dirname(live.__file__), "window")
 BACKENDS = {"napari": NapariStreamingBackend, "fiji": FijiStreamingBackend}
 
 
@@ -274,6 +278,38 @@ class TestPictures(WindowCase):
 
     def test_imagej_frozen_and_killed(self):
         self.check_frozen_and_killed("fiji")
+
+
+class TestHands(WindowCase):
+    """What a user does at the windows, and what they do by themselves."""
+
+    def play(self, name, python):
+        self.need(name)
+        script = os.path.join(os.path.dirname(__file__), "window_play.py")
+        done = subprocess.run([python, script, name, WINDOW_FOLDER, DEBIANS_JAR],
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=240, check=False)
+        self.assertEqual(0, done.returncode, done.stderr[-2000:])
+        found = json.loads(done.stdout.splitlines()[-1])
+        self.assertEqual([], found.pop("failed"))
+        return found
+
+    def test_layers_of_napari(self):
+        found = self.play("napari", NapariStreamingBackend()._python())
+        # Each of four lies in view, about as large as the others.
+        sizes = list(found["shown"].values())
+        self.assertGreater(min(sizes), 2000, found)
+        self.assertGreater(min(sizes), 0.5 * max(sizes), found)
+        # What has no image here is not seen; before, it was an area of middle grey.
+        self.assertLess(found["nothing"], 1000, found)
+        # Three dimensions are set back, and not all of the 40 images were read for them.
+        self.assertEqual(2, found["ndisplay"])
+        self.assertLess(found["read"], 8)
+
+    def test_grey_values_of_imagej(self):
+        if not os.path.exists(DEBIANS_JAR):
+            self.skipTest("Debian's imagej is not installed")
+        self.assertEqual({"after its own look": [1000, 2000], "the next": [1100, 2100], "the user's": [5, 10]},
+                         self.play("fiji", sys.executable))
 
 
 class TestPicks(WindowCase):

@@ -121,6 +121,17 @@ class TestPlugin(unittest.TestCase):
 
 
 @unittest.skipUnless(SOURCES, "only the installed package is here")
+class TestFirstSteps(unittest.TestCase):
+
+    def test_the_first_command_that_opens_a_window(self):
+        """W5: ``project NAME`` opens nothing as long as there is no project."""
+        with open(os.path.join(TOP, "README.rst"), encoding="utf-8") as stream:
+            text = stream.read()
+        self.assertNotRegex(text, r"scipion3? project \w")
+        self.assertRegex(text, r"``python -m scipion`` opens the list of projects")
+
+
+@unittest.skipUnless(SOURCES, "only the installed package is here")
 class TestPacking(unittest.TestCase):
 
     def test_the_wheel_is_complete(self):

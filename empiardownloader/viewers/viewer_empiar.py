@@ -66,7 +66,7 @@ class EmpiarDownloadViewer(Viewer):
         """ Scipion's own viewers of sets that are not drawn here. """
         views = []
         for images in sets[:MOST_SETS]:
-            for viewer in Domain.findViewers(images.getClassName(), DESKTOP_TKINTER):
+            for viewer in Domain.findViewers(images, DESKTOP_TKINTER):
                 if not issubclass(viewer, EmpiarDownloadViewer) and not viewer.__module__.startswith(PACKAGE):
                     views += viewer(project=self.getProject(), protocol=self.protocol,
                                     parent=self.getParent())._visualize(images) or []

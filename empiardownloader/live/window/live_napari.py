@@ -30,11 +30,11 @@ class Planes:
     """A stack as an array (positions, height, width) of which only the image looked at is read; where it has none there
     are zeros.
 
-    ``is_frames``: it is the frames of a movie: (frames, 1, height, width).
+    ``is_frames``: it is the frames of a movie: (frames, 1, height, width). ``dims``: napari's, of the window.
     """
 
-    def __init__(self, stack, positions, is_frames=False):
-        self.stack, self._positions, self._is_frames = stack, positions, is_frames
+    def __init__(self, stack, positions, dims, is_frames=False):
+        self.stack, self._positions, self._dims, self._is_frames = stack, positions, dims, is_frames
         self.dtype = stack.dtype
 
     @property
@@ -59,7 +59,11 @@ class Planes:
         first, rest = key[0], key[1:]
         if not isinstance(first, slice):
             return self._read(int(first))[rest]
-        found = [self._read(index) for index in range(*first.indices(len(self)))]
+        wanted = range(*first.indices(len(self)))
+        if wanted and self._dims.ndisplay != 2:
+            # napari asks for the whole volume before anybody can set it back to two dimensions.
+            return numpy.broadcast_to(self._read(wanted[0]), (len(wanted), *self.shape[1:]))[(slice(None), *rest)]
+        found = [self._read(index) for index in wanted]
         shape = (0, *self.shape[1:])
         return (numpy.stack(found) if found else numpy.zeros(shape, self.dtype))[(slice(None), *rest)]
 
@@ -105,7 +109,7 @@ class Window(live_screen.Screen):
         return super().tick()
 
     def _keep_flat(self, event=None):
-        """In three dimensions napari would read all images at once."""
+        """In three dimensions napari would hold all images at once."""
         del event
         if self.viewer.dims.ndisplay != 2:
             self.viewer.dims.ndisplay = 2
@@ -169,8 +173,8 @@ class Window(live_screen.Screen):
         middle = (1,) if is_frames else ()
         self._limits[stack] = _range(picture.limits)
         layer = self.viewer.add_image(
-            Planes(stack, self.model.positions, is_frames), name=self.model.name_of(stack), colormap="gray",
-            contrast_limits=self._limits[stack], multiscale=False, scale=(1, *middle, unit, unit),
+            Planes(stack, self.model.positions, self.viewer.dims, is_frames), name=self.model.name_of(stack),
+            colormap="gray", contrast_limits=self._limits[stack], multiscale=False, scale=(1, *middle, unit, unit),
             translate=(0, *middle, top, left), **self._units(3 + len(middle), stack))
         self._layers[stack] = layer
         labels = ("frame", "no.", "y", "x")
