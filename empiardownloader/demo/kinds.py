@@ -1,19 +1,24 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Small entries of every kind, laid out as real ones are."""
+"""Small entries of every kind, laid out as real ones are, with the truth about them in a file beside their data."""
+import json
 import os
-from typing import Dict, Iterable, List, Optional, Sequence, Tuple
+from typing import Callable, Dict, Iterable, List, Optional, Sequence, Tuple
 
 import numpy as np
 
-from . import movies
+from . import movies, specimen
 
 FRAMES, WIDTH, HEIGHT = 6, 128, 96
 BOX, PARTICLES_A_STACK, STACKS = 32, 20, 6
 ANGLES = (0.0, 3.0, -3.0, 6.0, -6.0, 9.0, -9.0)     # in the order of acquisition
 DOSE_PER_TILT = 3.0                                 # e/A^2
 SERIES = ("TS_01", "TS_03", "TS_43")
+AXIS = 85.3                                         # degrees, of the tilt axis
 VOXELS = 24
 PIXEL_SIZE = 1.5                                    # angstrom
+CS, AMPLITUDE_CONTRAST = 2.0, 0.08                  # of the particles, as their .star file says
+NOISE = 0.5                                         # sigma, where a particle's signal has about as much
+TRUTH = "truth.json"
 NUMBERS = {"micrographs": "90002", "particles": "90003", "tilt series": "90004", "class averages": "90005",
            "volumes": "90006", "subtomograms": "90007", "tilt stacks": "90008", "files": "90009",
            "tilt images": "90010"}
@@ -25,9 +30,22 @@ def write_stack(path: str, seed: int, count: int, width: int = BOX, height: int 
     movies.write_mrc(path, movies.make_frames(seed, count, width, height, "float32"), PIXEL_SIZE)
 
 
+def write_truth(folder: str, truth: Dict[str, object]) -> None:
+    """What is known of an entry's files, and the phantom that they show: balls of density as x, y, z, sigma (angstrom)
+    and weight. Beside ``data``, where no download looks."""
+    balls = specimen.phantom()
+    phantom = [[round(float(value), 4) for value in (*centre, sigma, weight)] for centre, sigma, weight in zip(
+        balls.centres, balls.sigmas, balls.weights)]
+    write_text(os.path.join(folder, TRUTH), json.dumps(dict(truth, phantom=phantom), indent=1) + "\n")
+
+
 def write_volume(path: str, seed: int, size: int = VOXELS) -> None:
     """A noisy cube whose MRC header says that it is a volume."""
     write_stack(path, seed, size, size, size)
+    _call_volume(path, size)
+
+
+def _call_volume(path: str, size: int) -> None:
     with open(path, "r+b") as stream:
         for place, value in ((36, size), (88, 1)):      # sections along z, space group
             stream.seek(place)
@@ -80,7 +98,7 @@ def particles_star(stacks: Sequence[str], count: int = PARTICLES_A_STACK, pixel_
         "particles", (*PARTICLE_COLUMNS, "rlnOpticsGroup"), [(*row, 1) for row in rows])
 
 
-def mdoc(names: Sequence[str], angles: Sequence[float] = ANGLES, image_file: str = "", axis: float = 85.3,
+def mdoc(names: Sequence[str], angles: Sequence[float] = ANGLES, image_file: str = "", axis: float = AXIS,
          places: Optional[Sequence[int]] = None) -> str:
     """The description of a tilt series; ``names``: of the files with its frames, '' for none."""
     lines = ["PixelSpacing = %g" % PIXEL_SIZE, "Voltage = 300", "ImageFile = %s" % image_file,
@@ -117,72 +135,141 @@ def build(root: str, kind: str) -> Dict[str, object]:
 
 
 def _micrographs(data: str) -> Tuple[str, Dict[str, object]]:
-    """As 10017: coordinates beside each micrograph."""
+    """As 10017: coordinates beside each micrograph, of its particles."""
+    told = {}
     for number in range(6):
         name = "Falcon_2012_06_12-%02d_00_00_0" % number
-        write_stack(os.path.join(data, name + ".mrc"), number, 1, WIDTH, HEIGHT)
-        write_text(os.path.join(data, name + ".coord"), "10 20\n30 40\n")
+        random = np.random.default_rng(200 + number)
+        optics = specimen.Optics(15000 + 500 * number, 14800 + 500 * number, 45)
+        seen = specimen.field(random, WIDTH, HEIGHT, PIXEL_SIZE, optics)
+        image = random.poisson(np.clip(seen.intensity, 0, None) * 20 * PIXEL_SIZE ** 2).astype("float32")
+        movies.write_mrc(os.path.join(data, name + ".mrc"), image[None], PIXEL_SIZE)
+        write_text(os.path.join(data, name + ".coord"), "".join("%d %d\n" % place[:2] for place in seen.particles))
+        told[name] = {"defocus_u": optics.defocus_u, "defocus_v": optics.defocus_v, "defocus_angle": optics.angle,
+                      "particles": [[round(value, 2) for value in particle] for particle in seen.particles]}
+    write_truth(os.path.dirname(data), {"pixel_size": PIXEL_SIZE, "micrographs": told})
     return "micrographs - single frame", {}
+
+
+def write_particles(path: str, rows: Sequence[Sequence[object]], seed: int, noise: float = NOISE) -> None:
+    """A stack of the phantom as rows of ``PARTICLE_COLUMNS`` say: their defocus, angles and shifts."""
+    random = np.random.default_rng(seed)
+    images = []
+    for row in rows:
+        u, v, angle, rot, tilt, psi, x, y = map(float, row[4:12])
+        optics = specimen.Optics(u, v, angle, cs=CS, amplitude_contrast=AMPLITUDE_CONTRAST)
+        images.append(specimen.particle((rot, tilt, psi), optics, BOX, PIXEL_SIZE, BOX // 2 - x / PIXEL_SIZE,
+                                        BOX // 2 - y / PIXEL_SIZE, random, noise))
+    movies.write_mrc(path, np.stack(images), PIXEL_SIZE)
 
 
 def _particles(data: str) -> Tuple[str, Dict[str, object]]:
     """As 10028: what describes the particles lies above their stacks, which are in two folders."""
-    paths = []
-    for number in range(STACKS):
-        folder = "MRC_0601" if number < STACKS // 2 else "MRC_1901"
-        name = "%03d_particles.mrcs" % (number + 1)
-        write_stack(os.path.join(data, "Particles", folder, name), number, PARTICLES_A_STACK)
-        paths.append("Extract/job012/%s/%s" % (folder, name))
+    names = ["%s/%03d_particles.mrcs" % ("MRC_0601" if number < STACKS // 2 else "MRC_1901", number + 1)
+             for number in range(STACKS)]
+    paths = ["Extract/job012/" + name for name in names]
+    rows = particle_rows(paths)
+    for number, name in enumerate(names):
+        write_particles(os.path.join(data, "Particles", name),
+                        rows[number * PARTICLES_A_STACK:(number + 1) * PARTICLES_A_STACK], number)
     write_text(os.path.join(data, "Particles", "shiny_2sets.star"), particles_star(paths))
+    write_truth(os.path.dirname(data), {"pixel_size": PIXEL_SIZE, "poses": "as the .star file says"})
     return "picked particles - single frame - processed", {
         "directory": "data/Particles", "data_format": "MRCS", "image_width": str(BOX), "image_height": str(BOX)}
 
 
-def _tilt_series(data: str) -> Tuple[str, Dict[str, object]]:
+def write_tilts(path: Callable[[int], str], series: int, angles: Sequence[float] = ANGLES, frames: int = FRAMES,
+                width: int = WIDTH, height: int = HEIGHT, axis: float = AXIS) -> Dict[str, object]:
+    """The tilts of a series, in the order of acquisition, each a movie of so many frames (1: an image); ``path(n)``
+    names the file of the n-th -> the truth: beads as x, y, z in angstrom from the middle of the untilted image."""
+    random = np.random.default_rng(300 + series)
+    layer = specimen.slab(random, width, height, PIXEL_SIZE)
+    electrons = DOSE_PER_TILT * PIXEL_SIZE ** 2 / frames
+    drifts = []
+    for number, angle in enumerate(angles):
+        intensity = specimen.tilted(layer, angle, axis, width, height, PIXEL_SIZE)
+        track = specimen.drift(frames, random, 2.0) if frames > 1 else np.zeros((1, 2))
+        counts = np.stack([random.poisson(electrons * np.clip(specimen.moved(intensity, x, y), 0, None))
+                           for x, y in track])
+        movies.write_mrc(path(number), counts.astype("int8" if frames > 1 else "float32"), PIXEL_SIZE)
+        drifts.append(track.round(3).tolist())
+    return {"angles": list(angles), "order": list(range(1, len(angles) + 1)), "axis": axis, "drift": drifts,
+            "beads": layer.beads.round(2).tolist()}
+
+
+def _tilt_series(data: str, frames: int = FRAMES, folder: str = "frames", mdocs: str = "mdoc-files/%s.mrc.mdoc",
+                 angles: Sequence[float] = ANGLES, series: Sequence[str] = SERIES) -> Tuple[str, Dict[str, object]]:
     """As 10164: a movie for each tilt, what describes the series in another folder beside."""
-    for seed, series in enumerate(SERIES):
-        for number, name in enumerate(tilt_names(series)):
-            movies.write_movie(os.path.join(data, "frames", name), 100 * seed + number, FRAMES, WIDTH, HEIGHT)
-        write_text(os.path.join(data, "mdoc-files", series + ".mrc.mdoc"), mdoc(tilt_names(series)))
-    return "tilt series", {"frames_per_image": FRAMES, "num_images_or_tilt_series": len(SERIES)}
+    told = {}
+    for seed, name in enumerate(series):
+        names = tilt_names(name, angles)
+        told[name] = write_tilts(lambda number, names=names: os.path.join(data, folder, names[number]), seed, angles,
+                                 frames)
+        write_text(os.path.join(data, mdocs % name), mdoc(names, angles))
+    write_truth(os.path.dirname(data), {"pixel_size": PIXEL_SIZE, "dose_per_tilt": DOSE_PER_TILT, "series": told})
+    return "tilt series", {"frames_per_image": frames, "num_images_or_tilt_series": len(series)}
 
 
 def _tilt_images(data: str) -> Tuple[str, Dict[str, object]]:
     """A single image for each tilt, beside what describes the series."""
-    for seed, series in enumerate(SERIES):
-        for number, name in enumerate(tilt_names(series)):
-            write_stack(os.path.join(data, name), 100 * seed + number, 1, WIDTH, HEIGHT)
-        write_text(os.path.join(data, series + ".mdoc"), mdoc(tilt_names(series)))
-    return "tilt series", {"num_images_or_tilt_series": len(SERIES)}
+    return _tilt_series(data, 1, "", "%s.mdoc")
 
 
 def _class_averages(data: str) -> Tuple[str, Dict[str, object]]:
+    random = np.random.default_rng(400)
+    told = []
     for number in range(5):
-        write_stack(os.path.join(data, "classes_%d.mrcs" % number), number, 10)
+        views = specimen.turns(random, 10)
+        images = [specimen.project(specimen.phantom(), specimen.matrix(*view), (BOX, BOX), PIXEL_SIZE, BOX // 2,
+                                   BOX // 2) + random.normal(0, 0.05, (BOX, BOX)) for view in views]
+        movies.write_mrc(os.path.join(data, "classes_%d.mrcs" % number), np.stack(images).astype("float32"), PIXEL_SIZE)
+        told.append(views.round(2).tolist())
+    write_truth(os.path.dirname(data), {"pixel_size": PIXEL_SIZE, "views": told})
     return "class averages", {"data_format": "MRCS"}
+
+
+def write_map(path: str, seed: int, size: int = VOXELS, noise: float = 0.1) -> None:
+    """The phantom's density with some noise, in a cube whose MRC header says that it is a volume."""
+    density = specimen.volume(specimen.phantom(), size, PIXEL_SIZE)
+    density += np.random.default_rng(seed).normal(0, noise, density.shape).astype("float32")
+    movies.write_mrc(path, density, PIXEL_SIZE)
+    _call_volume(path, size)
 
 
 def _volumes(data: str) -> Tuple[str, Dict[str, object]]:
     for number, name in enumerate(("run_class001.mrc", "run_half1_class001_unfil.mrc", "run_half2_class001_unfil.mrc")):
-        write_volume(os.path.join(data, name), number)
+        write_map(os.path.join(data, name), number, noise=0.1 if number else 0.07)
+    write_truth(os.path.dirname(data), {"pixel_size": PIXEL_SIZE})
     return "reconstructed volumes", {"image_width": str(VOXELS), "image_height": str(VOXELS)}
 
 
 def _subtomograms(data: str) -> Tuple[str, Dict[str, object]]:
     for number in range(4):
-        write_volume(os.path.join(data, "TS_01", "%06d.mrc" % number), number)
+        write_map(os.path.join(data, "TS_01", "%06d.mrc" % number), number, noise=0.3)
+    write_truth(os.path.dirname(data), {"pixel_size": PIXEL_SIZE})
     return "subtomograms", {"image_width": str(VOXELS), "image_height": str(VOXELS)}
 
 
 def _tilt_stacks(data: str) -> Tuple[str, Dict[str, object]]:
-    """As 11830: a folder for each series, with its stack and what describes it; the last as 10064, without angles."""
+    """As 11830: a folder for each series, with its stack by angle and what describes it; the last as 10064, without
+    angles."""
+    told = {}
+    sections = sorted(ANGLES)
     for seed, series in enumerate(SERIES):
         folder = os.path.join(data, "2026_%s" % series)
-        write_stack(os.path.join(folder, series + ".st"), seed, len(ANGLES), WIDTH, HEIGHT)
+        path = os.path.join(folder, series + ".st")
+        random = np.random.default_rng(300 + seed)
+        layer = specimen.slab(random, WIDTH, HEIGHT, PIXEL_SIZE)
+        images = [random.poisson(DOSE_PER_TILT * PIXEL_SIZE ** 2 * specimen.tilted(
+            layer, angle, AXIS, WIDTH, HEIGHT, PIXEL_SIZE)) for angle in sections]
+        movies.write_mrc(path, np.stack(images).astype("float32"), PIXEL_SIZE)
+        told[series] = {"angles": sections, "axis": AXIS, "beads": layer.beads.round(2).tolist()}
         if seed == 0:
-            write_text(os.path.join(folder, series + ".st.mdoc"), mdoc([""] * len(ANGLES), image_file=series + ".st"))
+            write_text(path + ".mdoc", mdoc([""] * len(ANGLES), image_file=series + ".st",
+                                            places=[sections.index(angle) for angle in ANGLES]))
         elif seed == 1:
-            write_text(os.path.join(folder, series + ".rawtlt"), "".join("%g\n" % angle for angle in sorted(ANGLES)))
+            write_text(os.path.join(folder, series + ".rawtlt"), "".join("%g\n" % angle for angle in sections))
+    write_truth(os.path.dirname(data), {"pixel_size": PIXEL_SIZE, "dose_per_tilt": DOSE_PER_TILT, "series": told})
     return "tilt series", {}
 
 

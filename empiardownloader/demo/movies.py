@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Synthetic movies: seeded random numbers that look a little like particles in ice, as MRC, TIFF or EER files."""
+"""Files of movies as cameras write them: MRC, TIFF, EER or Gatan's; and movies of seeded random numbers, made quickly.
+
+Movies of a specimen of which all is known: specimen.py.
+"""
 import os
 import struct
-from typing import List, Optional
+from typing import Optional
 
 import numpy as np
 
@@ -34,6 +37,7 @@ def write_mrc(path: str, data: np.ndarray, pixel_size: float = 1.0) -> None:
     struct.pack_into("<6f", header, 40, width * pixel_size, height * pixel_size, pixel_size, 90, 90, 90)
     struct.pack_into("<3i", header, 64, 1, 2, 3)
     header[208:216] = b"MAP \x44\x44\x00\x00"
+    os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
     with open(path, "wb") as stream:
         stream.write(header)
         stream.write(np.ascontiguousarray(data).tobytes())
@@ -45,6 +49,7 @@ def write_tiff(path: str, data: np.ndarray, big: bool = False) -> None:
     sample_bits = data.dtype.itemsize * 8
     entry, count, offset = ("<HHQQ", "<Q", "<Q") if big else ("<HHII", "<H", "<I")
     strip_bytes = height * width * data.dtype.itemsize
+    os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
     with open(path, "wb") as stream:
         stream.write(b"II+\0\x08\0\0\0" if big else b"II*\0")
         position = stream.tell() + struct.calcsize(offset)
@@ -88,17 +93,17 @@ def write_eer(path: str, events: np.ndarray, with_sum: bool = False) -> None:
 
 
 def _eer_strip(frame: np.ndarray) -> bytes:
-    bits: List[str] = []
-    last = -1
-    for place in [*np.flatnonzero(frame), frame.size]:
-        gap = int(place) - last - 1
-        bits += ["1" * 8] * (gap // 255)
-        # Lowest bit first.
-        bits += ["{:08b}".format(gap % 255)[::-1], "0101"]
-        last = int(place)
-    text = "".join(bits)
-    text += "0" * (-len(text) % 8)
-    return bytes(int(text[at:at + 8][::-1], 2) for at in range(0, len(text), 8))
+    hits = np.append(np.flatnonzero(frame), frame.size)
+    gaps = np.diff(hits, prepend=-1) - 1
+    # For each electron bytes of 255 without one, 8 bits of the rest, 4 of where in the pixel; lowest bits first.
+    runs = gaps // 255
+    bits = np.ones(int((8 * runs + 12).sum()), "uint8")
+    starts = np.cumsum(8 * runs + 12) - 12
+    for bit in range(8):
+        bits[starts + bit] = gaps % 255 >> bit & 1
+    for bit, value in enumerate((0, 1, 0, 1)):
+        bits[starts + 8 + bit] = value
+    return np.packbits(bits, bitorder="little").tobytes()
 
 
 def write_dm4(path: str, data: np.ndarray) -> None:
@@ -143,11 +148,14 @@ def write_movie(path: str, seed: int, frames: int = 8, width: int = 128, height:
         write_tiff(path, make_frames(seed, frames, width, height, dtype or "uint8"), big=extension == ".eer")
 
 
+def write_image(path: str, image: np.ndarray) -> None:
+    """One image (height, width), MRC or TIFF as the extension says; its folder is made."""
+    if os.path.splitext(path)[1].lower() in (".mrc", ".mrcs"):
+        write_mrc(path, image[None])
+    else:
+        write_tiff(path, image[None])
+
+
 def write_gain(path: str, seed: int, width: int = 128, height: int = 96) -> None:
     """A gain reference around 1: a float32 image, MRC or TIFF as the extension says."""
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    gain = np.random.default_rng(seed).normal(1, 0.02, (1, height, width)).astype("float32")
-    if os.path.splitext(path)[1].lower() in (".mrc", ".mrcs"):
-        write_mrc(path, gain)
-    else:
-        write_tiff(path, gain)
+    write_image(path, np.random.default_rng(seed).normal(1, 0.02, (height, width)).astype("float32"))

@@ -2,7 +2,7 @@
 """Looks through the entry's folders beside the download, no further than is asked for."""
 import concurrent.futures
 import itertools
-import logging
+import threading
 from dataclasses import dataclass, field
 from typing import Callable, Dict, Iterator, List, Optional, Tuple, Union
 
@@ -14,7 +14,8 @@ from ..transfer.jobs import PENDING, Pending
 from .references import Keys
 from .request import Request
 
-logger = logging.getLogger(__name__)
+# Before each second look at folders that lack what the entry promises, until one succeeds.
+SETTLE_SECONDS = (2.0, 5.0, 15.0)
 
 
 @dataclass
@@ -61,6 +62,7 @@ class Scout:
         self._wake = wake
         self._check = check
         self._batches = self._walk()
+        self._closed = threading.Event()
         self._executor = concurrent.futures.ThreadPoolExecutor(1, "scout")
         self._asked: Optional["concurrent.futures.Future[Optional[Batch]]"] = None
 
@@ -84,20 +86,30 @@ class Scout:
             raise UnreachableError(msg) from error
 
     def close(self) -> None:
+        self._closed.set()
         self._executor.shutdown(wait=True)
 
     def _walk(self) -> Iterator[Batch]:
         yield from self._once()
-        if self._look_again():
-            # One of the load-balanced HTTPS servers may not show every file; the next may.
+        if not self._look_again():
+            return
+        # One of the load-balanced HTTPS servers may not show every file; the next may, or the same one soon.
+        first = list(self._finder.known)
+        problem: Optional[Exception] = None
+        for seconds in SETTLE_SECONDS if self._request.image_set.num_images is not None else (0.0,):
+            if self._closed.wait(seconds):
+                return
             self._finder.forget()
             try:
                 yield from self._once()
+                return
             except StoppedError:
                 raise
             except (EntryError, RemoteError) as error:
-                # What was found the first time stands.
-                logger.warning("The folders could not be listed a second time (%s).", error)
+                problem = error
+        # What was found the first time stands.
+        self._finder.known[:] = first
+        self._finder.note("The folders could not be listed a second time (%s)." % problem)
 
     def _once(self) -> Iterator[Batch]:
         for images, series, descriptions in self._groups():

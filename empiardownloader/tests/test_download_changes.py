@@ -4,6 +4,7 @@ import errno
 import os
 import subprocess
 import sys
+import threading
 from unittest import mock
 
 from empiardownloader.archive import api, metadata
@@ -62,6 +63,43 @@ class TestChangedEntries(Layout):
         os.rename(os.path.join(self.root, "1/data/m_0.mrc"), os.path.join(self.root, "1/data/x_0.mrc"))
         facts = self.download("1", image_set(directory="data", **FIELDS), amount=9)
         self.assertIn("1 images that are here are not in the archive any more (data/m_0.mrc)", "\n".join(facts.notes))
+
+
+class TestListingsThatLackNames(Layout):
+    """A server that does not show every file of what the entry promises, and says that the folder is gone when it is
+    asked a second time."""
+    transport = "HTTPS"
+
+    def hidden(self, number, seconds=0.5, gone=3.0):
+        for name in ("m_0", "m_1", "m_2"):
+            self.put("%s/data/%s.mrc" % (number, name))
+        place = os.path.join(self.root, number, "data", "m_1.mrc")
+        os.rename(place, place + "_kept")
+
+        def show():
+            os.rename(place + "_kept", place)
+            self.demo.add_fault(faults.GONE, "%s/data" % number)
+            self.demo.add_fault(faults.GONE, "%s/data/" % number)
+
+        for after, act in ((seconds, show), (seconds + gone, self.demo.clear_faults)):
+            timer = threading.Timer(after, act)
+            timer.start()
+            self.addCleanup(timer.join)
+
+    def test_what_it_shows_later_comes(self):
+        self.hidden("1")
+        facts = self.download("1", image_set(directory="data", num_images_or_tilt_series=3, **FIELDS))
+        self.assertEqual(["m_0.mrc", "m_1.mrc", "m_2.mrc"], sorted(facts.images))
+        self.assertEqual([], facts.notes)
+
+    def test_what_it_never_shows_again_is_said(self):
+        with mock.patch("empiardownloader.download.scout.SETTLE_SECONDS", (0.8, 0.1)):
+            self.hidden("1", gone=4.0)
+            facts = self.download("1", image_set(directory="data", num_images_or_tilt_series=3, **FIELDS))
+        self.assertEqual(["m_0.mrc", "m_2.mrc"], sorted(facts.images))
+        told = "\n".join(facts.notes)
+        self.assertIn("The folders could not be listed a second time", told)
+        self.assertIn("2 movies were found, fewer than the 3 that the entry says.", told)
 
 
 class TestMetadata(ArchiveTestCase):
