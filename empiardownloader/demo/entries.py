@@ -35,7 +35,8 @@ def _write(folder):
         name = "grid1_%04d" % number
         frames, told[name] = make_movie(number, camera)
         movies.write_mrc(os.path.join(folder, "data", "Movies", name + ".mrc"), frames, PIXEL_SIZE)
-        movies.write_tiff(os.path.join(folder, "data", "Movies_tiff", name + ".tif"), frames.astype("uint8"))
+        # The first row of a TIFF file is the uppermost one.
+        movies.write_tiff(os.path.join(folder, "data", "Movies_tiff", name + ".tif"), frames[:, ::-1].astype("uint8"))
     kinds.write_truth(folder, {
         "pixel_size": PIXEL_SIZE, "dose_per_frame": DOSE_PER_FRAME, "voltage": specimen.VOLTAGE, "cs": specimen.CS,
         "amplitude_contrast": specimen.AMPLITUDE_CONTRAST, "dead_columns": camera.dead_columns, "hot_pixels": [
@@ -66,7 +67,8 @@ def _entry():
         "name": "Movies in MRC format", "directory": "data/Movies", "category": "micrographs - multiframe",
         "header_format": "MRC", "data_format": "MRC", "num_images_or_tilt_series": MOVIES, "frames_per_image": FRAMES,
         "frame_range_min": 1, "frame_range_max": FRAMES, "voxel_type": "BYTE", "pixel_width": PIXEL_SIZE,
-        "pixel_height": PIXEL_SIZE, "image_width": str(WIDTH), "image_height": str(HEIGHT), "details": "Made by the demo",
+        "pixel_height": PIXEL_SIZE, "image_width": str(WIDTH), "image_height": str(HEIGHT),
+        "details": "Made by the demo; truth.json beside the data says all that is known of them",
         "micrographs_file_pattern": "*.mrc"}
     tiff = dict(image_set, name="The same in TIFF format", directory="data/Movies_tiff", header_format="TIFF",
                 data_format="TIFF", micrographs_file_pattern="*.tif")

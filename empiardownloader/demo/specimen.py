@@ -15,8 +15,8 @@ import numpy as np
 
 VOLTAGE, CS, AMPLITUDE_CONTRAST = 300.0, 2.7, 0.1       # kV, mm
 ENVELOPE = 40.0         # A^2, of the contrast transfer: exp(-B k^2 / 4)
-ICE = 0.16              # how much amorphous ice changes the intensity, as a share of it
-PARTICLE = 0.10         # how much a particle does at its densest
+ICE = 0.20              # how much amorphous ice changes the intensity, as a share of it
+PARTICLE = 0.14         # how much a particle does at its densest
 GAIN_TILT, GAIN_STEP, GAIN_GRAIN = 0.25, 0.06, 0.03     # a camera more sensitive to one side, of two halves, grainy
 HOT_TIMES = 15
 BEAD_RADIUS, BEAD_WEIGHT = 5.0, 0.5                     # angstrom; gold in tilt series

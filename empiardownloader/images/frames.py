@@ -9,13 +9,16 @@ import tifffile
 
 from .header import EER_COMPRESSIONS, MRC_HEADER_BYTES, MRC_MODE_4BIT, BadImageError, mrc_layout, read_header
 
+AS_THEY_ARE = (".eer", ".gain")     # TIFF files whose first row is the lowest one
 EXTRA = "pip install 'scipion-em-empiardownloader[view]'"
 
 
 def iter_frames(path: str) -> Iterator[np.ndarray]:
-    """The frames of an MRC, TIFF or EER file one by one, arrays (height, width).
+    """The frames of an MRC, TIFF or EER file one by one, arrays (height, width), the first row at the bottom.
 
-    Raises BadImageError, in words for the user, when it cannot be decoded here; OSError.
+    A TIFF file's first row is the uppermost one, that of an MRC file the lowest: motion correction reads TIFF files
+    upside down, so that micrographs, and what is picked in them, lie as MRC movies do (RELION's reference, page
+    "Conventions"); not so EER movies and their .gain files (measured with RELION 3.1). Raises BadImageError, in words for the user, when it cannot be decoded here; OSError.
     """
     with open(path, "rb") as stream:
         start = stream.read(MRC_HEADER_BYTES)
@@ -72,7 +75,7 @@ def _tiff_frames(path: str) -> Iterator[np.ndarray]:
                 if "imagecodecs" not in str(error):
                     raise
                 frame = _pillow_frame(path, number)
-            yield frame
+            yield frame if is_eer or path.lower().endswith(AS_THEY_ARE) else frame[::-1]
 
 
 def _pillow_frame(path: str, number: int) -> np.ndarray:

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Gain correction, as the programs of the field do it.
 
-Sources: RELION's reference, pages "Conventions" (TIFF files are read upside down, as MotionCor2 and IMOD do, so that
-their rows run as those of MRC files) and "Movie Compression" (which gain of EER movies divides, and that a gain of
-zero marks a defect).
+Source: RELION's reference, page "Movie Compression" (which gain of EER movies divides, and that a gain of zero marks a
+defect). How rows run: see frames.py.
 """
 import os
 from typing import Callable, Iterator, Optional, Tuple
@@ -31,9 +30,8 @@ def read_gain(path: str, movie: str, reader: Reader = iter_frames) -> np.ndarray
         raise BadImageError(msg)
     gain = np.asarray(first, "float32")
     gain_ending, movie_ending = (os.path.splitext(name)[1].lower() for name in (path, movie))
-    if {gain_ending in TIFF_ENDINGS, movie_ending in TIFF_ENDINGS} == {True, False} and (
-            {gain_ending, movie_ending} & set(MRC_ENDINGS)):
-        gain = gain[::-1]
+    if movie_ending == EER_ENDING and gain_ending in TIFF_ENDINGS:
+        gain = gain[::-1]       # its rows run as the movie's
     if movie_ending == EER_ENDING and gain_ending in MRC_ENDINGS:
         gain = np.divide(1, gain, out=np.zeros_like(gain), where=gain != 0)
     return gain

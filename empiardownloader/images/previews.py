@@ -18,6 +18,7 @@ TILE_PIXELS = 512       # side of the periodograms that are averaged
 REAL_NUMBERS = "biuf"   # kinds of numpy's numbers
 CONTRAST_SIGMAS = 3     # grey values shown: mean -/+ so many standard deviations, as is usual in the field
 PREVIEW_FOLDER = "previews"
+FORMAT = "2 "           # of kept previews: 1 had the first row of TIFF files at the bottom
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ def load_preview(path: str, folder: str, gain: Optional[str] = None, reader: Rea
     the next call makes the preview again. Raises OSError and BadImageError when the movie cannot be drawn.
     """
     kept = os.path.join(folder, os.path.basename(path) + ".npz")
-    source = _stamp(path) + (_stamp(gain) if gain and os.path.exists(gain) else "")
+    source = FORMAT + _stamp(path) + (_stamp(gain) if gain and os.path.exists(gain) else "")
     preview = _kept(kept, source)
     if preview is None:
         preview = make_preview(path, gain, reader)

@@ -8,7 +8,7 @@ import unittest
 import numpy as np
 
 from empiardownloader.demo import movies
-from empiardownloader.images.gain import GAIN_APPLIED, NO_GAIN, apply_gain, read_gain
+from empiardownloader.images.gain import GAIN_APPLIED, NO_GAIN, apply_gain
 from empiardownloader.images.header import BadImageError
 from empiardownloader.images.previews import (
     average_frames,
@@ -48,14 +48,19 @@ class TestPreviews(unittest.TestCase):
         self.assertEqual(NO_GAIN, make_preview(self.path("m.mrc")).gain)
 
     def test_which_way_the_rows_run(self):
-        """A TIFF file begins with the upper row, an MRC file with the lower one."""
-        for movie, gain, turned in (("m.mrc", "g.mrc", False), ("m.tif", "g.tif", False), ("m.tif", "g.mrc", True),
-                                    ("m.mrc", "g.tiff", True), ("m.eer", "g.gain", False), ("m.eer", "g.mrc", False)):
+        """A TIFF file begins with the upper row, an MRC file with the lower one, an EER movie and its .gain as well."""
+        average = FRAMES.mean(axis=0)
+        for movie, gain in (("m.mrc", "g.mrc"), ("m.tif", "g.tif"), ("m.tif", "g.mrc"), ("m.mrc", "g.tiff"),
+                            ("m.eer", "g.gain"), ("m.eer", "g.tif"), ("m.eer", "g.mrc")):
             with self.subTest(movie=movie, gain=gain):
-                found = read_gain(self.write(gain, GAIN), self.write(movie, FRAMES))
-                expected = GAIN[::-1] if turned else GAIN
+                # As cameras write them: the same image, the first row above or below.
+                upside = movie.endswith((".tif", ".tiff"))
+                path = self.write(movie, FRAMES[:, ::-1] if upside else FRAMES)
                 # Of an EER movie a gain in MRC format divides.
-                self.assertTrue(np.allclose(1 / GAIN if (movie, gain) == ("m.eer", "g.mrc") else expected, found))
+                told = 1 / GAIN if (movie, gain) == ("m.eer", "g.mrc") else GAIN
+                turned = gain.endswith((".tif", ".tiff")) and not movie.endswith(".eer")
+                preview = make_preview(path, self.write(gain, told[::-1] if turned else told))
+                self.assertTrue(np.allclose(average * GAIN, preview.average, rtol=1e-4))
 
     def test_defects(self):
         gain = GAIN.copy()
