@@ -108,6 +108,11 @@ class TestEveryKind(KindsCase):
         elif kind == "volumes":
             origin = run.outputVolumes.getFirstItem().getOrigin().getShifts()
             self.assertEqual([-kinds.VOXELS / 2 * kinds.PIXEL_SIZE] * 3, list(origin))
+            # R9: a map knows its halves, which stay volumes.
+            halves = {os.path.basename(volume.getFileName()): [os.path.basename(half) for half in list(
+                volume.getHalfMaps(asList=True))] for volume in run.outputVolumes.iterItems()}
+            self.assertEqual({"run_class001.mrc": ["run_half%d_class001_unfil.mrc" % half for half in (1, 2)],
+                              "run_half1_class001_unfil.mrc": [], "run_half2_class001_unfil.mrc": []}, halves)
         elif kind == "tilt series":
             self.check_tilts(run.outputTiltSeriesM, "_000_0.0.mrc")
             self.assertEqual(21, run.outputMovies.getSize())

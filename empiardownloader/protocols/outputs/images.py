@@ -4,6 +4,7 @@ import os
 
 from pwem.objects import Micrograph, SetOfAverages, SetOfMicrographs, SetOfVolumes, Transform
 
+from ...archive.half_maps import pair_half_maps
 from .optional import setTomoAcquisition, tomoObjects
 from .sets import ImageSets
 
@@ -84,6 +85,21 @@ class VolumeSets(ImageSets):
         self._setOrigin(itsSet, volume)
         itsSet.append(volume)
         return 1
+
+    def close(self, found, facts):
+        for _, itsSet in self.iterSets():
+            self._pairHalves(itsSet)
+        super().close(found, facts)
+
+    def _pairHalves(self, itsSet):
+        """ A map knows its half maps, which stay volumes of the set. """
+        pairs = {name: [self._protocol._getExtraPath(half) for half in halves]
+                 for name, halves in pair_half_maps(self.getNames(itsSet)).items()}
+        for item in [item.clone() for item in itsSet.iterItems()] if pairs else []:
+            halves = pairs.get(self._getLocalName(item.getFileName()))
+            if halves and list(item.getHalfMaps(asList=True)) != halves:
+                item.setHalfMaps(halves)
+                itsSet.update(item)
 
     def _refreshItem(self, itsSet, item, found, facts):
         super()._refreshItem(itsSet, item, found, facts)
