@@ -47,5 +47,8 @@ demo-python:
 test-python:
 	@.ci/venv $(VENV) test "$(PYTHON)"
 
+downstream-python:
+	@.ci/venv .venv-downstream downstream "$(PYTHON)"
+
 napari-python:  # napari in an environment of its own, never in Scipion's
 	@.ci/venv $(NAPARI) napari "$(PYTHON)"

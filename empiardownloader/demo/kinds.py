@@ -17,7 +17,7 @@ AXIS = 85.3                                         # degrees, of the tilt axis
 VOXELS = 24
 PIXEL_SIZE = 1.5                                    # angstrom
 CS, AMPLITUDE_CONTRAST = 2.0, 0.08                  # of the particles, as their .star file says
-NOISE = 0.5                                         # sigma, where a particle's signal has about as much
+NOISE = 0.35                                        # sigma, where a particle's signal has about 0.5
 TRUTH = "truth.json"
 NUMBERS = {"micrographs": "90002", "particles": "90003", "tilt series": "90004", "class averages": "90005",
            "volumes": "90006", "subtomograms": "90007", "tilt stacks": "90008", "files": "90009",

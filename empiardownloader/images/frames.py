@@ -18,7 +18,8 @@ def iter_frames(path: str) -> Iterator[np.ndarray]:
 
     A TIFF file's first row is the uppermost one, that of an MRC file the lowest: motion correction reads TIFF files
     upside down, so that micrographs, and what is picked in them, lie as MRC movies do (RELION's reference, page
-    "Conventions"); not so EER movies and their .gain files (measured with RELION 3.1). Raises BadImageError, in words for the user, when it cannot be decoded here; OSError.
+    "Conventions"); not so EER movies and their .gain files (measured with RELION 3.1). Raises
+    BadImageError, in words for the user, when it cannot be decoded here; OSError.
     """
     with open(path, "rb") as stream:
         start = stream.read(MRC_HEADER_BYTES)

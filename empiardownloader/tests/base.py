@@ -9,6 +9,7 @@ import tempfile
 import time
 import unittest
 
+import pyworkflow as pw
 import pyworkflow.tests as pwtests
 from pyworkflow.object import Set
 from pyworkflow.protocol import MODE_RESTART, MODE_RESUME
@@ -164,6 +165,17 @@ class ProtocolTestCase(pwtests.BaseTest):
     def new(self, **form):
         form.setdefault("entryId", "10200")
         return self.newProtocol(EmpiarDownloader, **form)
+
+    def on(self, protocolClass, pointers, **form):
+        """A protocol, or that of a name, whose pointers are {parameter: (run, name of its output)}."""
+        if isinstance(protocolClass, str):
+            # Plugins do not import before Scipion has read their variables.
+            protocolClass = pw.Config.getDomain().getProtocols()[protocolClass]
+        protocol = self.newProtocol(protocolClass, **form)
+        for name, (run, output) in pointers.items():
+            getattr(protocol, name).set(run)
+            getattr(protocol, name).setExtended(output)
+        return protocol
 
     def launch(self, protocol, wait=True):
         return self.proj.launchProtocol(protocol, wait=wait)

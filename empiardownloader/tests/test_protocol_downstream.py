@@ -18,19 +18,8 @@ class TestDownstream(KindsCase):
     def download(self, kind, **form):
         return self.finish(self.new(entryId=kinds.NUMBERS[kind], allImages=True, **form))
 
-    def new_on(self, protocolClass, pointers, **form):
-        """A protocol whose pointers are {parameter: (run, name of its output)}."""
-        protocol = self.newProtocol(protocolClass, **form)
-        for name, (run, output) in pointers.items():
-            getattr(protocol, name).set(run)
-            getattr(protocol, name).setExtended(output)
-        return protocol
-
     def run_on(self, protocolClass, pointers, **form):
-        protocol = self.new_on(protocolClass, pointers, **form)
-        self.launch(protocol)
-        self.assertTrue(protocol.isFinished(), protocol.getErrorMessage())
-        return protocol
+        return self.finish(self.on(protocolClass, pointers, **form))
 
     def test_pwem(self):
         particles, micrographs = self.download("particles"), self.download("micrographs")
@@ -74,7 +63,7 @@ class TestDownstream(KindsCase):
         self.launch(run, wait=False)
         fresh = self.wait_for(lambda: self.fresh(run) if hasattr(self.fresh(run), "outputMicrographs") else None, 90,
                               "the first micrographs")
-        composed = self.new_on(ProtComposeTS, {"inputMicrographs": (fresh, "outputMicrographs")},
+        composed = self.on(ProtComposeTS, {"inputMicrographs": (fresh, "outputMicrographs")},
                                filesPath=run._getExtraPath("mdocs"), time4NextTilt="20s")
         self.launch(composed, wait=False)
         self.assertTrue(self.fresh(run).outputMicrographs.isStreamOpen())

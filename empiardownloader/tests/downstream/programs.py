@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Where Scipion's plugins find the programs that they run: Debian's RELION, and stand-ins for what cannot be had.
+
+Imported before any plugin is, for their variables are read then.
+"""
+import atexit
+import importlib.util
+import os
+import shutil
+import stat
+import sys
+import tempfile
+
+STANDINS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "standins.py")
+RELION = "/usr/bin"
+HOMES = {"MOTIONCOR_HOME": ("bin/MotionCor3",), "ARETOMO_HOME": ("AreTomo2",), "CTFFIND_HOME": ("ctffind",),
+         "CISTEM_HOME": ("ctffind",), "IMOD_HOME": ("bin/tilt", "bin/newstack", "bin/trimvol", "bin/etomo")}
+
+
+def missing(*plugins, relion=False):
+    """Why a test cannot be run here, '' if it can."""
+    absent = ["scipion-em-" + name for name in plugins if importlib.util.find_spec(name) is None]
+    if absent:
+        return "not installed: %s (make downstream)" % ", ".join(absent)
+    if relion and shutil.which("relion_run_motioncorr", path=RELION) is None:
+        return "not installed: Debian's relion (apt install relion)"
+    return ""
+
+
+def install():
+    """Make a folder of programs and tell the plugins of it -> the folder, and the file in which calls are noted."""
+    folder = tempfile.mkdtemp(prefix="empiar-programs-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    relion = os.path.join(folder, "relion-4.0", "bin")
+    os.makedirs(relion)
+    for name in os.listdir(RELION):
+        if name.startswith("relion"):
+            os.symlink(os.path.join(RELION, name), os.path.join(relion, name))
+    os.environ["RELION_HOME"] = os.path.dirname(relion)
+    for variable, programs in HOMES.items():
+        home = os.path.join(folder, {"MOTIONCOR_HOME": "motioncor3-1.2.4", "ARETOMO_HOME": "aretomo2-1.1.3",
+                                     "CTFFIND_HOME": "ctffind4-4.1.14", "CISTEM_HOME": "cistem-1.0.0-beta",
+                                     "IMOD_HOME": "imod"}[variable])
+        for program in programs:
+            path = os.path.join(home, program)
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            with open(path, "w") as stream:
+                stream.write('#!/bin/sh\nexec "%s" "%s" %s "$@"\n' % (sys.executable, STANDINS,
+                                                                      os.path.basename(program)))
+            os.chmod(path, os.stat(path).st_mode | stat.S_IXUSR)
+        os.environ[variable] = home
+    # They ask for CUDA's folder, which only has to be there.
+    for variable in ("MOTIONCOR_CUDA_LIB", "ARETOMO_CUDA_LIB", "CUDA_LIB"):
+        os.environ[variable] = folder
+    with open(os.path.join(folder, "imod", "IMOD-linux.sh"), "w"):
+        pass
+    calls = os.path.join(folder, "calls")
+    os.environ["EMPIAR_STANDIN_CALLS"] = calls
+    return folder, calls
+
+
+FOLDER, CALLS = install()
