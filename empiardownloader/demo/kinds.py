@@ -197,22 +197,39 @@ def write_tilts(path: Callable[[int], str], series: int, angles: Sequence[float]
             "beads": layer.beads.round(2).tolist()}
 
 
-def _tilt_series(data: str, frames: int = FRAMES, folder: str = "frames", mdocs: str = "mdoc-files/%s.mrc.mdoc",
-                 angles: Sequence[float] = ANGLES, series: Sequence[str] = SERIES) -> Tuple[str, Dict[str, object]]:
-    """As 10164: a movie for each tilt, what describes the series in another folder beside."""
+def write_tilt_series(data: str, frames: int = FRAMES, folder: str = "frames", mdocs: str = "mdoc-files/%s.mrc.mdoc",
+                      angles: Sequence[float] = ANGLES, series: Sequence[str] = SERIES,
+                      axis: float = AXIS) -> Tuple[str, Dict[str, object]]:
+    """A movie for each tilt, in the order of ``angles``, what describes the series in another folder beside, and the
+    truth -> category, fields of the image set."""
     told = {}
     for seed, name in enumerate(series):
         names = tilt_names(name, angles)
         told[name] = write_tilts(lambda number, names=names: os.path.join(data, folder, names[number]), seed, angles,
-                                 frames)
-        write_text(os.path.join(data, mdocs % name), mdoc(names, angles))
+                                 frames, axis=axis)
+        write_text(os.path.join(data, mdocs % name), mdoc(names, angles, axis=axis))
     write_truth(os.path.dirname(data), {"pixel_size": PIXEL_SIZE, "dose_per_tilt": DOSE_PER_TILT, "series": told})
     return "tilt series", {"frames_per_image": frames, "num_images_or_tilt_series": len(series)}
 
 
+def _tilt_series(data: str) -> Tuple[str, Dict[str, object]]:
+    """As 10164."""
+    return write_tilt_series(data)
+
+
 def _tilt_images(data: str) -> Tuple[str, Dict[str, object]]:
     """A single image for each tilt, beside what describes the series."""
-    return _tilt_series(data, 1, "", "%s.mdoc")
+    return write_tilt_series(data, 1, "", "%s.mdoc")
+
+
+def write_tilt_stack(path: str, series: int, angles: Sequence[float], axis: float = AXIS) -> Dict[str, object]:
+    """The tilts of a series as sections of one stack, in the order of ``angles`` -> the truth."""
+    random = np.random.default_rng(300 + series)
+    layer = specimen.slab(random, WIDTH, HEIGHT, PIXEL_SIZE)
+    images = [random.poisson(DOSE_PER_TILT * PIXEL_SIZE ** 2 * specimen.tilted(
+        layer, angle, axis, WIDTH, HEIGHT, PIXEL_SIZE)) for angle in angles]
+    movies.write_mrc(path, np.stack(images).astype("float32"), PIXEL_SIZE)
+    return {"angles": list(angles), "axis": axis, "beads": layer.beads.round(2).tolist()}
 
 
 def _class_averages(data: str) -> Tuple[str, Dict[str, object]]:
@@ -258,12 +275,7 @@ def _tilt_stacks(data: str) -> Tuple[str, Dict[str, object]]:
     for seed, series in enumerate(SERIES):
         folder = os.path.join(data, "2026_%s" % series)
         path = os.path.join(folder, series + ".st")
-        random = np.random.default_rng(300 + seed)
-        layer = specimen.slab(random, WIDTH, HEIGHT, PIXEL_SIZE)
-        images = [random.poisson(DOSE_PER_TILT * PIXEL_SIZE ** 2 * specimen.tilted(
-            layer, angle, AXIS, WIDTH, HEIGHT, PIXEL_SIZE)) for angle in sections]
-        movies.write_mrc(path, np.stack(images).astype("float32"), PIXEL_SIZE)
-        told[series] = {"angles": sections, "axis": AXIS, "beads": layer.beads.round(2).tolist()}
+        told[series] = write_tilt_stack(path, seed, sections)
         if seed == 0:
             write_text(path + ".mdoc", mdoc([""] * len(ANGLES), image_file=series + ".st",
                                             places=[sections.index(angle) for angle in ANGLES]))
