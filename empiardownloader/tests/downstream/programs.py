@@ -13,7 +13,7 @@ import tempfile
 
 STANDINS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "standins.py")
 RELION = "/usr/bin"
-HOMES = {"MOTIONCOR_HOME": ("bin/MotionCor3",), "ARETOMO_HOME": ("AreTomo2",), "CTFFIND_HOME": ("ctffind",),
+HOMES = {"MOTIONCOR_HOME": ("bin/MotionCor3",), "ARETOMO_HOME": ("AreTomo2",), "CTFFIND_HOME": ("bin/ctffind",),
          "CISTEM_HOME": ("ctffind",), "IMOD_HOME": ("bin/tilt", "bin/newstack", "bin/trimvol", "bin/etomo")}
 
 
@@ -39,7 +39,7 @@ def install():
     os.environ["RELION_HOME"] = os.path.dirname(relion)
     for variable, programs in HOMES.items():
         home = os.path.join(folder, {"MOTIONCOR_HOME": "motioncor3-1.2.4", "ARETOMO_HOME": "aretomo2-1.1.3",
-                                     "CTFFIND_HOME": "ctffind4-4.1.14", "CISTEM_HOME": "cistem-1.0.0-beta",
+                                     "CTFFIND_HOME": "ctffind-5.0.2", "CISTEM_HOME": "cistem-1.0.0-beta",
                                      "IMOD_HOME": "imod"}[variable])
         for program in programs:
             path = os.path.join(home, program)
