@@ -16,7 +16,7 @@ QUICK := empiardownloader/tests/test_archive_entry.py empiardownloader/tests/tes
 	empiardownloader/tests/test_live_missing.py empiardownloader/tests/test_images_previews.py \
 	empiardownloader/tests/test_protocol.py::TestMainJob::test_more_than_there_are_and_what_the_user_reads
 
-.PHONY: help demo test quick check bench clean demo-python test-python napari-python
+.PHONY: help demo test downstream quick check bench clean demo-python test-python downstream-python napari-python
 
 help:           ## Show this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -26,7 +26,13 @@ demo: demo-python $(if $(filter napari,$(LIVE)),napari-python)       ## Download
 		$(if $(MOVIES),--movies $(MOVIES)) $(if $(LIVE),--live $(LIVE))
 
 test: test-python       ## Run all tests; TESTS=empiardownloader/tests/test_images_header.py runs some
-	@$(RUN) .test -- $(PY) -m pytest -q --durations=10 $(if $(TESTS),$(TESTS),-n $(WORKERS) --dist worksteal empiardownloader/tests)
+	@$(RUN) .test -- $(PY) -m pytest -q --durations=10 $(if $(TESTS),$(TESTS),-n $(WORKERS) --dist worksteal empiardownloader/tests \
+		--ignore empiardownloader/tests/downstream)
+
+downstream: downstream-python   ## Feed our sets to RELION, motion correction, tomography (plugins in an environment of their own)
+	@EMPIAR_DOWNSTREAM_REPORT=$(abspath .test)/downstream.txt .venv-downstream/bin/python -m empiardownloader.demo.environment \
+		.test -- .venv-downstream/bin/python -m pytest -q --durations=5 $(if $(TESTS),$(TESTS),-n 4 --dist worksteal empiardownloader/tests/downstream)
+	@sort -u .test/downstream.txt
 
 quick: test-python      ## Run the quick tests and one real run, on another Python say: make quick PYTHON=3.8 VENV=.venv-3.8
 	@$(RUN) .test -- $(PY) -m pytest -q -n 2 $(QUICK)

@@ -59,4 +59,5 @@ def install():
     return folder, calls
 
 
-FOLDER, CALLS = install()
+# Where none of the plugins is, all tests are skipped, and no other one is to find these variables.
+FOLDER, CALLS = ("", "") if missing("motioncorr") and missing("relion") else install()

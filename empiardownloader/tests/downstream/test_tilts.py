@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Tilt series on their way to tomograms: angles, order, axis, dose and sign are right where gold beads lie right."""
+import glob
 import os
 import unittest
 
 import numpy as np
+import pyworkflow as pw
 
 from empiardownloader.demo import kinds
+from empiardownloader.images.star import read_rows
 from empiardownloader.tests.base import entry, image_set
 from empiardownloader.tests.downstream import programs
 from empiardownloader.tests.downstream.case import DownstreamCase
@@ -119,6 +122,23 @@ class TestTilts(DownstreamCase):
         tomograms = self.finish(self.on("ProtImodTomoReconstruction", {"inputSetOfTiltSeries": (aligned, "tiltSeries")},
                                         tomoThickness=THICKNESS, useGpu=False)).Tomograms
         self.check_beads(UPRIGHT, "TS_1", tomograms.getFirstItem())
+
+    @unittest.skipIf(programs.missing("reliontomo"), programs.missing("reliontomo"))
+    def test_what_relion_5_would_read(self):
+        """Its protocols want RELION 5; what scipion-em-reliontomo writes for it can be looked at."""
+        run = self.finish(self.new(entryId=UPRIGHT, allImages=True))
+        convert = pw.Config.getDomain().importFromPlugin("reliontomo.convert", doRaise=True).convert50_tomo
+        folder = os.path.join(self.proj.getPath(), "for_relion")
+        os.makedirs(os.path.join(folder, "frames"))
+        convert.Writer().tsMSet2Star(run.outputTiltSeriesM, folder)
+        rows = [(float(row["rlnTomoNominalStageTiltAngle"]), float(row["rlnMicrographPreExposure"]),
+                 float(row["rlnTomoNominalTiltAxisAngle"]), os.path.join(folder, row["rlnMicrographMovieName"]))
+                for path in glob.glob(os.path.join(folder, "*TS_1*.star"))
+                for row in (table.row(words) for table, _, words in read_rows(path))]
+        self.assertEqual([(angle, kinds.DOSE_PER_TILT * place, 0.0) for place, angle in enumerate(ANGLES)],
+                         [row[:3] for row in rows])
+        for row in rows:
+            self.assertTrue(os.path.exists(row[3]), row[3])
 
     def test_stacks(self):
         run = self.finish(self.new(entryId=STACKS, allImages=True))
