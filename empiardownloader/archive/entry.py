@@ -11,6 +11,7 @@ from typing import Any, Dict, Iterator, Optional, Tuple
 
 from .errors import EntryError
 from .kinds import MOVIES, TILT_SERIES, Kind, kind_of, why_files_only
+from .names import is_safe, split_path
 
 logger = logging.getLogger(__name__)
 
@@ -68,6 +69,8 @@ class Entry:
     doi: str
     emdb_ids: Tuple[str, ...]
     image_sets: Tuple[ImageSet, ...]
+    workflow_file: str = ""         # path below the entry's folder of what its depositors did, mostly in Scipion
+    workflow_urls: Tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -161,7 +164,9 @@ def parse_entry(number: str, record: Dict[str, Any]) -> Entry:
         dataset_size=_text(record.get("dataset_size")),
         doi=_text(record.get("entry_doi")) or "10.6019/" + name,
         emdb_ids=tuple(_emdb_ids(record.get("cross_references"))),
-        image_sets=tuple(_image_sets(record.get("imagesets"))))
+        image_sets=tuple(_image_sets(record.get("imagesets"))),
+        workflow_file=_workflow_file(record),
+        workflow_urls=tuple(_workflow_urls(record.get("workflows"))))
 
 
 def parse_acquisition(emdb_id: str, record: Any) -> Optional[Acquisition]:
@@ -229,6 +234,25 @@ def _emdb_ids(value: Any) -> Iterator[str]:
         name = _text(item.get("name") if isinstance(item, dict) else item).upper()
         if re.fullmatch(r"EMD-\d+", name):
             yield name
+
+
+def _workflow_file(record: Dict[str, Any]) -> str:
+    """{'path': 'data/w.json'}, 'data/w.json' or 'path=data/w.json' of the entry, in older records of an image set."""
+    sets = record.get("imagesets")
+    for value in [record.get("workflow_file"), *[each.get("scipion_workflow") for each in (
+            sets if isinstance(sets, list) else []) if isinstance(each, dict)]]:
+        text = _text(value.get("path") if isinstance(value, dict) else value)
+        parts = split_path(text[len("path="):] if text.startswith("path=") else text)
+        if parts and all(map(is_safe, parts)):
+            return "/".join(parts)
+    return ""
+
+
+def _workflow_urls(value: Any) -> Iterator[str]:
+    for item in value if isinstance(value, list) else []:
+        url = _text(item.get("url") if isinstance(item, dict) else item)
+        if re.fullmatch(r"https?://[^\s\[\]]{1,300}", url):
+            yield url
 
 
 def _image_sets(value: Any) -> Iterator[ImageSet]:

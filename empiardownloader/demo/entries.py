@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The demo archive's own entry, made on first use from seeded random numbers, with the truth beside it."""
+import json
 import os
 
 import numpy as np
@@ -11,6 +12,13 @@ FRAMES, WIDTH, HEIGHT = 10, 512, 384
 MOVIES = 12
 PIXEL_SIZE = 0.85           # angstrom
 DOSE_PER_FRAME = 4.0        # e/A^2
+# What its depositors did, as Scipion exports it.
+WORKFLOW = [
+    {"object.className": "ProtImportMovies", "object.id": "2", "object.label": "import movies", "object.comment": "",
+     "filesPath": "/data/session", "filesPattern": "grid1_*.mrc", "samplingRate": PIXEL_SIZE, "voltage": 300.0,
+     "dosePerFrame": DOSE_PER_FRAME},
+    {"object.className": "ProtMotionCorr", "object.id": "70", "object.label": "motion correction", "object.comment": "",
+     "inputMovies": "2.outputMovies", "patchX": 5, "patchY": 5}]
 
 
 def build(root, kind="movies"):
@@ -30,6 +38,8 @@ def _write(folder):
     camera = specimen.Camera(WIDTH, HEIGHT)
     for name in ("Movies", "Movies_tiff"):
         movies.write_image(os.path.join(folder, "data", name, "gain_reference.mrc"), camera.gain)
+    with open(os.path.join(folder, "data", "workflow.json"), "w", encoding="utf-8") as stream:
+        json.dump(WORKFLOW, stream, indent=4)
     told = {}
     for number in range(1, MOVIES + 1):
         name = "grid1_%04d" % number
@@ -80,6 +90,7 @@ def _entry():
         "corresponding_author": {"author": {"first_name": "D", "last_name": "Demo", "organization": "Demo archive",
                                             "country": "Loopback"}},
         "principal_investigator": [], "imagesets": [image_set, tiff], "citation": [], "workflows": [],
+        "workflow_file": {"path": "data/workflow.json"},
         "grant_references": []}
 
 

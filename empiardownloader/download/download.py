@@ -16,6 +16,7 @@ from ..archive.kinds import MOVIES, TILT_SERIES
 from ..archive.mdoc import MAX_MDOC_BYTES
 from ..archive.names import LocalNames, split_compression
 from ..archive.remote import HTTPS, Archive, Connection, Listing
+from ..archive.remote.texts import read_from
 from ..archive.selection import GAIN, ImageFinder, RemoteFile
 from ..images.header import BadImageError, Header, read_header
 from ..transfer.jobs import PENDING, Job, Outcome, Pending, Settings
@@ -513,25 +514,15 @@ class Download:
         listed = dict(listing.files).get(posixpath.basename(path)) if listing else None
         doubted: "Counter[int]" = Counter()     # sizes that are not the listed one -> how often they were told
 
-        def ask(connection: Connection) -> str:
-            with connection.open(path, 0, None) as (state, stream):
-                blocks: List[bytes] = []
-                msg = self._archive.other_size(path, listed, state.size)
-                if msg:
-                    doubted[state.size] += 1
-                    if doubted[state.size] <= MOST_SIZE_DOUBTS:
-                        raise TransientError(msg)
-                while sum(map(len, blocks)) < MAX_MDOC_BYTES:
-                    block = bytes(stream.read(MAX_MDOC_BYTES))
-                    if not block:
-                        break
-                    blocks.append(block)
-                text = b"".join(blocks)
-                if len(text) < min(state.size, MAX_MDOC_BYTES):
-                    msg = "the %s sent %d of the %d bytes of %s" % (
-                        self._archive.server, len(text), state.size, path)
+        def check(size: int) -> None:
+            msg = self._archive.other_size(path, listed, size)
+            if msg:
+                doubted[size] += 1
+                if doubted[size] <= MOST_SIZE_DOUBTS:
                     raise TransientError(msg)
-                return text.decode("utf-8", "replace")
+
+        def ask(connection: Connection) -> str:
+            return read_from(connection, path, self._archive.server, MAX_MDOC_BYTES, check)
 
         return self._transfer.ask(ask, persistent=True)
 

@@ -147,9 +147,15 @@ class Play:
         form, result = self.form, self.result
         result["wizards"] = sorted(form.wizards)
         form.setVar("entryId", " EMPIAR-90001 ")
-        self.when(dialog.MessageDialog, lambda window: self.shot_and_close("wizard_entry", window))
+        # The entry has a workflow, which the window offers to make; then it says what it made.
+        self.when(dialog.MessageDialog, lambda window: (
+            self.root.after(1000, self.when, dialog.MessageDialog, lambda told: self.shot_and_close(
+                "wizard_workflow", told)), self.shot_and_close("wizard_entry", window)))
         self.wizard("entryId").show(form)
         result["entry"] = form.protocol.entryId.get()
+        result["made"] = sorted(run.getObjLabel() for run in self.project.getRuns(refresh=True))
+        for run in self.project.getRuns():
+            self.project.deleteProtocol(run)
 
         self.when(dialog.ListDialog, lambda window: self.choose(window, 1, "wizard_imageset"))
         self.wizard("imageSet").show(form)

@@ -7,6 +7,7 @@ from pwem.wizards import EmWizard
 from pyworkflow.gui import dialog
 from pyworkflow.gui.tree import TreeProvider
 from pyworkflow.object import String
+from pyworkflow.utils import Icon
 
 from .. import Plugin, constants
 from ..archive.api import fetch_entry_json
@@ -15,12 +16,16 @@ from ..archive.errors import ArchiveError
 from ..archive.names import split_compression, split_path
 from ..archive.remote import CONNECT_TIMEOUT
 from ..archive.remote.choice import open_archive
+from ..archive.remote.texts import read_text
 from ..archive.selection import spellings
+from ..archive.workflow import MAX_WORKFLOW_BYTES, read_workflow
 from ..protocols.form import TRANSPORTS
 from ..protocols.protocol_empiar_download import EmpiarDownloader
+from ..protocols.workflow import getMissing, makeWorkflow
 from .dialogs import RemoteTreeDialog, ask
 
 TITLE = "EMPIAR"
+MAKE = "Make this workflow"
 
 
 class _EntryWizard(EmWizard):
@@ -53,6 +58,36 @@ class EmpiarEntryWizard(_EntryWizard):
         lines += ["", "[[%s][%s]]" % (entry.page, entry.page)]
         form.setVar("entryId", entry.number)
         lines += self._clearOthers(form, entry)
+        lines += ["Its workflow: [[%s][%s]]" % (url, url) for url in entry.workflow_urls]
+        if not entry.workflow_file:
+            dialog.showInfo(TITLE, "\n".join(lines), form.root)
+            return
+        lines += ["", "The depositors' own workflow: %s" % entry.workflow_file]
+        asked = dialog.MessageDialog(form.root, TITLE, "\n".join(lines), Icon.INFO, default="Close", buttons=[
+            (MAKE, dialog.RESULT_YES), ("Close", dialog.RESULT_CANCEL)])
+        if asked.resultYes():
+            self._makeWorkflow(form, entry)
+
+    @staticmethod
+    def _makeWorkflow(form, entry):
+        """ The entry's own workflow, with downloads in place of its imports. """
+        urls = Plugin.getVar(constants.EMPIAR_FTP_URL), Plugin.getVar(constants.EMPIAR_HTTPS_URL)
+        transport = TRANSPORTS[form.protocol.transport.get() or 0]
+        workflow = ask(form.root, "Fetching %s ..." % entry.workflow_file, lambda: read_workflow(
+            read_text(open_archive(entry.number, *urls, transport), entry.workflow_file, MAX_WORKFLOW_BYTES + 1),
+            entry, entry.workflow_file))
+        if workflow is None:
+            return
+        missing = getMissing(workflow)
+        loose = workflow.loose + makeWorkflow(form.protocol.getProject(), workflow)
+        lines = ["%d protocols are in the project now, none of them runs. They come from the entry's depositors: look "
+                 "at each before you execute it." % sum(name not in missing for name in (
+                     step["object.className"] for step in workflow.steps)), "", *workflow.replaced]
+        for names, words in ((missing, "No plugin here has these protocols, which were left out: %s."),
+                             (workflow.kept, "The entry has no image set that could take the place of %s."),
+                             (list(dict.fromkeys(loose)), "An input is missing, choose it by hand: %s.")):
+            if names:
+                lines += ["", words % ", ".join(names)]
         dialog.showInfo(TITLE, "\n".join(lines), form.root)
 
     @staticmethod

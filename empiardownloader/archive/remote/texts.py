@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Small files that are read into memory: descriptions of tilt series, workflows."""
+from typing import Callable, List
+
+from ..errors import TransientError
+from . import CONNECT_TIMEOUT, Archive, Connection
+
+
+def read_from(connection: Connection, path: str, server: str, most: int,
+              check: Callable[[int], None] = lambda size: None) -> str:
+    """The first ``most`` bytes of a file as text; ``check`` is told its size before, and may raise.
+
+    Raises NotFoundError, BrokenFileError, TransientError.
+    """
+    with connection.open(path, 0, None) as (state, stream):
+        check(state.size)
+        blocks: List[bytes] = []
+        while sum(map(len, blocks)) < most:
+            block = bytes(stream.read(most))
+            if not block:
+                break
+            blocks.append(block)
+        content = b"".join(blocks)
+        if len(content) < min(state.size, most):
+            msg = "the %s sent %d of the %d bytes of %s" % (server, len(content), state.size, path)
+            raise TransientError(msg)
+        return content.decode("utf-8", "replace")
+
+
+def read_text(archive: Archive, path: str, most: int) -> str:
+    """The same over a connection of its own. Raises UnreachableError too."""
+    connection = archive.connect(CONNECT_TIMEOUT)
+    try:
+        return read_from(connection, path, archive.server, most)
+    finally:
+        connection.close()

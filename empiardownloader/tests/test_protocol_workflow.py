@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""An entry's own workflow, fetched from the archive by the entry's wand and made in a project."""
+import json
+import os
+import unittest
+from unittest import mock
+
+from pyworkflow.gui import dialog
+
+from empiardownloader.tests.base import ProtocolTestCase, entry, environment, image_set, write_movies
+from empiardownloader.wizards import wizard_empiar
+
+PATH = "data/workflow.json"
+
+
+def exported(*more):
+    return [{"object.className": "ProtImportMovies", "object.id": "2", "object.label": "import movies",
+             "filesPath": "/data/krios", "filesPattern": "*.mrc", "samplingRate": 0.5},
+            {"object.className": "ProtSubSet", "object.id": "5", "object.label": "some of them",
+             "inputFullSet": "2.outputMovies", "chooseAtRandom": True, "nElements": 2}, *more]
+
+
+class Form:
+    root = None
+
+    def __init__(self, protocol):
+        self.protocol = protocol
+
+    def setVar(self, name, value):
+        self.protocol.setAttributeValue(name, value)
+
+
+class TestMade(ProtocolTestCase):
+
+    @classmethod
+    def fill(cls):
+        write_movies(cls.root, "10200", ["m_%d.mrc" % number for number in range(3)])
+        cls.demo.entries["10200"] = entry(image_set(num_images_or_tilt_series=3))
+
+    def make(self, content, answer=dialog.RESULT_YES):
+        """Press the entry's wand, and its button -> what was said, and the new protocols."""
+        with open(os.path.join(self.root, "10200", PATH), "w") as stream:
+            stream.write(content if isinstance(content, str) else json.dumps(content))
+        self.demo.entries["10200"] = dict(entry(image_set(num_images_or_tilt_series=3)), workflow_file={"path": PATH})
+        before = {run.getObjId() for run in self.proj.getRuns(refresh=True)}
+        said, asked = [], []
+
+        def message(parent, title, text, icon, **options):
+            asked.append((text, options["buttons"]))
+            return mock.Mock(resultYes=lambda: answer == dialog.RESULT_YES)
+
+        def now(parent, words, function):
+            try:
+                return function()
+            except Exception as error:  # noqa: BLE001 - as the waiting window does
+                said.append(str(error))
+                return None
+
+        variables = {name: self.demo.variables[name] for name in self.demo.variables}
+        with environment(**variables), mock.patch.multiple(
+                wizard_empiar.dialog, MessageDialog=message, showInfo=lambda title, text, root: said.append(text)), \
+                mock.patch.object(wizard_empiar, "ask", now), \
+                mock.patch.object(wizard_empiar.Plugin, "getVar", variables.get):
+            wizard_empiar.EmpiarEntryWizard().show(Form(self.new()))
+        self.assertEqual([("Make this workflow", dialog.RESULT_YES), ("Close", dialog.RESULT_CANCEL)], asked[0][1])
+        self.assertIn(PATH, asked[0][0])
+        runs = [run for run in self.proj.getRuns(refresh=True) if run.getObjId() not in before]
+        return "\n".join(said), runs
+
+    def test_it_runs_once_its_user_wants_it(self):
+        said, runs = self.make(exported())
+        self.assertEqual(["EmpiarDownloader", "ProtSubSet"], [run.getClassName() for run in runs])
+        self.assertTrue(all(run.isSaved() for run in runs))
+        self.assertEqual(["EMPIAR-10200 movies", "some of them"], [run.getObjLabel() for run in runs])
+        self.assertIn("2 protocols are in the project now, none of them runs", said)
+        self.assertIn("import movies (there: 0.5 Å/px) is now a download of image set no. 1", said)
+        download, subset = runs
+        self.finish(download)
+        self.finish(subset)
+        made, = [its for _, its in subset.iterOutputAttributes()]
+        self.assertEqual((3, 2), (download.outputMovies.getSize(), made.getSize()))
+
+    def test_numbers_that_are_not_in_it_are_nobodys_runs(self):
+        other = self.finish(self.new(amountOfImages=1))
+        number = str(other.getObjId())
+        said, runs = self.make(exported(
+            {"object.className": "ProtSubSet", "object.id": "900", "object.label": "of a stranger",
+             "inputFullSet": number + ".outputMovies"},
+            {"object.className": "ProtSubSet", "object.id": "901", "object.label": "of another",
+             "inputFullSet": number},
+            {"object.className": "ProtOfNobody", "object.id": "902"},
+            {"object.className": "ProtSubSet", "object.id": "903", "object.label": "of a missing one",
+             "inputFullSet": "902.outputMovies"}))
+        self.assertEqual(5, len(runs))
+        for run in runs[2:]:
+            self.assertIsNone(run.inputFullSet.get(), run.getObjLabel())
+        self.assertIn("which were left out: ProtOfNobody", said)
+        for label in ("of a stranger", "of another", "of a missing one"):
+            self.assertIn(label, said)
+
+    def test_refused_or_not_wanted_nothing_is_made(self):
+        said, runs = self.make("<html>maintenance</html>")
+        self.assertEqual([], runs)
+        self.assertIn("is no workflow of Scipion (no JSON): nothing was made of it", said)
+        said, runs = self.make(exported(), dialog.RESULT_CANCEL)
+        self.assertEqual(([], ""), (runs, said))
+
+
+if __name__ == "__main__":
+    unittest.main()
