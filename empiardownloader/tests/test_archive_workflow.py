@@ -16,7 +16,8 @@ def steps():
     return [
         {"object.className": "ProtImportMovies", "object.id": "2", "object.label": "import movies",
          "object.comment": "", "_useQueue": True, "_queueParams": '["x", {}]', "_prerequisites": "",
-         "filesPath": "/data/krios/", "filesPath": "/data/krios/", "filesPattern": "*.tif", "samplingRate": 0.66, "voltage": 300.0, "dosePerFrame": 1.2},
+         "filesPath": "/data/krios/", "filesPattern": "*.tif", "samplingRate": 0.66, "voltage": 300.0,
+         "dosePerFrame": 1.2},
         {"object.className": "ProtMotionCorr", "object.id": "70", "object.label": "motioncorr",
          "inputMovies": "2.outputMovies", "binFactor": "2.0", "hostName": "cluster"},
         {"object.className": "ProtImportVolumes", "object.id": "80", "object.label": "import map",
