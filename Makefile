@@ -30,6 +30,7 @@ test: test-python       ## Run all tests; TESTS=empiardownloader/tests/test_imag
 		--ignore empiardownloader/tests/downstream)
 
 downstream: downstream-python   ## Feed our sets to RELION, motion correction, tomography (plugins in an environment of their own)
+	@mkdir -p .test && rm -f .test/downstream.txt
 	@EMPIAR_DOWNSTREAM_REPORT=$(abspath .test)/downstream.txt .venv-downstream/bin/python -m empiardownloader.demo.environment \
 		.test -- .venv-downstream/bin/python -m pytest -q --durations=5 $(if $(TESTS),$(TESTS),-n 4 --dist worksteal empiardownloader/tests/downstream)
 	@sort -u .test/downstream.txt

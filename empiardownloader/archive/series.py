@@ -292,8 +292,9 @@ class SeriesFinder:
             return None
         if lacking:
             self.lacking = True
-            self._finder.note("%s: %d of %d tilts are not in the archive (%s): it is registered without them." % (
-                path, len(lacking), len(mdoc.tilts), ", ".join(lacking[:LACKING_TOLD])))
+            self._finder.note("%s: %d of %d tilts are not in the archive (%s): it is registered without them. "
+                              'What "compose tilt series" makes of it lacks their dose.' % (
+                                  path, len(lacking), len(mdoc.tilts), ", ".join(lacking[:LACKING_TOLD])))
         return _in_order(Series("", tuple(tilts), tuple(images), path, mdoc, tuple(lacking), bool(mdoc.order_from)))
 
     def _of_movies(self, images: Sequence[RemoteFile], frames: Dict[str, str]) -> Iterator[Tuple[Series, str]]:

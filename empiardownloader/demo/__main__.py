@@ -103,8 +103,10 @@ def show(options):
             "closed" if output.isStreamClosed() else "open"))
         if isinstance(output, SetOfMovies):
             print("  frames %s, gain reference: %s" % (output.getFramesRange().rangeStr(), output.getGain()))
-    print("\nThe project is %s; in a window:\n  SCIPION_HOME=%s SCIPION_USER_DATA=%s %s -m scipion project %s" % (
-        folder, os.environ.get("SCIPION_HOME", ""), os.environ["SCIPION_USER_DATA"], sys.executable, PROJECT))
+    # Scipion starts its own parts as python3.
+    print("\nThe project is %s; in a window:\n  PATH=%s:$PATH SCIPION_HOME=%s SCIPION_USER_DATA=%s python3 -m scipion "
+          "project %s" % (folder, os.path.dirname(sys.executable), os.environ.get("SCIPION_HOME", ""),
+                          os.environ["SCIPION_USER_DATA"], PROJECT))
     if follower is not None and follower.poll() is not None:
         print("\nThe viewer has ended; above it says why.", flush=True)
         return follower.returncode

@@ -2,6 +2,7 @@
 """Small entries of every kind, laid out as real ones are, with the truth about them in a file beside their data."""
 import json
 import os
+import re
 from typing import Callable, Dict, Iterable, List, Optional, Sequence, Tuple
 
 import numpy as np
@@ -30,13 +31,33 @@ def write_stack(path: str, seed: int, count: int, width: int = BOX, height: int 
     movies.write_mrc(path, movies.make_frames(seed, count, width, height, "float32"), PIXEL_SIZE)
 
 
+ABOUT = {
+    "rows": "x runs along a row, y along the rows of an MRC file, from 0; the first row is the lowest one. TIFF copies "
+            "are written upside down, as cameras do: there the row is height - 1 - y",
+    "phantom": "balls of density: x, y, z, sigma in angstrom, weight; their weighted centre is the origin",
+    "particles": "x, y in pixels of the first frame, then rot, tilt, psi in degrees, RELION's convention",
+    "drift": "of each frame against the first: x, y in pixels; to correct it, shift by the negative",
+    "defocus": "angstrom, underfocus is positive; the angle in degrees from x to the larger one",
+    "units": "pixel_size in angstrom, dose in electrons per square angstrom, voltage in kV, cs in mm",
+    "series": "angles in degrees in the order of acquisition, axis in degrees from y, counterclockwise with the first "
+              "row at the bottom (SerialEM, IMOD); the tilts have no contrast transfer",
+    "beads": "gold, x, y, z in angstrom from the middle of the untilted image; at an angle a bead is where the tilt "
+             "about the axis takes it: with the axis upright at x cos(angle) + z sin(angle)",
+    "poses": "columns of the .star file, RELION's convention",
+}
+
+
 def write_truth(folder: str, truth: Dict[str, object]) -> None:
-    """What is known of an entry's files, and the phantom that they show: balls of density as x, y, z, sigma (angstrom)
-    and weight. Beside ``data``, where no download looks."""
+    """What is known of an entry's files, and the phantom that they show, with words for it. Beside ``data``, where no
+    download looks."""
     balls = specimen.phantom()
     phantom = [[round(float(value), 4) for value in (*centre, sigma, weight)] for centre, sigma, weight in zip(
         balls.centres, balls.sigmas, balls.weights)]
-    write_text(os.path.join(folder, TRUTH), json.dumps(dict(truth, phantom=phantom), indent=1) + "\n")
+    text = json.dumps(dict(about=ABOUT, **truth, phantom=phantom), indent=1)
+    # Rows of numbers on one line each.
+    text = re.sub(r"\[\s*(-?[\d.e+-]+(?:,\s*-?[\d.e+-]+)*)\s*\]", lambda found: "[%s]" % " ".join(
+        found.group(1).split()), text)
+    write_text(os.path.join(folder, TRUTH), text + "\n")
 
 
 def write_volume(path: str, seed: int, size: int = VOXELS) -> None:
@@ -257,14 +278,15 @@ def _volumes(data: str) -> Tuple[str, Dict[str, object]]:
     for number, name in enumerate(("run_class001.mrc", "run_half1_class001_unfil.mrc", "run_half2_class001_unfil.mrc")):
         write_map(os.path.join(data, name), number, noise=0.1 if number else 0.07)
     write_truth(os.path.dirname(data), {"pixel_size": PIXEL_SIZE})
-    return "reconstructed volumes", {"image_width": str(VOXELS), "image_height": str(VOXELS)}
+    return "reconstructed volumes", {"num_images_or_tilt_series": 3, "image_width": str(VOXELS),
+                                     "image_height": str(VOXELS)}
 
 
 def _subtomograms(data: str) -> Tuple[str, Dict[str, object]]:
     for number in range(4):
         write_map(os.path.join(data, "TS_01", "%06d.mrc" % number), number, noise=0.3)
     write_truth(os.path.dirname(data), {"pixel_size": PIXEL_SIZE})
-    return "subtomograms", {"image_width": str(VOXELS), "image_height": str(VOXELS)}
+    return "subtomograms", {"num_images_or_tilt_series": 4, "image_width": str(VOXELS), "image_height": str(VOXELS)}
 
 
 def _tilt_stacks(data: str) -> Tuple[str, Dict[str, object]]:

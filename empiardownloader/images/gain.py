@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Gain correction, as the programs of the field do it.
 
-Source: RELION's reference, page "Movie Compression" (which gain of EER movies divides, and that a gain of zero marks a
-defect). How rows run: see frames.py.
+Source: RELION's reference, page "Movie Compression" (of EER movies only a .gain file multiplies, any other divides, and
+a gain of zero marks a defect); measured with RELION 3.1. How rows run: see frames.py.
 """
 import os
 from typing import Callable, Iterator, Optional, Tuple
@@ -13,9 +13,7 @@ from .frames import iter_frames
 from .header import BadImageError
 
 Reader = Callable[[str], Iterator[np.ndarray]]
-TIFF_ENDINGS = (".tif", ".tiff")
-MRC_ENDINGS = (".mrc", ".mrcs")
-EER_ENDING = ".eer"
+EER_ENDING, EER_GAIN_ENDING = ".eer", ".gain"
 NO_GAIN, GAIN_APPLIED = "", "gain applied"
 
 
@@ -30,9 +28,7 @@ def read_gain(path: str, movie: str, reader: Reader = iter_frames) -> np.ndarray
         raise BadImageError(msg)
     gain = np.asarray(first, "float32")
     gain_ending, movie_ending = (os.path.splitext(name)[1].lower() for name in (path, movie))
-    if movie_ending == EER_ENDING and gain_ending in TIFF_ENDINGS:
-        gain = gain[::-1]       # its rows run as the movie's
-    if movie_ending == EER_ENDING and gain_ending in MRC_ENDINGS:
+    if movie_ending == EER_ENDING and gain_ending != EER_GAIN_ENDING:
         gain = np.divide(1, gain, out=np.zeros_like(gain), where=gain != 0)
     return gain
 

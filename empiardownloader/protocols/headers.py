@@ -31,14 +31,15 @@ def readMovieHeader(path):
 
 
 def iterFrames(path):
-    """ The frames of a movie one by one, arrays (height, width); those of a Gatan file are read as a whole.
-    Raises BadImageError, OSError. """
+    """ The frames of a movie one by one, arrays (height, width), the first row
+    at the bottom; a Gatan file is read as a whole, and its first row is the
+    uppermost one, as scipion-em-relion says of Gatan's gain references. Raises BadImageError, OSError. """
     if not isDmFile(path):
         return iter_frames(path)
     try:
         # Not in all versions of scipion-em.
         from pwem.emlib.image.image_readers import Dm4ImageReader
         data = Dm4ImageReader.open(path)
-        return iter(data.reshape((-1, *data.shape[-2:])))
+        return iter(data.reshape((-1, *data.shape[-2:]))[:, ::-1])
     except Exception as error:    # whatever the reader stumbles over, the file is not readable
         raise BadImageError("scipion-em cannot read %s" % path) from error

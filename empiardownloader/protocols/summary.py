@@ -14,12 +14,15 @@ from ..download import record
 from ..download.progress import format_bytes
 from ..download.series import MDOC_FOLDER
 from .acquisition import ASSUMED, FORM, MDOC_FILES, OF_ACQUISITION, decide, getTotalDose
+from .headers import isDmFile
 from .outputs import hasTomo
 
 EXAMPLES = 2            # files named where many are left out for one reason
 REASONS = 6             # reasons named
 OTHERS = 3              # other candidates named
 SETS = 8                # output sets described
+# As scipion-em-relion says of gain references in Gatan's format.
+UPSIDE_DOWN = ", whose rows run the other way than the movies': choose to flip it upside down in motion correction"
 # What the sets have of the acquisition, in words.
 VALUE_LABELS = {"samplingRate": "%g Å/px", "voltage": "%g kV", "sphericalAberration": "Cs %g mm",
                 "amplitudeContrast": "amplitude contrast %g", "magnification": "magnification %g",
@@ -176,9 +179,14 @@ def _summarizeReferences(protocol, facts, sets):
         if name:
             path = facts.names.get(name, name)
             others = ", ".join([other for other in others if other != path][:OTHERS])
+            place = (sets[0][1].getGain() if kind == GAIN else sets[0][1].getDark()) if sets else None
+            if place and not os.path.exists(place):
+                summary.append("*The %s reference is not at %s any more*: has the project moved? Continue this run "
+                               "before its movies are used: it writes the place that is right." % (kind, place))
             turned = any(event.get("turned") and event["name"] == name for event in events)
-            summary.append("%s reference: %s%s%s" % (
+            summary.append("%s reference: %s%s%s%s" % (
                 kind.capitalize(), path, ", which fits the movies only when turned by 90 degrees" if turned else "",
+                UPSIDE_DOWN if isDmFile(name) and not any(map(isDmFile, facts.images)) else "",
                 " (other candidates: %s)" % others if others else ""))
         elif kind == GAIN and events:
             others = ", ".join(others[:OTHERS])

@@ -43,30 +43,76 @@ class TestWorkflow(unittest.TestCase):
         self.assertEqual(("2.outputMovies", "2.0"), (aligned["inputMovies"], aligned["binFactor"]))
         self.assertEqual((["70.outputMicrographs", "80.outputVolumes.1"], "80.outputVolumes.1", "44.5"),
                          (last["several"], last["volume"], last["factor"]))
-        # How it was run there, and a number that somebody else's project may have.
+        # How it was run there.
         self.assertNotIn("hostName", aligned)
-        self.assertIsNone(last["old"])
-        self.assertEqual(["something"], workflow.loose)
-        self.assertEqual([], workflow.kept)
+        self.assertEqual(([], [], []), (workflow.kept, workflow.loose, workflow.elsewhere))
         self.assertRegex(workflow.replaced[0], r"^import movies \(there: 0.66 Å/px, 300.0 kV, 1.2 e/Å² per frame\) is "
                                                r"now a download of image set no. 2")
+        self.assertIn("which of its volumes was meant, choose by hand", workflow.replaced[1])
 
     def test_an_import_of_what_the_entry_does_not_have_stays(self):
         workflow = self.read(steps(), MOVIES)
         self.assertEqual("ProtImportVolumes", workflow.steps[2]["object.className"])
         self.assertEqual(["import map"], workflow.kept)
 
+    def test_a_map_of_emdb_stays_and_what_reads_other_files_is_named(self):
+        workflow = self.read([
+            {"object.className": "ProtImportVolumes", "object.id": "2", "importFrom": 1, "emdbId": 10439},
+            {"object.className": "ProtImportMask", "object.id": "3", "object.label": "mask", "maskPath": "m.mrc"},
+            {"object.className": "ProtX", "object.id": "4", "object.label": "x", "model": "/home/stranger/model.h5"},
+            {"object.className": "EmpiarDepositor", "object.id": "5"}])
+        self.assertEqual(["ProtImportVolumes", "ProtImportMask", "ProtX"], workflow.classes)
+        self.assertEqual(([], ["mask", "x"]), (workflow.replaced, workflow.elsewhere))
+
+    def test_what_the_depositing_plugin_adds_is_put_aside(self):
+        """It writes each protocol's outputs, with items, beside its parameters."""
+        given = steps()
+        given[0].update(output=[{"outputName": "outputMovies", "outputItems": [{"a": 1}] * 1000}], label=["import"],
+                        plugin="pwem", summary=["a", ["b"]])
+        given[1].update(output=[{"x": []}], log={"a": 1})
+        workflow = self.read(given)
+        self.assertEqual(4, len(workflow.steps))
+        self.assertNotIn("output", workflow.steps[1])
+
+    def test_two_imports_of_one_image_set_are_one_download(self):
+        workflow = self.read([
+            {"object.className": "ProtImportMovies", "object.id": "2", "object.label": "grid 1"},
+            {"object.className": "ProtImportMovies", "object.id": "3", "object.label": "grid 2"},
+            {"object.className": "ProtUnionSet", "object.id": "4", "inputSets": ["2.outputMovies", "3.outputMovies"]}])
+        self.assertEqual(["EmpiarDownloader", "ProtUnionSet"], workflow.classes)
+        self.assertEqual(["2.outputMovies"] * 2, workflow.steps[1]["inputSets"])
+        self.assertIn("grid 2 would be the same images once more", workflow.replaced[1])
+
+    def test_outputs_that_a_download_does_not_make(self):
+        workflow = self.read([
+            {"object.className": "ProtImportMovies", "object.id": "2"},
+            {"object.className": "ProtX", "object.id": "3", "object.label": "x", "ctf": "2.outputCTF", "file": "2.tif",
+             "movies": "2.__attribute__outputMovies"}])
+        self.assertEqual((None, "2.tif", "2.outputMovies"), tuple(
+            workflow.steps[1][name] for name in ("ctf", "file", "movies")))
+        self.assertEqual(["x"], workflow.loose)
+
+    def test_tilt_series_with_and_without_frames(self):
+        tilts = [{"category": "tilt series", "directory": "data/s", "frames_per_image": 1},
+                 {"category": "tilt series", "directory": "data/f", "frames_per_image": 8}]
+        for name, output, wanted in (("ProtImportTsMovies", "outputTiltSeries", "2"),
+                                     ("ProtImportTs", "outputTiltSeries", "1"),
+                                     ("ProtImportMovies", "outputMovies", "2")):
+            with self.subTest(name):
+                workflow = self.read([{"object.className": name, "object.id": "2"},
+                                      {"object.className": "ProtX", "object.id": "3", "of": "2." + output}], *tilts)
+                self.assertEqual(wanted, workflow.steps[0]["imageSet"])
+        self.assertEqual("1", self.read([{"object.className": "ProtImportTsMovies", "object.id": "2"}],
+                                        MOVIES).steps[0]["imageSet"])
+
     def test_what_is_no_workflow_is_refused_whole(self):
         deep = "[" * 100000 + "]" * 100000
         for given, why in (("<html>", "no JSON"), (deep, "no JSON|no list"), ({}, "no list"), ([], "no list"),
                            ([1], "without a class"), ([{"object.className": "os.system", "object.id": "2"}], "class"),
                            ([{"object.className": "Prot", "object.id": "../2"}], "number"),
-                           ([{"object.className": "P", "object.id": "1", "x": {"a": 1}}], "neither text nor number"),
-                           ([{"object.className": "P", "object.id": "1", "x": [[1]]}], "neither text nor number"),
                            ([{"object.className": "P", "object.id": "1"}] * 2, "two protocols of one number"),
                            ([{"object.className": "P", "object.id": str(n)} for n in range(600)], "no list of 1 to"),
-                           (" " * (MAX_WORKFLOW_BYTES + 1), "larger than 4 MB"),
-                           ([{"object.className": "P", "object.id": "1", "x": "y" * 200000}], "neither text")):
+                           (" " * (MAX_WORKFLOW_BYTES + 1), "larger than 32 MB")):
             with self.subTest(why=why), self.assertRaisesRegex(WorkflowError, "data/w.json of EMPIAR-10200 is no "
                                                                "workflow of Scipion .*(%s)" % why):
                 self.read(given)

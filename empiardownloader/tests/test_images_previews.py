@@ -56,9 +56,9 @@ class TestPreviews(unittest.TestCase):
                 # As cameras write them: the same image, the first row above or below.
                 upside = movie.endswith((".tif", ".tiff"))
                 path = self.write(movie, FRAMES[:, ::-1] if upside else FRAMES)
-                # Of an EER movie a gain in MRC format divides.
-                told = 1 / GAIN if (movie, gain) == ("m.eer", "g.mrc") else GAIN
-                turned = gain.endswith((".tif", ".tiff")) and not movie.endswith(".eer")
+                # Of an EER movie any gain but a .gain file divides.
+                told = 1 / GAIN if movie.endswith(".eer") and not gain.endswith(".gain") else GAIN
+                turned = gain.endswith((".tif", ".tiff"))
                 preview = make_preview(path, self.write(gain, told[::-1] if turned else told))
                 self.assertTrue(np.allclose(average * GAIN, preview.average, rtol=1e-4))
 

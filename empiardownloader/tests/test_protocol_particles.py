@@ -123,6 +123,10 @@ class TestWhatTheStarSays(AgainCase):
                   particle.getCoordinate().getX(), particle.getCoordinate().getY())
                  for particle in run.outputParticles.iterItems()]
         self.assertEqual([(1, 1, "m1.mrc", 50, 100), (2, 2, "m2.mrc", 50, 100), (1, 1, "m1.mrc", 50, 100)], found)
+        # What RELION reads beside them agrees.
+        optics = run.outputParticles.getAcquisition().opticsGroupInfo.get().split()
+        self.assertEqual(("4.0", "4"), (optics[-2], optics[-1]))
+        self.assertIn("_rlnMicrographPixelSize", optics)
         run = self.go_on(run, samplingRate=2.0)
         # The .star file's own pixel sizes tell how the two are to one another, whatever they are.
         self.assertEqual([(1, 50, 100)], [(its.getMicId(), its.getCoordinate().getX(), its.getCoordinate().getY())

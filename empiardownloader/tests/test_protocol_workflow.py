@@ -14,10 +14,10 @@ PATH = "data/workflow.json"
 
 
 def exported(*more):
-    return [{"object.className": "ProtImportMovies", "object.id": "2", "object.label": "import movies",
+    return [{"object.className": "ProtImportMovies", "object.id": "7002", "object.label": "import movies",
              "filesPath": "/data/krios", "filesPattern": "*.mrc", "samplingRate": 0.5},
-            {"object.className": "ProtSubSet", "object.id": "5", "object.label": "some of them",
-             "inputFullSet": "2.outputMovies", "chooseAtRandom": True, "nElements": 2}, *more]
+            {"object.className": "ProtSubSet", "object.id": "7005", "object.label": "some of them",
+             "inputFullSet": "7002.outputMovies", "chooseAtRandom": True, "nElements": 2}, *more]
 
 
 class Form:
@@ -58,7 +58,8 @@ class TestMade(ProtocolTestCase):
 
         variables = {name: self.demo.variables[name] for name in self.demo.variables}
         with environment(**variables), mock.patch.multiple(
-                wizard_empiar.dialog, MessageDialog=message, showInfo=lambda title, text, root: said.append(text)), \
+                wizard_empiar.dialog, MessageDialog=message, showInfo=lambda title, text, root: said.append(text),
+                showError=lambda title, text, root: said.append(text)), \
                 mock.patch.object(wizard_empiar, "ask", now), \
                 mock.patch.object(wizard_empiar.Plugin, "getVar", variables.get):
             wizard_empiar.EmpiarEntryWizard().show(Form(self.new()))
@@ -72,7 +73,7 @@ class TestMade(ProtocolTestCase):
         self.assertEqual(["EmpiarDownloader", "ProtSubSet"], [run.getClassName() for run in runs])
         self.assertTrue(all(run.isSaved() for run in runs))
         self.assertEqual(["EMPIAR-10200 movies", "some of them"], [run.getObjLabel() for run in runs])
-        self.assertIn("2 protocols are in the project now, none of them runs", said)
+        self.assertIn("Made in the project: 2 of the workflow's 2 protocols. None of them runs", said)
         self.assertIn("import movies (there: 0.5 Å/px) is now a download of image set no. 1", said)
         download, subset = runs
         self.finish(download)
@@ -87,16 +88,47 @@ class TestMade(ProtocolTestCase):
             {"object.className": "ProtSubSet", "object.id": "900", "object.label": "of a stranger",
              "inputFullSet": number + ".outputMovies"},
             {"object.className": "ProtSubSet", "object.id": "901", "object.label": "of another",
-             "inputFullSet": number},
+             "inputFullSet": number, "nElements": number + ".boxSize"},
             {"object.className": "ProtOfNobody", "object.id": "902"},
             {"object.className": "ProtSubSet", "object.id": "903", "object.label": "of a missing one",
              "inputFullSet": "902.outputMovies"}))
         self.assertEqual(5, len(runs))
         for run in runs[2:]:
             self.assertIsNone(run.inputFullSet.get(), run.getObjLabel())
+            self.assertFalse(run.nElements.hasPointer())
         self.assertIn("which were left out: ProtOfNobody", said)
         for label in ("of a stranger", "of another", "of a missing one"):
             self.assertIn(label, said)
+
+    def test_values_that_no_parameter_can_have(self):
+        """Of a stranger's file: left out, where pyworkflow would fail in the middle or take them for pointers."""
+        for value in (2, 2.5, [1, 2], [], 1e300, 10 ** 30, True, "\ud800", {"a": 1}):
+            with self.subTest(value=value):
+                said, runs = self.make(json.dumps(exported(
+                    {"object.className": "ProtSubSet", "object.id": "7009", "object.label": "odd",
+                     "object.comment": value, "inputFullSet": value, "nElements": value, "chooseAtRandom": value,
+                     "_prerequisites": value})))
+                self.assertEqual(3, len(runs), said)
+                self.assertIsNone(runs[2].inputFullSet.get())
+                self.assertFalse(runs[2].nElements.hasPointer())
+
+    def test_lists_of_pointers_and_what_is_not_taken(self):
+        said, runs = self.make("\ufeff" + json.dumps(exported(
+            {"object.className": "ProtUnionSet", "object.id": "7010", "object.label": "all", "object.comment": "why",
+             "_useQueue": True, "inputSets": ["7002.outputMovies", "31.outputMovies"]},
+            {"object.className": "ProtUnionSet", "object.id": "7011", "object.label": "one",
+             "inputSets": "7002.outputMovies"})))
+        union, one = runs[2:]
+        self.assertEqual([runs[0].getObjId()], [pointer.getObjValue().getObjId() for pointer in union.inputSets])
+        self.assertEqual(["outputMovies"], [pointer.getExtended() for pointer in one.inputSets])
+        self.assertEqual(("why", False), (union.getObjComment(), union.useQueue()))
+        self.assertIn("An input is missing, choose it by hand: all.", said)
+
+    def test_what_fails_in_the_middle_leaves_nothing(self):
+        with mock.patch.object(self.proj, "saveProtocol", side_effect=RuntimeError("disk full")):
+            said, runs = self.make(exported())
+        self.assertEqual([], runs)
+        self.assertIn("nothing of it is in the project", said)
 
     def test_refused_or_not_wanted_nothing_is_made(self):
         said, runs = self.make("<html>maintenance</html>")

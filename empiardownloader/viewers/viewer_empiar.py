@@ -16,7 +16,7 @@ from pyworkflow.viewer import DESKTOP_TKINTER, Viewer
 from ..constants import RECORD_FILE
 from ..download import record
 from ..download.progress import format_bytes
-from ..images.previews import PREVIEW_FOLDER, load_preview
+from ..images.previews import PREVIEW_FOLDER, contrast, load_preview
 from ..protocols.headers import iterFrames
 from ..protocols.outputs.nothing import NoSets
 from ..protocols.protocol_empiar_download import EmpiarDownloader
@@ -237,7 +237,9 @@ class ImagesPage:
                 self._entitle(column, image, result.gain)
             low, high = result.limits()
             average.imshow(result.average, cmap="gray", vmin=low, vmax=high, origin="lower")
-            spectrum.imshow(result.spectrum, cmap="gray", origin="lower")
+            # Rings lie between what the middle and the corners have.
+            low, high = contrast(result.spectrum)
+            spectrum.imshow(result.spectrum, cmap="gray", vmin=low, vmax=high, origin="lower")
         if changed:
             self.figure.canvas.draw_idle()
         return True

@@ -79,12 +79,18 @@ class EmpiarEntryWizard(_EntryWizard):
         if workflow is None:
             return
         missing = getMissing(workflow)
-        loose = workflow.loose + makeWorkflow(form.protocol.getProject(), workflow)
-        lines = ["%d protocols are in the project now, none of them runs. They come from the entry's depositors: look "
-                 "at each before you execute it." % sum(name not in missing for name in (
-                     step["object.className"] for step in workflow.steps)), "", *workflow.replaced]
+        try:
+            loose = workflow.loose + makeWorkflow(form.protocol.getProject(), workflow)
+        except ArchiveError as error:
+            dialog.showError(TITLE, str(error), form.root)
+            return
+        count = sum(step["object.className"] not in missing for step in workflow.steps)
+        lines = ["Made in the project: %d of the workflow's %d protocols. None of them runs; look at each before you "
+                 "execute it, for they come from the entry's depositors." % (count, len(workflow.steps)), "",
+                 *workflow.replaced]
         for names, words in ((missing, "No plugin here has these protocols, which were left out: %s."),
                              (workflow.kept, "The entry has no image set that could take the place of %s."),
+                             (workflow.elsewhere, "These name files of the depositors' disk: %s."),
                              (list(dict.fromkeys(loose)), "An input is missing, choose it by hand: %s.")):
             if names:
                 lines += ["", words % ", ".join(names)]

@@ -24,6 +24,7 @@ from .images import StackSets
 # Columns that other protocols look for under their RELION name, and what they hold.
 KEPT = {"rlnRandomSubset": Integer, OPTICS_GROUP: Integer, "rlnGroupNumber": Integer, "rlnGroupName": String,
         "rlnCtfBfactor": Float, "rlnCtfScalefactor": Float}
+MICROGRAPH_PIXELS = ("rlnMicrographPixelSize", "rlnMicrographOriginalPixelSize")
 PIXEL_SIZE_ERROR = 1e-4
 BARE = (), False, ""        # the last of its Traits where nothing is known of a particle
 ACQUISITION = (("voltage", "rlnVoltage"), ("sphericalAberration", "rlnSphericalAberration"),
@@ -166,7 +167,8 @@ class ParticleSets(StackSets):
         optics = self._getFile(sample.star).optics if sample else None
         if optics:
             # As RELION's protocols hand it from one to the next.
-            itsSet.getAcquisition().opticsGroupInfo.set(_formatOptics(optics))
+            itsSet.getAcquisition().opticsGroupInfo.set(_formatOptics(
+                _ofParticlePixels(optics, itsSet.getSamplingRate())))
         return values
 
     def _tell(self, star, row):
@@ -392,7 +394,7 @@ def _getMicrographPixelSize(row):
     """ Å/px of the micrographs that the coordinates are in, None where a row
     does not tell it. The pixel size "original" is that of the movies, which
     is the same unless motion correction binned them. """
-    return number(row, "rlnMicrographPixelSize") or number(row, "rlnMicrographOriginalPixelSize")
+    return next((size for size in (number(row, label) for label in MICROGRAPH_PIXELS) if size), None)
 
 
 def _remarkOnCoordinates(row, star, pixelSize):
@@ -407,6 +409,12 @@ def _remarkOnCoordinates(row, star, pixelSize):
         return ""
     return "The coordinates of %s are taken for pixels of %g Å (rlnMicrographOriginalPixelSize): if motion " \
            "correction binned the movies, they are too small by that factor." % (star, told)
+
+
+def _ofParticlePixels(optics, pixelSize):
+    """ The table with coordinates being in pixels of the particles, as ours are. """
+    told = any(row.get(name) for row in optics for name in MICROGRAPH_PIXELS)
+    return [dict(row, rlnMicrographPixelSize="%g" % pixelSize) for row in optics] if told else optics
 
 
 def _formatOptics(optics):

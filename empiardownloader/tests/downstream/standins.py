@@ -61,10 +61,12 @@ def write_mrc(path, data, pixel):
         stream.write(header + data.tobytes())
 
 
-def read_image(path):
-    """Frames of an MRC or TIFF file, the first row the lowest."""
+def read_image(path, wanted=""):
+    """Frames of an MRC or TIFF file, the first row the lowest; ``wanted``: what the command line calls it."""
     with open(need(path), "rb") as stream:
         is_tiff = stream.read(2) in (b"II", b"MM")
+    if wanted and is_tiff != (wanted != "-InMrc"):
+        raise ComplaintError("%s is no file for %s" % (path, wanted))
     if not is_tiff:
         return read_mrc(path)[0]
     import tifffile
@@ -130,20 +132,44 @@ def motioncor(given):
             raise ComplaintError("no movie in %s of %s" % (source, os.getcwd()))
         for movie in movies:
             stem = os.path.splitext(os.path.basename(movie))[0]
-            correct(movie, os.path.join(given["-OutMrc"][0], stem + ".mrc"), given)
+            correct(movie, os.path.join(given["-OutMrc"][0], stem + ".mrc"), given, kind)
     else:
-        correct(source, given["-OutMrc"][0], given)
+        correct(source, given["-OutMrc"][0], given, kind)
 
 
-def correct(movie, output, given):
-    frames = read_image(movie).astype("float32")
+def one_image(path, shape):
+    """A reference or a map of defects: one image as large as a frame."""
+    images = read_image(path)
+    if len(images) != 1 or sorted(images.shape[1:]) != sorted(shape):
+        raise ComplaintError("%s has %s pixels, the frames %s" % (path, images.shape, shape))
+    return images[0]
+
+
+def numbers_of(path, columns):
+    with open(need(path)) as stream:
+        rows = [line.split() for line in stream if line.strip()]
+    try:
+        found = [[float(word) for word in row] for row in rows]
+    except ValueError as error:
+        raise ComplaintError("%s holds no numbers" % path) from error
+    if not found or {len(row) for row in found} != {columns}:
+        raise ComplaintError("%s has not %d numbers a line" % (path, columns))
+    return found
+
+
+def correct(movie, output, given, kind="-InMrc"):
+    frames = read_image(movie, kind).astype("float32")
     if "-FmIntFile" in given:
-        need(given["-FmIntFile"][0])
+        numbers_of(given["-FmIntFile"][0], 3)
+    if float(given.get("-FtBin", ["1"])[0]) != 1:
+        raise ComplaintError("this stand-in does not bin")
+    if "-FmDose" in given and not float(given["-FmDose"][0]) > 0:
+        raise ComplaintError("a dose of %s" % given["-FmDose"])
     pixel, voltage = float(given["-PixSize"][0]), float(given["-kV"][0])
     if pixel <= 0 or voltage < 10:
         raise ComplaintError("a pixel of %g A at %g kV" % (pixel, voltage))
     if "-Gain" in given:
-        gain = read_image(given["-Gain"][0])[0]
+        gain = one_image(given["-Gain"][0], frames.shape[1:])
         turns = int(given.get("-RotGain", ["0"])[0])
         gain = np.rot90(gain, turns)
         flip = int(given.get("-FlipGain", ["0"])[0])
@@ -154,9 +180,12 @@ def correct(movie, output, given):
         bad = gain == 0
     else:
         bad = np.zeros(frames.shape[1:], bool)
-    for name in ("-Dark", "-DefectFile", "-DefectMap"):
-        if name in given:
-            need(given[name][0])
+    if "-Dark" in given:
+        frames = frames - one_image(given["-Dark"][0], frames.shape[1:])
+    if "-DefectMap" in given:
+        one_image(given["-DefectMap"][0], frames.shape[1:])
+    if "-DefectFile" in given:
+        numbers_of(given["-DefectFile"][0], 4)
     mean = frames.mean(axis=0)
     bad |= np.abs(mean - np.median(mean)) > 8 * np.median(np.abs(mean - np.median(mean))) + 1e-6
     frames[:, bad] = np.median(frames[:, ~bad], axis=1)[:, None]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The defocus of the demo's movies is found from our sets: pixel size, voltage and Cs have come through."""
+"""The defocus of the demo's movies is found from our sets: pixel size and voltage have come through."""
 import importlib.util
 import unittest
 
@@ -12,6 +12,7 @@ from empiardownloader.tests.downstream.case import DownstreamCase
 REASON = programs.missing("motioncorr", "cistem")
 OTHERS = "contrasttransferfunction"
 TOLERANCE = 0.02        # of the defocus
+ASTIGMATISM, ANGLE = 100, 10        # angstrom, degrees
 COUNT = 4
 
 
@@ -63,13 +64,22 @@ class TestDefocus(DownstreamCase):
         done = self.ended(fitted, 300)
         self.assertTrue(done.isFinished(), done.getErrorMessage())
         self.assertEqual(COUNT, done.outputCTF.getSize())
+        # A fit does not tell these two.
+        acquisition = aligned.outputMicrographs.getAcquisition()
+        self.assertEqual((specimen.CS, specimen.AMPLITUDE_CONTRAST), (
+            acquisition.getSphericalAberration(), acquisition.getAmplitudeContrast()))
         told = self.truth(entries.NUMBER)["movies"]
         for ctf in done.outputCTF.iterItems():
             truth = told[ctf.getMicrograph().getMicName().split(".")[0]]
             for name, found in (("defocus_u", ctf.getDefocusU()), ("defocus_v", ctf.getDefocusV())):
                 self.assertAlmostEqual(1, found / truth[name], delta=TOLERANCE, msg=str(truth))
+            self.assertAlmostEqual(truth["defocus_u"] - truth["defocus_v"], ctf.getDefocusU() - ctf.getDefocusV(),
+                                   delta=ASTIGMATISM)
+            turned = abs(ctf.getDefocusAngle() - truth["defocus_angle"]) % 180
+            self.assertLess(min(turned, 180 - turned), ANGLE)
             self.measured.append("defocus %.0f, %.0f at %.0f; truth %.0f, %.0f at %.0f" % (
-                *ctf.getDefocus(), truth["defocus_u"], truth["defocus_v"], truth["defocus_angle"]))
+                ctf.getDefocusU(), ctf.getDefocusV(), (ctf.getDefocusAngle() + 90) % 180 - 90, truth["defocus_u"],
+                truth["defocus_v"], truth["defocus_angle"]))
 
 
 if __name__ == "__main__":
