@@ -43,6 +43,17 @@ class DownstreamCase(ProtocolTestCase):
         with open(programs.CALLS) as stream:
             return [call for call in map(json.loads, stream) if call["program"] == program]
 
+    def aligned_from_the_first_movie_on(self, run):
+        """Launch a download and, while it goes on, motion correction -> both, as they are with their first output."""
+        self.launch(run, wait=False)
+        run = self.with_output(run)
+        aligned = self.on("ProtMotionCorr", {"inputMovies": (run, "outputMovies")}, patchX=0, patchY=0,
+                          doApplyDoseFilter=False, numberOfThreads=2)
+        self.launch(aligned, wait=False)
+        self.assertTrue(self.fresh(run).outputMovies.isStreamOpen(), "the download was over before its consumer began")
+        return run, self.wait_for(lambda: self.fresh(aligned) if hasattr(self.fresh(aligned), "outputMicrographs")
+                                  else None, 90, "the first micrograph")
+
     def truth(self, number):
         with open(os.path.join(self.root, number, "truth.json")) as stream:
             return json.load(stream)

@@ -27,6 +27,13 @@ def missing(*plugins, relion=False):
     return ""
 
 
+def _write(path):
+    """A stand-in, called like the program."""
+    with open(path, "w") as stream:
+        stream.write('#!/bin/sh\nexec "%s" "%s" %s "$@"\n' % (sys.executable, STANDINS, os.path.basename(path)))
+    os.chmod(path, os.stat(path).st_mode | stat.S_IXUSR)
+
+
 def install():
     """Make a folder of programs and tell the plugins of it -> the folder, and the file in which calls are noted."""
     folder = tempfile.mkdtemp(prefix="empiar-programs-")
@@ -42,13 +49,14 @@ def install():
                                      "CTFFIND_HOME": "ctffind-5.0.2", "CISTEM_HOME": "cistem-1.0.0-beta",
                                      "IMOD_HOME": "imod"}[variable])
         for program in programs:
-            path = os.path.join(home, program)
-            os.makedirs(os.path.dirname(path), exist_ok=True)
-            with open(path, "w") as stream:
-                stream.write('#!/bin/sh\nexec "%s" "%s" %s "$@"\n' % (sys.executable, STANDINS,
-                                                                      os.path.basename(program)))
-            os.chmod(path, os.stat(path).st_mode | stat.S_IXUSR)
+            os.makedirs(os.path.dirname(os.path.join(home, program)), exist_ok=True)
+            _write(os.path.join(home, program))
         os.environ[variable] = home
+    # Warp is loaded by a command, and then found by its name.
+    warp = os.path.join(folder, "warp")
+    os.makedirs(warp)
+    _write(os.path.join(warp, "WarpTools"))
+    os.environ["WARP_LOADER"] = 'export PATH="%s:$PATH"' % warp
     # They ask for CUDA's folder, which only has to be there.
     for variable in ("MOTIONCOR_CUDA_LIB", "ARETOMO_CUDA_LIB", "CUDA_LIB"):
         os.environ[variable] = folder

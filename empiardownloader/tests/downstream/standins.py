@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Stand-ins for programs that cannot be had here: MotionCor3, AreTomo2, ctffind, IMOD's tilt, newstack and trimvol.
+"""Stand-ins for programs that cannot be had here: MotionCor3, WarpTools, AreTomo2, ctffind, IMOD's tilt, newstack and
+trimvol.
 
 Each takes the command line that the program's Scipion plugin makes, in the folder that it is run in, opens every file
 that it is given, and fails where one is missing or not what the command line says, also where the real program would
@@ -203,6 +204,31 @@ def correct(movie, output, given, kind="-InMrc"):
             log.write("%4d %9.3f %9.3f\n" % (number, -x, -y))
 
 
+def warptools(words):
+    """Settings first, then movies, by whole paths; the exposure of a frame is said as a negative number."""
+    algorithm, given = words[0], arguments(words[1:])
+    if algorithm == "create_settings":
+        movies = glob.glob(os.path.join(given["--folder_data"][0], given["--extension"][0]))
+        if not movies or not float(given["--angpix"][0]) > 0 or not float(given["--exposure"][0]) < 0:
+            raise ComplaintError("no movies, pixel size or exposure in %s" % given)
+        with open(given["--output"][0], "w") as stream:
+            json.dump(given, stream)
+        return
+    if algorithm != "fs_motion":
+        raise ComplaintError("this stand-in knows no %s" % algorithm)
+    with open(need(given["--settings"][0])) as stream:
+        settings = json.load(stream)
+    averages = os.path.join(settings["--folder_processing"][0], "average")
+    os.makedirs(averages, exist_ok=True)
+    for movie in given["--input_data"]:
+        stem, ending = os.path.splitext(os.path.basename(movie))
+        words = {"-PixSize": settings["--angpix"], "-kV": ["300"], "-Patch": ["0", "0"], "-LogDir": [averages]}
+        if "--gain_path" in settings:
+            words["-Gain"] = settings["--gain_path"]
+        correct(movie, os.path.join(averages, stem + ".mrc"), words, {
+            ".mrc": "-InMrc", ".eer": "-InEer"}.get(ending, "-InTiff"))
+
+
 # -------------------------- tilt series -----------------------
 
 def angles_of(path, sections):
@@ -369,7 +395,7 @@ def ctffind(words):
 
 
 PROGRAMS = {"MotionCor3": motioncor, "AreTomo2": aretomo, "tilt": tilt, "newstack": newstack}
-RAW = {"trimvol": trimvol, "ctffind": ctffind}
+RAW = {"trimvol": trimvol, "ctffind": ctffind, "WarpTools": warptools}
 
 
 def main(program, words):

@@ -49,15 +49,8 @@ class TestDefocus(DownstreamCase):
     def test_movies_aligned_and_fitted_while_they_arrive(self):
         self.demo.rate = 700000
         run = self.new(entryId=entries.NUMBER, amountOfImages=COUNT, connections=1)
-        self.launch(run, wait=False)
-        run = self.with_output(run)
-        aligned = self.on("ProtMotionCorr", {"inputMovies": (run, "outputMovies")}, patchX=0, patchY=0,
-                          doApplyDoseFilter=False, numberOfThreads=2)
-        self.launch(aligned, wait=False)
-        self.assertTrue(run.outputMovies.isStreamOpen())
+        run, aligned = self.aligned_from_the_first_movie_on(run)
         self.demo.rate = 0
-        aligned = self.wait_for(lambda: self.fresh(aligned) if hasattr(self.fresh(aligned), "outputMicrographs")
-                                else None, 90, "the first micrograph")
         fitted = self.on("CistemProtCTFFind", {"inputMicrographs": (aligned, "outputMicrographs")}, lowRes=30.0,
                          highRes=4.0, minDefocus=5000.0, maxDefocus=25000.0, numberOfThreads=2)
         self.launch(fitted, wait=False)

@@ -97,10 +97,10 @@ class MotionCase(DownstreamCase):
 
     def attach(self, protocol):
         """Launch a consumer while the set is open, and let the archive be quick again."""
-        source = protocol.inputMovies.get()
-        self.assertTrue(source.isStreamOpen(), "the download was over before its consumer began")
         self.launch(protocol, wait=False)
         self.wait_for(lambda: self.fresh(protocol).isActive(), 60, "the begin of the consumer")
+        source = self.fresh(protocol.inputMovies.getObjValue())
+        self.assertTrue(source.outputMovies.isStreamOpen(), "the download was over before its consumer began")
         self.demo.rate = 0
         done = self.ended(protocol, 300)
         self.assertTrue(done.isFinished(), done.getErrorMessage())
@@ -191,6 +191,17 @@ class TestMotionCor(MotionCase):
                     self.assertNotEqual(self.proj.getPath(), call["folder"])
                     self.assertEqual((entries.PIXEL_SIZE, entries.DOSE_PER_FRAME), (
                         float(words[words.index("-PixSize") + 1]), float(words[words.index("-FmDose") + 1])))
+
+    @unittest.skipIf(programs.missing("warp"), programs.missing("warp"))
+    def test_warp(self):
+        run = self.begin(FORMATS["LZW"])
+        done = self.attach(self.on("ProtWarpMotionCorr", {"inputMovies": (run, "outputMovies")}, streamingBatchSize=1,
+                                   streamingSleepOnWait=2, range_min=500, range_max=10))
+        for micrograph in self.micrographs(done, "Micrographs"):
+            stem = os.path.splitext(os.path.basename(micrograph.getFileName()))[0]
+            log = os.path.join(os.path.dirname(micrograph.getFileName()), stem + "-Full.log")
+            self.check_micrograph(micrograph.getFileName(), log_shifts(log), self.told[stem]["drift"],
+                                  self.told[stem]["corners"])
 
     def test_tasks(self):
         """The same program on batches of movies, in folders of their own."""

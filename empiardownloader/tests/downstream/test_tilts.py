@@ -86,14 +86,7 @@ class TestTilts(DownstreamCase):
     def test_movies_to_tomograms_while_they_arrive(self):
         self.demo.rate = 120 << 10
         run = self.new(entryId=MOVIES, allImages=True, connections=2)
-        self.launch(run, wait=False)
-        run = self.with_output(run)
-        aligned = self.on("ProtMotionCorr", {"inputMovies": (run, "outputMovies")}, patchX=0, patchY=0,
-                          doApplyDoseFilter=False, numberOfThreads=2)
-        self.launch(aligned, wait=False)
-        self.assertTrue(run.outputMovies.isStreamOpen())
-        aligned = self.wait_for(lambda: self.fresh(aligned) if hasattr(self.fresh(aligned), "outputMicrographs")
-                                else None, 90, "the first micrographs")
+        run, aligned = self.aligned_from_the_first_movie_on(run)
         composed = self.on("ProtComposeTS", {"inputMicrographs": (aligned, "outputMicrographs")},
                            filesPath=run._getExtraPath("mdocs"), time4NextTilt="20s")
         self.launch(composed, wait=False)
