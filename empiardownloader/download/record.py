@@ -118,6 +118,13 @@ class Facts:
             facts.take(event)
         return facts
 
+    def snapshot(self) -> "Facts":
+        """What is known now; it stays so while this one learns more, in another thread perhaps. Events never change."""
+        copy = Facts()
+        for name, value in vars(self).items():
+            setattr(copy, name, value.copy() if isinstance(value, (dict, list)) else value)
+        return copy
+
     def take(self, event: Dict[str, Any]) -> None:
         what = event.get("what")
         if event.get("name") and event.get("path"):
@@ -160,7 +167,6 @@ class Facts:
             self.history.append(event)
         elif what == END:
             self.end = event
-
 
     def is_complete(self, wanted: Optional[int]) -> bool:
         """Whether as many movies as were asked for (None: all) are there, as far as the archive has them, and their

@@ -23,6 +23,7 @@ PROJECT, RUN, ACTIVE = "project", "run", ("launched", "running", "scheduled")
 FRAME_PIXELS = 1024         # longest side of a frame that was asked for
 RECORD = os.path.join("extra", "download.jsonl")    # of an EMPIAR download, whose folder takes previews
 LOOK_SECONDS = 0.2
+MOST_UNHEARD = 1000         # events that wait; then the walkers do
 QUIET_LOOKS = 3             # of a walker, without an event, before all that has ended is taken to be told
 PARTING_SECONDS = 2.0
 NAMES_TOLD = 3
@@ -64,6 +65,8 @@ class Feed:
         self._picks: Dict[Tuple[str, str], List[Tuple[float, float]]] = {}
         self._pickers: Dict[str, NodeContent] = {}
         self._inputs: Dict[str, List[str]] = {}                 # of runs
+        # What the walkers tell, each by a thread of its own; one thread hears it, for they tell of the same sets.
+        self._events: "queue.Queue[Tuple[RemoteNodeWalker, Event]]" = queue.Queue(MOST_UNHEARD)
         self._error: Optional[Exception] = None
         self._stopping = threading.Event()
         self._ended: Set[str] = set()       # runs
@@ -78,6 +81,7 @@ class Feed:
         """Show what is there and what comes; ``until_end``: no longer than the run. Raises FollowError."""
         threads = [threading.Thread(target=self._walk, args=(walker, *types), daemon=True)
                    for walker, types in self._walkers.items()]
+        threads.append(threading.Thread(target=self._listen, daemon=True))
         threads.append(threading.Thread(target=self._show_frames, daemon=True))
         self._note()
         for thread in threads:
@@ -107,13 +111,34 @@ class Feed:
         try:
             with walker.walk_events(include_filter=types, exclude_children=without_items) as events:
                 for event in events:
-                    self._begun.add(walker)
-                    self._hear(event, walker is self._followed)
+                    while not self._stopping.is_set():
+                        try:
+                            self._events.put((walker, event), timeout=LOOK_SECONDS)
+                            break
+                        except queue.Full:
+                            continue
         except Exception as error:  # noqa: BLE001 - raised again by ``run``, in whose thread it is heard
-            with self._lock:
-                if not self._stopping.is_set():
-                    self._error = error
-                self._lock.notify_all()
+            self._fail(error)
+
+    def _listen(self) -> None:
+        """Hear what the walkers tell, one event after the other."""
+        while not self._stopping.is_set():
+            try:
+                walker, event = self._events.get(timeout=LOOK_SECONDS)
+            except queue.Empty:
+                continue
+            try:
+                self._begun.add(walker)
+                self._hear(event, walker is self._followed)
+            except Exception as error:  # noqa: BLE001 - as above
+                self._fail(error)
+                return
+
+    def _fail(self, error: Exception) -> None:
+        with self._lock:
+            if not self._stopping.is_set():
+                self._error = error
+            self._lock.notify_all()
 
     def _hear(self, event: Event, is_followed: bool) -> None:
         node = event.node
@@ -168,7 +193,8 @@ class Feed:
     def _is_over(self) -> bool:
         """Whether all runs that are followed have ended, and nothing is left to be shown."""
         with self._lock:
-            if len(self._begun) < len(self._walkers) or time.monotonic() - self._heard < self._quiet:
+            if len(self._begun) < len(self._walkers) or not self._events.empty() or (
+                    time.monotonic() - self._heard < self._quiet):
                 return False        # there may be more, of another run or of picks
             return bool(self._ended) and not self._jobs and all(
                 name in self._ended or state not in ACTIVE for name, state in self._states.items())

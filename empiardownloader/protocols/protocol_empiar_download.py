@@ -338,7 +338,8 @@ class EmpiarDownloader(EMProtocol):
                 % (facts.begin["entry"], number))
 
     def _readFacts(self):
-        """ What the record says by now; steps and _stepsCheck take turns. """
+        """ What the record says by now: a picture of it, for steps and _stepsCheck
+        read the record in threads of their own. """
         with self._factsLock:
             if self._reader is None:
                 self._reader = record.RecordReader(self._getRecordFile())
@@ -347,7 +348,7 @@ class EmpiarDownloader(EMProtocol):
                 self._facts.take(event)
                 if event["what"] == record.IMAGE:
                     self._waiting.append(event["name"])
-            return self._facts
+            return self._facts.snapshot()
 
     def _takeNewNames(self, ended):
         """ The images that became whole since the last time, each once it is

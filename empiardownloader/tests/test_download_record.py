@@ -36,6 +36,20 @@ class TestRecord(unittest.TestCase):
             self.assertEqual([name], [event["name"] for event in reader.new_events()])
         self.assertEqual([], list(reader.new_events()))
 
+    def test_what_is_known_now_stays_so(self):
+        """F16: one thread reads on while another one goes through what it was given."""
+        facts = record.Facts()
+        events = [{"what": record.IMAGE, "name": "m_%d" % number, "path": "m_%d" % number, "bytes": 1}
+                  for number in range(3)]
+        facts.take(events[0])
+        known = facts.snapshot()
+        for name in known.images:
+            facts.take(events[1])
+            facts.take({"what": record.LEFT_OUT, "path": "x", "reason": "y"})
+            self.assertEqual("m_0", name)
+        self.assertEqual((["m_0"], {}), (list(known.images), known.left_out))
+        self.assertEqual(["m_0", "m_1"], list(facts.images))
+
     def test_one_writer_at_a_time(self):
         writer = record.RecordWriter(self.path)
         self.addCleanup(writer.close)

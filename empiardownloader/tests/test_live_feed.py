@@ -3,6 +3,7 @@
 import os
 import threading
 import time
+from unittest import mock
 
 import numpy as np
 import tifffile
@@ -55,6 +56,22 @@ class TestFeed(LiveCase):
         _, told = self.feed(backend, os.path.basename(self.running.path), until_end=True)
         self.running.launch("finished")
         self.wait_for(lambda: any(NOTHING_SHOWN in text for text in told), what="the sentence")
+
+    def test_what_two_walkers_tell_is_heard_by_one_thread(self):
+        """F15: of the run that is followed, and of the project, whose picks may be of it."""
+        picker = self.project.add_run("ProtPicking")
+        picker.launch()
+        for number in (1, 2):
+            self.write(number)
+        self.running.add_output(movies=2)
+        heard, hear = [], Feed._hear
+        with mock.patch.object(Feed, "_hear", lambda feed, event, followed: (
+                heard.append((threading.get_ident(), followed)), hear(feed, event, followed))):
+            backend = self.opened(patience=float("inf"))
+            self.feed(backend, os.path.basename(self.running.path))
+            self.shown(backend, 4)
+            self.wait_for(lambda: len({followed for _, followed in heard}) == 2, what="both walkers")
+        self.assertEqual(1, len({thread for thread, _ in heard}))
 
     def test_a_damaged_file_costs_itself(self):
         for number in (1, 3):

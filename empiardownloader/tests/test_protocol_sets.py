@@ -9,6 +9,7 @@ from pwem.objects import SetOfMovies
 from pwem.protocols import ProtAverageFrames
 
 from empiardownloader.demo import movies
+from empiardownloader.download.record import IMAGE, add_event
 from empiardownloader.images.header import Header
 from empiardownloader.protocols.headers import readMovieHeader
 from empiardownloader.tests.base import ProtocolTestCase, emdb, entry, image_set, read_bytes, write_movies
@@ -94,6 +95,20 @@ class TestSets(ProtocolTestCase):
         self.assertIn("5 frames, the entry says 8", summary)
         self.assertIn("64 x 48, the entry says 32 x 24", summary)
         self.assertIn("super-resolved", summary)
+
+    def test_what_a_step_was_told_stays_so(self):
+        """F16: _stepsCheck reads the record on, in a thread of its own."""
+        run = self.finish(self.new(amountOfImages=2))
+        here = os.getcwd()
+        self.addCleanup(os.chdir, here)
+        os.chdir(self.proj.getPath())
+        names = []
+        for name in run._readFacts().images:
+            names.append(name)
+            add_event(run._getRecordFile(), IMAGE, name="n_%d" % len(names), path="n", bytes=1)
+            run._readFacts()
+        self.assertEqual(2, len(names))
+        self.assertEqual(4, len(run._readFacts().images))
 
     def test_a_dm4_reference_through_scipions_reader(self):
         path = os.path.join(self.folder, "gain.dm4")
