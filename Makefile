@@ -7,15 +7,6 @@ RUN = $(PY) -m empiardownloader.demo.environment
 # Where napari is, for the demo, the tests and the bench.
 NAPARI := .venv-napari
 export EMPIAR_NAPARI_PYTHON ?= $(abspath $(NAPARI))/bin/python
-QUICK := empiardownloader/tests/test_archive_entry.py empiardownloader/tests/test_archive_selection.py \
-	empiardownloader/tests/test_images_header.py empiardownloader/tests/test_download_record.py \
-	empiardownloader/tests/test_transfer_ranges.py empiardownloader/tests/test_power_cut.py \
-	empiardownloader/tests/test_download_command.py empiardownloader/tests/test_follow_walker.py \
-	empiardownloader/tests/test_follow_changes.py empiardownloader/tests/test_follow_ends.py \
-	empiardownloader/tests/test_live_backend.py empiardownloader/tests/test_live_feed.py empiardownloader/tests/test_live_model.py \
-	empiardownloader/tests/test_live_missing.py empiardownloader/tests/test_images_previews.py \
-	empiardownloader/tests/test_protocol.py::TestMainJob::test_more_than_there_are_and_what_the_user_reads
-
 .PHONY: help demo test downstream quick check bench clean demo-python test-python downstream-python napari-python
 
 help:           ## Show this list
@@ -36,7 +27,7 @@ downstream: downstream-python   ## Feed our sets to RELION, motion correction, t
 	@sort -u .test/downstream.txt
 
 quick: test-python      ## Run the quick tests and one real run, on another Python say: make quick PYTHON=3.8 VENV=.venv-3.8
-	@$(RUN) .test -- $(PY) -m pytest -q -n 2 $(QUICK)
+	@$(RUN) .test -- $(PY) -m pytest -q -n 2 -m quick empiardownloader/tests --ignore empiardownloader/tests/downstream
 
 check: test-python      ## Look for mistakes and style
 	@$(PY) -m ruff check .

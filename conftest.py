@@ -15,3 +15,14 @@ if "SCIPION_HOSTS" not in os.environ and importlib.util.find_spec("scipion"):
 # Tests that run side by side have projects of their own: each class makes one under its own name.
 if os.environ.get("PYTEST_XDIST_WORKER") and os.environ.get("SCIPION_USER_DATA"):
     os.environ["SCIPION_USER_DATA"] = os.path.join(os.environ["SCIPION_USER_DATA"], os.environ["PYTEST_XDIST_WORKER"])
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "quick: runs in seconds, on every Python (make quick)")
+
+
+def pytest_collection_modifyitems(items):
+    """Of a module that says IS_QUICK = True, or of a test that base.quick marks."""
+    for item in items:
+        if getattr(item.module, "IS_QUICK", False) or getattr(item.function, "IS_QUICK", False):
+            item.add_marker("quick")

@@ -88,6 +88,13 @@ def environment(**variables):
                 os.environ[name] = value
 
 
+def quick(test):
+    """Marks a test that ``make quick`` runs; a whole module says IS_QUICK = True. Without pytest, which Scipion's runner
+    does not need."""
+    test.IS_QUICK = True
+    return test
+
+
 def needs_demo():
     """Skip where the demo archive cannot run."""
     if importlib.util.find_spec("pyftpdlib") is None:

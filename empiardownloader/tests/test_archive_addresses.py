@@ -12,6 +12,8 @@ from empiardownloader.archive.remote.ftp import FtpArchive
 from empiardownloader.archive.remote.https import HttpArchive
 from empiardownloader.tests import scripted
 
+IS_QUICK = True
+
 HOST = "two-addresses.test"
 DEAD, ALIVE = "127.0.0.2", "127.0.0.1"
 

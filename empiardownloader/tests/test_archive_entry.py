@@ -5,6 +5,8 @@ from empiardownloader.archive import entry as archive_entry
 from empiardownloader.archive.errors import ArchiveError, EntryError, UnreachableError
 from empiardownloader.tests.base import ArchiveTestCase, emdb, entry, environment, image_set
 
+IS_QUICK = True
+
 
 class TestEntry(ArchiveTestCase):
 

@@ -4,6 +4,8 @@ import unittest
 
 from empiardownloader.archive.half_maps import pair_half_maps
 
+IS_QUICK = True
+
 
 class TestPairs(unittest.TestCase):
 

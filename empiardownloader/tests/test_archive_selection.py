@@ -10,6 +10,8 @@ from empiardownloader.archive.remote import Listing
 from empiardownloader.archive.remote.listings import parse_list_line, parse_mlsd_line
 from empiardownloader.tests.base import entry, image_set
 
+IS_QUICK = True
+
 
 class TestNames(unittest.TestCase):
 

@@ -7,6 +7,8 @@ from empiardownloader.archive.entry import parse_entry
 from empiardownloader.archive.workflow import MAX_WORKFLOW_BYTES, WorkflowError, read_workflow
 from empiardownloader.tests.base import entry, image_set
 
+IS_QUICK = True
+
 MOVIES = {"name": "Movies", "category": "micrographs - multiframe", "directory": "data/m"}
 VOLUMES = {"name": "Maps", "category": "reconstructed volumes", "directory": "data/v"}
 

@@ -12,6 +12,8 @@ import empiardownloader
 from empiardownloader.demo import faults, movies
 from empiardownloader.tests.base import ArchiveTestCase, entry, image_set, read_bytes
 
+IS_QUICK = True
+
 TOP = os.path.dirname(os.path.dirname(os.path.abspath(empiardownloader.__file__)))
 
 

@@ -8,6 +8,8 @@ import unittest
 from empiardownloader.archive.errors import ArchiveError
 from empiardownloader.download import record
 
+IS_QUICK = True
+
 
 class TestRecord(unittest.TestCase):
 

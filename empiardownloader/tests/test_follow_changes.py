@@ -12,6 +12,8 @@ import time
 from empiardownloader.tests.follow_case import END, NEW_DATA, NEW_NODE, PREPARED, FollowCase
 from empiardownloader.tests.scipion_files import execute
 
+IS_QUICK = True
+
 
 class TestChanges(FollowCase):
 

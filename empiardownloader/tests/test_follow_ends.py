@@ -16,6 +16,8 @@ from unittest import mock
 from empiardownloader.follow import FollowError, RemoteNodeWalker
 from empiardownloader.tests.follow_case import BARE, NEW_DATA, NEW_NODE, FollowCase, alive, children
 
+IS_QUICK = True
+
 
 class TestEnds(FollowCase):
     """The child is gone, however the reader ends."""

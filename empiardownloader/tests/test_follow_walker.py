@@ -9,6 +9,8 @@ import time
 from empiardownloader.follow import Event, Item, NodeContent
 from empiardownloader.tests.follow_case import END, NEW_DATA, NEW_NODE, PREPARED, FollowCase
 
+IS_QUICK = True
+
 
 class TestNodes(FollowCase):
 

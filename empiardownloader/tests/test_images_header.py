@@ -11,6 +11,8 @@ import numpy as np
 from empiardownloader.demo import movies
 from empiardownloader.images.header import BadImageError, Header, read_header
 
+IS_QUICK = True
+
 
 class TestHeader(unittest.TestCase):
 

@@ -18,6 +18,8 @@ from empiardownloader.images.previews import (
     make_preview,
 )
 
+IS_QUICK = True
+
 FRAMES = np.random.default_rng(4).poisson(20, (5, 30, 40)).astype("uint8")
 GAIN = np.random.default_rng(5).normal(1, 0.1, (30, 40)).astype("float32")
 

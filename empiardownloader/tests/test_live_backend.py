@@ -19,6 +19,8 @@ from empiardownloader.live.entries import metadata_of
 from empiardownloader.tests.follow_case import alive
 from empiardownloader.tests.live_case import LiveCase, Publishing, Requesting, crc, left_behind
 
+IS_QUICK = True
+
 BOTH = (Publishing, Requesting)
 SENDER = """
 import sys, time

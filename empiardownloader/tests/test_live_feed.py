@@ -14,6 +14,8 @@ from empiardownloader.live.feed import NOTHING_SHOWN, Feed
 from empiardownloader.tests.live_case import LiveCase, crc
 from empiardownloader.tests.scipion_files import ProjectFiles, execute
 
+IS_QUICK = True
+
 WIDTH, HEIGHT, FRAMES = 40, 30, 3
 
 

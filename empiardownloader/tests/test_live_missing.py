@@ -10,6 +10,8 @@ from empiardownloader.live import FijiStreamingBackend, NapariStreamingBackend
 from empiardownloader.tests.base import environment
 from empiardownloader.tests.live_case import LiveCase
 
+IS_QUICK = True
+
 JAVA = shutil.which("java") is not None
 
 

@@ -11,6 +11,8 @@ import numpy as np
 
 from empiardownloader.live.viewer_process import FOLDER
 
+IS_QUICK = True
+
 
 def model_modules():
     """The viewer's own modules, which lie in a folder that is run by its path."""

@@ -11,6 +11,8 @@ from empiardownloader.tests.base import read_bytes
 from empiardownloader.tests.transfer_case import HttpCase
 from empiardownloader.transfer import parts
 
+IS_QUICK = True
+
 PAGE = 4096
 CUTS = 50
 

@@ -9,7 +9,7 @@ from pyworkflow.object import Set
 
 from empiardownloader import constants
 from empiardownloader.demo import faults
-from empiardownloader.tests.base import ProtocolTestCase, entry, environment, image_set
+from empiardownloader.tests.base import ProtocolTestCase, entry, environment, image_set, quick
 
 
 class TestMainJob(ProtocolTestCase):
@@ -66,6 +66,7 @@ class TestMainJob(ProtocolTestCase):
         self.assertTrue(all(step.isFinished() for step in steps))
         run.getStepsGraph()
 
+    @quick
     def test_more_than_there_are_and_what_the_user_reads(self):
         self.demo.add_fault(faults.GONE, "*m_03*")
         protocol = self.finish(self.new(amountOfImages=50))

@@ -7,6 +7,8 @@ from empiardownloader.transfer import ranges
 from empiardownloader.transfer.jobs import Job
 from empiardownloader.transfer.ranges import COMPLETE, NEW, OPEN, FileOnItsWay, Piece, Plan
 
+IS_QUICK = True
+
 MB = 1 << 20
 
 
