@@ -89,8 +89,8 @@ def environment(**variables):
 
 
 def quick(test):
-    """Marks a test that ``make quick`` runs; a whole module says IS_QUICK = True. Without pytest, which Scipion's runner
-    does not need."""
+    """Marks a test that ``make quick`` runs; a whole module says IS_QUICK = True. Without pytest, for Scipion's runner
+    needs none."""
     test.IS_QUICK = True
     return test
 
