@@ -312,6 +312,9 @@ class TestChanges(FollowCase):
         end = next(events)
         self.assertEqual((END, "killed", "killed"), (end.type, end.data.data, end.node.info["status"]))
         self.assertIn("Continue goes on", end.data.description)
+        # Somebody opens the project, which finds the run dead too and writes that down: it has been told.
+        execute(self.project.database, ["UPDATE Objects SET value = 'failed' WHERE id = ?", run.numbers["status"]])
+        time.sleep(1)
         run.launch()
         movie_set.append(1, 3)
         run.put(status="finished")

@@ -238,6 +238,10 @@ class Run:
         listed = self._listed.get("status")
         return listed if listed in ENDED else KILLED
 
+    def has_ended_itself(self):
+        """Whether its own database says so; the project's may say it of a run that somebody found dead."""
+        return self._row.get("status") in ENDED
+
     def _process_is_gone(self, latest):
         pid = self._row.get("_pid")
         if not pid or self._row.get("_useQueue") or self._row.get("_jobId") or not is_local(self.path):

@@ -79,7 +79,7 @@ class Teller:
             if not self._output_name:
                 yield from self._node(self._run_node(run))
         if told.ended and (run.status in STARTED or run.launch != told.launch
-                           or (told.status == KILLED and run.status in ENDED)):
+                           or (told.status == KILLED and run.has_ended_itself())):
             # Continued, or restarted, or not dead at all: all of it comes once more, but for what was told already.
             told.prepared = told.ended = False
         complete, outputs = True, []
