@@ -12,6 +12,7 @@ from empiardownloader.demo import faults
 from empiardownloader.tests.base import read_bytes
 from empiardownloader.tests.transfer_case import QUICK, SIZE, FtpCase, HttpCase, TransferCase
 from empiardownloader.transfer import unpack as unpacking
+from empiardownloader.transfer.blame import TRIES_UNCLEAR
 from empiardownloader.transfer.jobs import PENDING, Job, Settings
 from empiardownloader.transfer.parts import Part
 from empiardownloader.transfer.pool import ConnectionPool
@@ -62,7 +63,8 @@ class FaultRows(TransferCase):
         self.demo.ranges = False
         self.demo.add_fault(faults.DROP, "*m_1*", after=500000)
         self.check_all_but(self.fetch(names), names, "m_1.mrc")
-        self.assertLess(self.transfer.received, 3 * 1200000 + 12 * 500000)
+        # The first fault of a file is not held against it, and two connections may be at it.
+        self.assertLess(self.transfer.received, 3 * 1200000 + 2 * (TRIES_UNCLEAR + 1) * 500000 + 1)
 
     def test_the_line_dies_before_the_last_look(self):
         names = self.fill(1, 300000)
