@@ -7,7 +7,7 @@ address until his patience ends, at each connection. What answered in its place 
 import socket
 import threading
 import time
-from typing import Dict, Tuple
+from typing import Callable, Dict, Tuple
 
 DEAD_SECONDS = 1.0      # a connection that took longer may have waited for a dead address
 KEPT_SECONDS = 600.0
@@ -32,6 +32,18 @@ class Addresses:
         if seconds >= DEAD_SECONDS and address != host:
             with self._lock:
                 self._known[host] = address, time.monotonic() + KEPT_SECONDS
+
+    def reach(self, host: str, connect: Callable[[str], socket.socket]) -> socket.socket:
+        """A connection to a host; ``connect`` makes one to it, or to an address of it. Raises what that raises."""
+        best, began = self.best(host), time.monotonic()
+        try:
+            sock = connect(best)
+        except Exception:
+            self.failed(host)
+            raise
+        if best == host:
+            self.answered(host, sock, time.monotonic() - began)
+        return sock
 
     def failed(self, host: str) -> None:
         """Nothing known of a host is true any more: all of its addresses are tried again."""

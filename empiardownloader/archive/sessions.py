@@ -218,24 +218,17 @@ class _TrackingAdapter(HTTPAdapter):
 
                 def _new_conn(self) -> socket.socket:
                     # Known before it is encrypted, which may take for ever, too, and takes the descriptor away from it.
-                    sock = self._reached()
+                    sock = KNOWN.reach(self.host, self._connected_to)
                     sockets[:] = [sock.dup()]
                     return sock
 
-                def _reached(self) -> socket.socket:
+                def _connected_to(self, address: str) -> socket.socket:
                     # The name stays the host's: certificates are for it.
-                    host, began = self.host, time.monotonic()
-                    self.host = best = KNOWN.best(host)
+                    host, self.host = self.host, address
                     try:
-                        sock = super()._new_conn()
-                    except Exception:
-                        KNOWN.failed(host)
-                        raise
+                        return super()._new_conn()
                     finally:
                         self.host = host
-                    if best == host:
-                        KNOWN.answered(host, sock, time.monotonic() - began)
-                    return sock
 
             return type(pool_class.__name__, (pool_class,), {"ConnectionCls": Tracked})
 

@@ -27,7 +27,6 @@ NUMBERS = {"micrographs": "90002", "particles": "90003", "tilt series": "90004",
 
 def write_stack(path: str, seed: int, count: int, width: int = BOX, height: int = BOX) -> None:
     """So many noisy discs as an MRC image stack."""
-    os.makedirs(os.path.dirname(path), exist_ok=True)
     movies.write_mrc(path, movies.make_frames(seed, count, width, height, "float32"), PIXEL_SIZE)
 
 

@@ -140,7 +140,6 @@ def write_dm4(path: str, data: np.ndarray) -> None:
 def write_movie(path: str, seed: int, frames: int = 8, width: int = 128, height: int = 96,
                 dtype: Optional[str] = None) -> None:
     """A movie in the format that the name's extension says; its folder is made."""
-    os.makedirs(os.path.dirname(path), exist_ok=True)
     extension = os.path.splitext(path)[1].lower()
     if extension in (".mrc", ".mrcs"):
         write_mrc(path, make_frames(seed, frames, width, height, dtype or "int8"))

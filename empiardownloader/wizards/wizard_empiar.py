@@ -41,6 +41,12 @@ class _EntryWizard(EmWizard):
         return ask(form.root, "Asking EMPIAR for entry %s ..." % number, lambda: parse_entry(
             number, fetch_entry_json(Plugin.getVar(constants.EMPIAR_API_URL), number)))
 
+    @staticmethod
+    def _openArchive(form, entry):
+        """ Where the files of the entry are, by the form's transport. """
+        return open_archive(entry.number, Plugin.getVar(constants.EMPIAR_FTP_URL), Plugin.getVar(
+            constants.EMPIAR_HTTPS_URL), TRANSPORTS[form.protocol.transport.get() or 0])
+
 
 class EmpiarEntryWizard(_EntryWizard):
     """ Shows what an entry is before anything runs. """
@@ -68,13 +74,10 @@ class EmpiarEntryWizard(_EntryWizard):
         if asked.resultYes():
             self._makeWorkflow(form, entry)
 
-    @staticmethod
-    def _makeWorkflow(form, entry):
+    def _makeWorkflow(self, form, entry):
         """ The entry's own workflow, with downloads in place of its imports. """
-        urls = Plugin.getVar(constants.EMPIAR_FTP_URL), Plugin.getVar(constants.EMPIAR_HTTPS_URL)
-        transport = TRANSPORTS[form.protocol.transport.get() or 0]
         workflow = ask(form.root, "Fetching %s ..." % entry.workflow_file, lambda: read_workflow(
-            read_text(open_archive(entry.number, *urls, transport), entry.workflow_file, MAX_WORKFLOW_BYTES + 1),
+            read_text(self._openArchive(form, entry), entry.workflow_file, MAX_WORKFLOW_BYTES + 1),
             entry, entry.workflow_file))
         if workflow is None:
             return
@@ -163,10 +166,7 @@ class _PatternWizard(_EntryWizard):
         entry = self._askEntry(form)
         if entry is None:
             return
-        transport = TRANSPORTS[form.protocol.transport.get() or 0]
-        urls = Plugin.getVar(constants.EMPIAR_FTP_URL), Plugin.getVar(constants.EMPIAR_HTTPS_URL)
-        archive = ask(form.root, "Connecting to the archive ...",
-                      lambda: open_archive(entry.number, *urls, transport))
+        archive = ask(form.root, "Connecting to the archive ...", lambda: self._openArchive(form, entry))
         if archive is None:
             return
 

@@ -75,14 +75,7 @@ class _RawNamesFtp(ftplib.FTP):
     """ftplib with names as bytes: what is no UTF-8 survives as surrogates instead of ending the session."""
 
     def connect(self, host: str = "", port: int = 0, timeout: float = -999, source_address: object = None) -> str:
-        began, best = time.monotonic(), KNOWN.best(host)
-        try:
-            self.sock = socket.create_connection((best, port), timeout)
-        except OSError:
-            KNOWN.failed(host)
-            raise
-        if best == host:
-            KNOWN.answered(host, self.sock, time.monotonic() - began)
+        self.sock = KNOWN.reach(host, lambda address: socket.create_connection((address, port), timeout))
         self.host, self.port, self.timeout, self.af = host, port, timeout, self.sock.family
         self.file = self.sock.makefile("r", encoding="utf-8", errors="surrogateescape", newline="\n")
         self.welcome = self.getresp()

@@ -19,6 +19,7 @@ class DownstreamCase(ProtocolTestCase):
     """``PLUGINS`` and ``RELION``: what has to be here."""
     PLUGINS = ()
     RELION = False
+    measured = []       # what ``make downstream`` prints at its end
 
     @classmethod
     def setUpClass(cls):
@@ -58,7 +59,7 @@ class DownstreamCase(ProtocolTestCase):
         with open(os.path.join(self.root, number, "truth.json")) as stream:
             return json.load(stream)
 
-    def check_micrograph(self, path, shifts, drift, true_corners, tolerance=GAIN_TOLERANCE):
+    def check_micrograph(self, path, shifts, drift, true_corners):
         """The frames' ``shifts``, pixels (n, 2), are what brings each back onto the first, and the micrograph's corners
         are as bright as the specimen's, see ``corners_of``."""
         shifts = np.array(shifts[:len(drift)])
@@ -67,11 +68,9 @@ class DownstreamCase(ProtocolTestCase):
         image = read_mrc(path)[0][0]
         flat = [found / true for found, true in zip(corners_of(image), true_corners)]
         for corner in flat:
-            self.assertAlmostEqual(1.0, corner, delta=tolerance, msg="%s: %s" % (path, flat))
+            self.assertAlmostEqual(1.0, corner, delta=GAIN_TOLERANCE, msg="%s: %s" % (path, flat))
         self.measured.append("%s: drift within %.2f px, corners %.3f to %.3f" % (
             os.path.basename(path), off, min(flat), max(flat)))
-
-    measured = []
 
     @classmethod
     def tearDownClass(cls):

@@ -13,8 +13,10 @@ import tempfile
 
 STANDINS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "standins.py")
 RELION = "/usr/bin"
-HOMES = {"MOTIONCOR_HOME": ("bin/MotionCor3",), "ARETOMO_HOME": ("AreTomo2",), "CTFFIND_HOME": ("bin/ctffind",),
-         "CISTEM_HOME": ("ctffind",), "IMOD_HOME": ("bin/tilt", "bin/newstack", "bin/trimvol", "bin/etomo")}
+# Variable of a plugin -> its folder, from whose name the plugin reads the version, and the programs in it.
+HOMES = {"MOTIONCOR_HOME": ("motioncor3-1.2.4", ["bin/MotionCor3"]), "ARETOMO_HOME": ("aretomo2-1.1.3", ["AreTomo2"]),
+         "CTFFIND_HOME": ("ctffind-5.0.2", ["bin/ctffind"]), "CISTEM_HOME": ("cistem-1.0.0-beta", ["ctffind"]),
+         "IMOD_HOME": ("imod", ["bin/tilt", "bin/newstack", "bin/trimvol", "bin/etomo"])}
 
 
 def missing(*plugins, relion=False):
@@ -44,10 +46,8 @@ def install():
         if name.startswith("relion"):
             os.symlink(os.path.join(RELION, name), os.path.join(relion, name))
     os.environ["RELION_HOME"] = os.path.dirname(relion)
-    for variable, programs in HOMES.items():
-        home = os.path.join(folder, {"MOTIONCOR_HOME": "motioncor3-1.2.4", "ARETOMO_HOME": "aretomo2-1.1.3",
-                                     "CTFFIND_HOME": "ctffind-5.0.2", "CISTEM_HOME": "cistem-1.0.0-beta",
-                                     "IMOD_HOME": "imod"}[variable])
+    for variable, (name, programs) in HOMES.items():
+        home = os.path.join(folder, name)
         for program in programs:
             os.makedirs(os.path.dirname(os.path.join(home, program)), exist_ok=True)
             _write(os.path.join(home, program))

@@ -58,11 +58,11 @@ class TestImports(DownstreamCase):
     def path(self, kind, *parts):
         return os.path.join(self.root, kinds.NUMBERS.get(kind, entries.NUMBER), "data", *parts)
 
-    def both(self, kind, output, protocol, theirs="", **form):
+    def both(self, kind, output, protocol, **form):
         """Our output, and that of an import protocol of the same files."""
         ours = self.finish(self.new(entryId=kinds.NUMBERS.get(kind, entries.NUMBER), allImages=True))
         done = self.finish(self.on(protocol, {}, **form))
-        return getattr(ours, output), getattr(done, theirs or output)
+        return getattr(ours, output), getattr(done, output)
 
     def compare(self, kind, ours, theirs):
         found = {}
