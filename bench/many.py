@@ -39,7 +39,8 @@ import pyworkflow as pw
 pw.Config.getDomain().getPlugins()
 from pyworkflow.mapper import SqliteMapper
 from empiardownloader.archive import metadata
-from empiardownloader.download import record
+from empiardownloader.download.record.events import DescriptionChosen, ImageArrived
+from empiardownloader.download.record.log import add_event
 from empiardownloader.demo import movies
 from empiardownloader.protocols import EmpiarDownloader
 from empiardownloader.tests.base import entry, image_set
@@ -90,12 +91,12 @@ names = ["s_%05d.mrcs" % number for number in range(count)]
 kinds.write_stack("run/extra/" + names[0], 1, each, box, box)
 for name in names[1:]:
     os.link("run/extra/" + names[0], "run/extra/" + name)
-add = record.add_event
 if particles:
     kinds.write_text("run/extra/all.star", kinds.particles_star(names, each))
-    add(protocol._getRecordFile(), record.DESCRIPTION, name="all.star", path="all.star", failed=False, others=[])
+    add_event(protocol._getRecordFile(), DescriptionChosen(("all.star",), ("all.star",), failed=False))
 for name in names:
-    add(protocol._getRecordFile(), record.IMAGE, name=name, path=name, bytes=1, stack=name)
+    star = "all.star" if particles else None
+    add_event(protocol._getRecordFile(), ImageArrived(name, name, 1, star=star, stack=name))
 def memory(what):
     return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith(what)) / 1024
 before = memory("VmRSS")
@@ -113,7 +114,7 @@ protocol = protocol_in(tempfile.mkdtemp())
 spans = {}
 for number in range(1, 10051):
     name = movie(number)
-    record.add_event(protocol._getRecordFile(), record.IMAGE, name=name, path=name, bytes=1)
+    add_event(protocol._getRecordFile(), ImageArrived(name, name, 1))
     began = time.perf_counter()
     protocol._stepsCheck()
     seconds = time.perf_counter() - began

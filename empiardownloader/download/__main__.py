@@ -18,7 +18,7 @@ try:
     from .fetch import fetch, list_images
     from .progress import Progress, format_bytes
     from .progress_line import ProgressLine
-    from .record import Facts
+    from .record.facts import Facts
     from .series import MDOC_FOLDER
 except ModuleNotFoundError as missing:
     sys.exit("%s is not installed here: %s -m pip install requests (Debian: apt install python3-requests)." % (
@@ -160,27 +160,28 @@ def _download(options: argparse.Namespace, stopped: threading.Event) -> int:
 
 def _tell(facts: Facts, options: argparse.Namespace) -> None:
     folder = os.path.abspath(options.to)
-    references = {kind: [os.path.join(folder, event["name"]) for event in facts.chosen(kind)] for kind in (GAIN, DARK)}
+    references = {kind: [os.path.join(folder, event.name) for event in facts.chosen(kind)] for kind in (GAIN, DARK)}
     if options.json:
         print(json.dumps({
-            "images": [{"file": os.path.join(folder, name), "path": movie["path"], "bytes": movie["bytes"]}
+            "images": [{"file": os.path.join(folder, name), "path": movie.path, "bytes": movie.bytes}
                        for name, movie in facts.images.items()],
-            "gain": references[GAIN], "dark": references[DARK], "left_out": facts.left_out, "notes": facts.notes}))
+            "gain": references[GAIN], "dark": references[DARK], "left_out": dict(facts.left_out),
+            "notes": facts.notes}))
         return
-    total = sum(movie["bytes"] for movie in facts.images.values())
+    total = sum(movie.bytes for movie in facts.images.values())
     count = len(facts.images)
     print("%d image%s, %s, in %s" % (count, "" if count == 1 else "s", format_bytes(total), folder))
-    beside = sum(bool(companion["name"]) for companion in facts.companions.values())
+    beside = sum(bool(companion.name) for companion in facts.companions.values())
     if beside:
         print("%d file%s that tell%s of them" % (beside, *(("", "s") if beside == 1 else ("s", ""))))
-    for name in (facts.description or {}).get("names", ()):
+    for name in facts.description.names if facts.description else ():
         print("Particles: %s" % os.path.join(folder, name))
-    if any(series["mdoc"] for series in facts.series.values()):
+    if any(series.mdoc for series in facts.series.values()):
         print("Tilt series: %d, described in %s" % (len(facts.series), os.path.join(folder, MDOC_FOLDER)))
     for kind, paths in references.items():
         for path in paths:
             print("%s reference: %s" % (kind.capitalize(), path))
-    missing = {path: companion["reason"] for path, companion in facts.companions.items() if not companion["name"]}
+    missing = {path: companion.reason for path, companion in facts.companions.items() if not companion.name}
     for path, reason in {**facts.left_out, **missing}.items():
         print("Left out: %s (%s)" % (path, reason))
     for note in facts.notes:

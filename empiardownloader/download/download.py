@@ -9,7 +9,8 @@ import random
 import threading
 import time
 from collections import Counter, deque
-from typing import Any, Callable, Deque, Dict, List, Optional, Set, Tuple, Union
+from dataclasses import replace
+from typing import Callable, Deque, Dict, List, Optional, Set, Tuple, Union
 
 from ..archive.errors import EntryError, RemoteError, StoppedError, TransientError
 from ..archive.kinds import MOVIES, TILT_SERIES
@@ -23,12 +24,27 @@ from ..transfer.jobs import PENDING, Job, Outcome, Pending, Settings
 from ..transfer.parts import most_name_bytes
 from ..transfer.ranges import MOST_SIZE_DOUBTS
 from ..transfer.transfer import Transfer
-from . import record
 from .complete import is_there, missing_companions
 from .looks import Looks
 from .particles import ParticleFile, ParticleSearch
 from .progress import Progress, Rate, format_bytes
-from .references import Keys, References, Size, pattern_of
+from .record.events import (
+    Began,
+    BytesArrived,
+    DescriptionChosen,
+    Ended,
+    Event,
+    FileArrived,
+    FileSkipped,
+    ImageArrived,
+    Keys,
+    NoteMade,
+    SidecarArrived,
+    Size,
+)
+from .record.facts import Facts, RecordState
+from .record.log import RecordWriter
+from .references import References, pattern_of
 from .request import Places, Request
 from .scout import Scout, Wanted
 from .series import Tilts
@@ -43,10 +59,12 @@ SPARE_NAME_BYTES = 20       # what parts and links put in front of a name and be
 COMPARED_BYTES = 16 << 10   # at both ends of an image, to tell whether it is another one by now
 GONE_TOLD = 3               # images named that are in the archive no more
 HISTORY_SECONDS = 10        # between two points of the download's history
+# What a job is for, references (their kinds) apart.
+IMAGE, COMPANION, DESCRIPTION = "image", "sidecar file", "description"
 
 
 class Download:
-    """One run of a download. What happens goes to the record; see record.py for its events."""
+    """One run of a download. What happens goes to the record; see record/events.py."""
 
     def __init__(self, request: Request, archive: Archive, places: Places, settings: Settings,
                  cancelled: threading.Event, header_reader: Callable[[str], Header] = read_header,
@@ -63,14 +81,14 @@ class Download:
                                    request.gain_pattern)
         self._scout = Scout(self._finder, request, self._read_text, self._may_lack_names, self._transfer.wake,
                             self._refuse_changed)
-        self._earlier: Dict[str, Dict[str, Any]] = {}       # path of an image that came in an earlier run -> its event
+        self._earlier: Dict[str, ImageArrived] = {}         # those of an earlier run, by remote path
         # Of images; where series are counted, the list ends with the last one.
         self._amount = None if self._kind == TILT_SERIES else request.amount
         self._listed: Deque[Wanted] = deque()       # not looked at yet
         self._later: Deque[Wanted] = deque()        # looked at, not wanted then
         self._names = LocalNames(places.reserved, most_name_bytes(places.folder) - SPARE_NAME_BYTES)
-        self._facts = record.Facts.read(places.record)
-        self._record: Optional[record.RecordWriter] = None
+        self._state = RecordState.read(places.record)
+        self._record: Optional[RecordWriter] = None
         self._whole: Dict[str, str] = {}            # their local names
         self._blocked: Deque[Wanted] = deque()      # those whose place is taken now
         self._have: Set[str] = set()                # remote paths of the images that are whole
@@ -78,31 +96,31 @@ class Download:
         self._unseen: Set[str] = set()              # remote paths of whole images whose belongings are to be looked for
         self._pending: Dict[str, Tuple[str, RemoteFile, str]] = {}    # target -> (kind, remote file, local name)
         self._keys: Dict[str, Keys] = {}            # by remote path
-        self._references = References(request, self._facts, self._note, self._reference_name, self._looks.digests)
+        self._references = References(request, self._state, self._note, self._reference_name, self._looks.digests)
         self._keys_of_folder: Dict[str, Keys] = {}
         self._listed_paths: Set[str] = set()        # of images, in this run
         self._companions: Deque[RemoteFile] = deque()       # to be fetched
         self._search: Optional[ParticleSearch] = None
         self._looked_at: Set[str] = set()           # files that came and may describe the particles
-        self._tilts = Tilts(places.folder, self._facts, self._note, self._local_name)
+        self._tilts = Tilts(places.folder, self._state, self._note, self._local_name)
         self._end_of_list = self._space_checked = self._size_seen = self._unpacked_checked = False
         self._refused_told = 0
         self._done_bytes = 0
         self._reported = self._history_point = 0.0
         self._rate = Rate()
 
-    def run(self) -> record.Facts:
+    def run(self) -> Facts:
         """Fetch what is missing; the facts of the record at the end.
 
         Raises ArchiveError for what ends the run and EntryError when the image set has no image.
         """
-        self._record = record.RecordWriter(self._places.record)
+        self._record = RecordWriter(self._places.record)
         try:
             self._recall()
-            self._note(record.BEGIN, transport=self._archive.transport, server=self._archive.server,
-                       amount=self._request.amount, gain=self._request.gain, gain_pattern=self._request.gain_pattern,
-                       companions=self._request.companions, foreign=sorted(self._places.foreign),
-                       **self._request.identity())
+            self._note(Began(self._archive.transport, self._archive.server, **self._request.identity(),
+                             amount=self._request.amount, gain=self._request.gain,
+                             gain_pattern=self._request.gain_pattern, companions=self._request.companions,
+                             foreign=tuple(sorted(self._places.foreign))))
             try:
                 self._transfer.run(self._next_job, self._take, self._tick)
             finally:
@@ -113,12 +131,12 @@ class Download:
                 self._tell_gone()
             self._tell_refused()
             self._tick(now=True)
-            self._note(record.END, complete=self._is_complete(),
-                       exhausted=self._end_of_list and not self._later and not self._scout.limited,
-                       stopped=self._cancelled.is_set())
+            self._note(Ended(complete=self._is_complete(),
+                             exhausted=self._end_of_list and not self._later and not self._scout.limited,
+                             stopped=self._cancelled.is_set()))
         finally:
             self._record.close()
-        return self._facts
+        return self._state.snapshot()
 
     # -------------------------- what to fetch next -----------------------
 
@@ -144,7 +162,7 @@ class Download:
                 continue
             self._passed.add(found.path)
             self._keys[found.path] = found.keys
-            job = self._job(record.IMAGE, found.file, self._local_name(found.file))
+            job = self._job(IMAGE, found.file, self._local_name(found.file))
             if job is None:
                 # It is being tried as a reference; it may turn out to be an image.
                 self._passed.discard(found.path)
@@ -168,7 +186,7 @@ class Download:
             self._references.has_no_place(file)
         while self._companions:
             file = self._companions.popleft()
-            job = self._job(record.COMPANION, file, self._local_name(file)) if file not in under_way else None
+            job = self._job(COMPANION, file, self._local_name(file)) if file not in under_way else None
             if job is not None:
                 return job
         return None
@@ -181,7 +199,7 @@ class Download:
         return self._amount is None or len(self._have) + self._images_under_way() < self._amount
 
     def _images_under_way(self) -> int:
-        return sum(kind == record.IMAGE for kind, _, _ in self._pending.values())
+        return sum(kind == IMAGE for kind, _, _ in self._pending.values())
 
     def _next_image(self) -> Union[Wanted, Job, Pending, None]:
         if self._later and self._has_room():
@@ -208,9 +226,9 @@ class Download:
     def _next_description(self) -> Union[Job, Pending]:
         """The next file that may describe the particles; the stacks wait for it, for it says which of them count."""
         file = self._search.next()
-        if any(kind == record.DESCRIPTION for kind, _, _ in self._pending.values()):
+        if any(kind == DESCRIPTION for kind, _, _ in self._pending.values()):
             return PENDING
-        job = self._job(record.DESCRIPTION, file, self._reference_name(file, unpacked=True), urgent=True)
+        job = self._job(DESCRIPTION, file, self._reference_name(file, unpacked=True), urgent=True)
         if job is None:
             msg = "%s of %s and one of its stacks would have the same place: say another file pattern." % (
                 file.path, self._request.entry.name)
@@ -228,23 +246,22 @@ class Download:
     def _look_again(self, found: Wanted) -> None:
         """An image of an earlier run gets what the form asks for now."""
         self._unseen.discard(found.path)
-        self._companions.extend(file for file in found.companions if file.path not in self._facts.companions)
+        self._companions.extend(file for file in found.companions if file.path not in self._state.companions)
         self._tilts.begin(found.series)
         if self._request.wants_gain:
             self._regroup(found.path, found.keys)
 
     def _regroup(self, path: str, keys: Keys) -> None:
         """A movie of an earlier run gets the references that the form asks for now."""
-        event = self._facts.images[self._whole[path]]
-        facts = {name: value for name, value in event.items() if name not in ("what", "time")}
-        facts.setdefault("size", self._size_on_disk(event["name"]))
-        self._note(record.IMAGE, **dict(facts, **keys))
-        self._references.want(keys, facts["size"])
+        event = self._state.images[self._whole[path]]
+        size = event.size or self._size_on_disk(event.name)
+        self._note(replace(event, size=size, keys={**event.keys, **keys}))
+        self._references.want(keys, size)
 
     def _has_other_keys(self, path: str, keys: Keys) -> bool:
         """Whether the folders show other candidates for a whole movie than they did when it came."""
-        event = self._facts.images.get(self._whole.get(path, ""))
-        return event is not None and any(kind in event and event[kind] != key for kind, key in keys.items())
+        event = self._state.images.get(self._whole.get(path, ""))
+        return event is not None and any(event.keys.get(kind, key) != key for kind, key in keys.items())
 
     def _may_lack_names(self) -> bool:
         promised = self._request.image_set.num_images
@@ -271,26 +288,26 @@ class Download:
         """None where another file has the same place on the disk."""
         compression = split_compression(file.path)[1]
         # What describes particles is read by ourselves.
-        if not self._request.unpacks and kind != record.DESCRIPTION:
-            if kind == record.IMAGE and self._request.registered and not self._kind.files_only and compression \
+        if not self._request.unpacks and kind != DESCRIPTION:
+            if kind == IMAGE and self._request.registered and not self._kind.files_only and compression \
                     and (compression not in REGISTERED_COMPRESSED or self._kind != MOVIES):
                 msg = "The %s of %s are %s files, which Scipion cannot register as they are: let them be " \
                       "decompressed." % (self._kind.files, self._request.entry.name, compression)
                 raise EntryError(msg)
             compression = ""
-        if name not in self._facts.names:
+        if name not in self._state.names:
             self._places.refuse_foreign(name)
         target = self._places.stored(self._request.entry, file.path, name, bool(compression))
         # Where upper and lower case are the same, the one that is on its way is there first.
         if target in self._pending or target.lower() in {other.lower() for other in self._pending}:
             return None
         self._pending[target] = (kind, file, name)
-        if kind == record.COMPANION:
+        if kind == COMPANION:
             return Job(file.path, target, compression, size=file.size)
-        if kind == record.DESCRIPTION:
+        if kind == DESCRIPTION:
             return Job(file.path, target, compression, functools.partial(self._read_description, file.path), urgent,
                        file.size)
-        if kind != record.IMAGE:
+        if kind != IMAGE:
             return Job(file.path, target, compression, functools.partial(self._looks.reference, target), urgent,
                        file.size)
         if compression:
@@ -307,16 +324,16 @@ class Download:
         self._blocked.clear()
         if not outcome.error:
             self._places.link(outcome.job.target, name)
-        if kind == record.IMAGE:
+        if kind == IMAGE:
             self._take_image(file, name, outcome)
-        elif kind == record.COMPANION:
-            self._note(record.COMPANION, path=file.path, name="" if outcome.error else name, reason=outcome.error)
-        elif kind == record.DESCRIPTION:
+        elif kind == COMPANION:
+            self._note(SidecarArrived("" if outcome.error else name, file.path, outcome.error))
+        elif kind == DESCRIPTION:
             self._take_description(file, name, outcome)
         else:
             self._references.took(file, outcome)
             if not outcome.error:
-                self._note(record.FILE, path=file.path, name=name)
+                self._note(FileArrived(name, file.path))
                 self._take_back(file, outcome)
         self._references.settle()
 
@@ -324,9 +341,9 @@ class Download:
         """Raises EntryError where an image that came in an earlier run has another size in the archive by now."""
         for file in images:
             self._listed_paths.add(file.path)
-            event = self._facts.images.get(self._whole.get(file.path, ""), {})
-            if file.size is not None and "bytes" in event and not self._archive.is_size(file.size, event["bytes"]):
-                raise _changed(file.path, "%d bytes then, %d now" % (event["bytes"], file.size))
+            event = self._state.images.get(self._whole.get(file.path, ""))
+            if file.size is not None and event is not None and not self._archive.is_size(file.size, event.bytes):
+                raise _changed(file.path, "%d bytes then, %d now" % (event.bytes, file.size))
 
     def _refuse_changed(self, images: List[RemoteFile]) -> None:
         """Raises EntryError where an image that came in an earlier run is another one in the archive by now; called by
@@ -335,15 +352,15 @@ class Download:
         if not path:
             return
         event, self._earlier = self._earlier[path], {}
-        local = os.path.join(self._places.folder, event["name"])
+        local = os.path.join(self._places.folder, event.name)
         size = os.path.getsize(local) if os.path.isfile(local) else 0
 
         def ask(connection: Connection) -> str:
             for start in sorted({0, max(0, size - COMPARED_BYTES)}):
                 with connection.open(path, start, start + COMPARED_BYTES) as (state, stream):
-                    if state.size != event["bytes"]:
-                        return "%d bytes then, %d now" % (event["bytes"], state.size)
-                    if size != event["bytes"]:
+                    if state.size != event.bytes:
+                        return "%d bytes then, %d now" % (event.bytes, state.size)
+                    if size != event.bytes:
                         return ""       # it is unpacked here
                     came = bytearray()
                     while len(came) < min(COMPARED_BYTES, size - start):
@@ -373,9 +390,9 @@ class Download:
             return
         gone = sorted(set(self._whole) - self._listed_paths)
         if gone:
-            self._note(record.NOTE, text="%d images that are here are not in the archive any more (%s): its entry has "
-                                         "changed since they came, perhaps they have other names now." % (
-                                             len(gone), ", ".join(gone[:GONE_TOLD])))
+            self._note(NoteMade("%d images that are here are not in the archive any more (%s): its entry has changed "
+                                "since they came, perhaps they have other names now." % (
+                                    len(gone), ", ".join(gone[:GONE_TOLD]))))
 
     def _take_back(self, file: RemoteFile, outcome: Outcome) -> None:
         """What was fetched as a reference and has the frames of a movie is one: its name alone spoke against it."""
@@ -391,19 +408,19 @@ class Download:
     def _take_image(self, file: RemoteFile, name: str, outcome: Outcome) -> None:
         if outcome.error:
             logger.warning("%s is left out: %s.", file.path, outcome.error)
-            self._note(record.LEFT_OUT, path=file.path, reason=outcome.error)
+            self._note(FileSkipped(file.path, outcome.error))
             return
         self._have.add(file.path)
         self._whole[file.path] = name
         self._done_bytes += outcome.size
         size = _size_of(outcome.header) or self._promised_size()
         keys = self._keys.pop(file.path)
-        described = {}
+        star, stack = None, ""
         if self._search is not None and file.path in self._search.stacks:
             star, stack = self._search.stacks[file.path]
-            described = {"star": self._names.name(star, star), "stack": stack}
-        self._note(record.IMAGE, path=file.path, name=name, bytes=outcome.size, found=outcome.found, size=size,
-                   frames=outcome.header.frames if outcome.header else None, **described, **keys)
+            star = self._names.name(star, star)
+        self._note(ImageArrived(name, file.path, outcome.size, outcome.found, size,
+                                outcome.header.frames if outcome.header else None, star, stack, keys))
         self._references.want(keys, size)
         logger.info("%s: %s, %s.", name, "was there already" if outcome.found else "downloaded",
                     format_bytes(outcome.size))
@@ -415,12 +432,13 @@ class Download:
     def _take_description(self, file: RemoteFile, name: str, outcome: Outcome) -> None:
         self._search.took(file, outcome, file.path in self._looked_at)
         if not outcome.error:
-            self._note(record.FILE, path=file.path, name=name)
+            self._note(FileArrived(name, file.path))
         if not self._search.settled:
             return
         files = self._search.files
-        self._note(record.DESCRIPTION, names=[self._names.name(one.path, one.path) for one in files],
-                   paths=[one.path for one in files], others=self._search.others, failed=self._search.failed)
+        self._note(DescriptionChosen(
+            names=tuple(self._names.name(one.path, one.path) for one in files), paths=tuple(one.path for one in files),
+            others=tuple(self._search.others), failed=self._search.failed))
         if files:
             self._listed = deque(wanted for wanted in self._listed if self._is_described(wanted.file))
 
@@ -444,11 +462,11 @@ class Download:
             notes.append("%d %s were found, %s than the %d that the entry says." % (
                 found, self._kind.files, "fewer" if found < promised else "more", promised))
         for note in notes:
-            self._note(record.NOTE, text=note)
+            self._note(NoteMade(note))
 
     def _tell_refused(self) -> None:
         for name in self._finder.refused[self._refused_told:]:
-            self._note(record.LEFT_OUT, path=name, reason="its name is not safe as the name of a local file")
+            self._note(FileSkipped(name, "its name is not safe as the name of a local file"))
         self._refused_told = len(self._finder.refused)
 
     def _is_complete(self) -> bool:
@@ -456,38 +474,38 @@ class Download:
             return False
         return self._end_of_list or not self._amount_open()
 
-    def _note(self, what: str, **facts: Any) -> None:
-        self._record.add(what, **facts)
-        self._facts.take(dict(facts, what=what, time=time.time()))
+    def _note(self, event: Event) -> None:
+        self._record.add(event)
+        self._state.apply(event)
 
     def _recall(self) -> None:
         """Take over what earlier runs left and still lies where the record says."""
-        previous = self._facts.begin or {}
-        for name, path in self._facts.names.items():
+        previous = self._state.begin
+        for name, path in self._state.names.items():
             self._names.keep(path, name)
-        for key, reference in list(self._facts.references.items()):
-            gone = reference["name"] and not os.path.exists(os.path.join(self._places.folder, reference["name"]))
-            other_gain = key[0] == GAIN and pattern_of(reference, previous) != self._request.gain_pattern
-            if gone or other_gain or reference.get("failed") or not self._request.same_images_as(previous):
-                del self._facts.references[key]
-        for name, movie in self._facts.images.items():
+        for key, reference in list(self._state.references.items()):
+            gone = reference.name and not os.path.exists(os.path.join(self._places.folder, reference.name))
+            other_gain = key.kind == GAIN and pattern_of(reference, previous) != self._request.gain_pattern
+            if gone or other_gain or reference.failed or not self._request.same_images_as(previous):
+                self._state.forget_reference(key)
+        for name, movie in self._state.images.items():
             if not is_there(self._places, name, movie):
                 continue
-            self._have.add(movie["path"])
-            self._whole[movie["path"]] = name
-            self._earlier[movie["path"]] = movie
-            self._done_bytes += movie["bytes"]
+            self._have.add(movie.path)
+            self._whole[movie.path] = name
+            self._earlier[movie.path] = movie
+            self._done_bytes += movie.bytes
             if self._request.wants_gain and self._is_ungrouped(movie):
-                self._unseen.add(movie["path"])
-            if self._request.companions and not previous.get("companions"):
-                self._unseen.add(movie["path"])
+                self._unseen.add(movie.path)
+            if self._request.companions and not (previous and previous.companions):
+                self._unseen.add(movie.path)
         if self._request.companions:
             # What was missing beside images that are here is asked for again.
-            self._companions.extend(map(RemoteFile, missing_companions(self._facts, self._places)))
+            self._companions.extend(map(RemoteFile, missing_companions(self._state, self._places)))
 
-    def _is_ungrouped(self, movie: Dict[str, Any]) -> bool:
+    def _is_ungrouped(self, movie: ImageArrived) -> bool:
         """Whether it is not known which references belong to a movie, or they are not there any more."""
-        return movie.get(GAIN, "") is None or not self._facts.is_settled(movie)
+        return movie.keys.get(GAIN, "") is None or not self._state.is_settled(movie)
 
     def _size_on_disk(self, name: str) -> Size:
         with contextlib.suppress(BadImageError, OSError):
@@ -528,7 +546,7 @@ class Download:
 
     def _note_text(self, text: str) -> None:
         logger.warning("%s", text)
-        self._note(record.NOTE, text=text)
+        self._note(NoteMade(text))
 
     def _check_space(self, measured: Optional[int] = None) -> None:
         """Raises DiskError when what is asked for cannot fit; sizes over HTTPS are rounded, so this is an estimate."""
@@ -576,7 +594,7 @@ class Download:
         self._on_progress(progress)
         if now or moment - self._history_point >= HISTORY_SECONDS:
             self._history_point = moment
-            self._note(record.BYTES, bytes=progress.done_bytes, movies=progress.images)
+            self._note(BytesArrived(progress.done_bytes, progress.images))
 
     def progress(self) -> Progress:
         rate = self._rate.update(time.monotonic(), self._transfer.received)

@@ -19,10 +19,10 @@ from ..images.header import Header, read_header
 from ..transfer.jobs import Settings
 from ..transfer.parts import LINKS_ARE_NOT_FOLLOWED, lock
 from ..transfer.transfer import Transfer
-from . import record
 from .complete import is_there, nothing_missing
 from .download import Download
 from .progress import Progress
+from .record.facts import Facts
 from .request import Places, Request
 
 logger = logging.getLogger(__name__)
@@ -37,7 +37,7 @@ RECORD_NAME = re.compile(r"\.empiar-(\d+)-(\d+)\.jsonl$")
 def fetch(entry: str, folder: str, images: Optional[int] = 1, image_set: str = "", file_pattern: str = "",
           gain: bool = True, gain_pattern: str = "", unpack: bool = True, companions: bool = True,
           particles_file: str = "", transport: str = AUTOMATIC, connections: int = 4, stopped: threading.Event = NEVER,
-          on_progress: Callable[[Progress], None] = lambda progress: None) -> record.Facts:
+          on_progress: Callable[[Progress], None] = lambda progress: None) -> Facts:
     """Bring the first ``images`` images of an entry, and what belongs to them, into a folder.
 
     ``images`` None stands for all; of tilt series it counts the series. ``companions``: also the files that tell of the
@@ -45,7 +45,7 @@ def fetch(entry: str, folder: str, images: Optional[int] = 1, image_set: str = "
     What is there already is not fetched again; after any interruption the same call goes on. The addresses are those of
     the configuration variables where the environment has them. ``stopped`` ends it, from any thread.
 
-    -> what has happened: ``images`` that are there (by local name: 'path' in the archive, 'bytes'), ``left_out``,
+    -> what has happened: ``images`` that are there (by local name: ``path`` in the archive, ``bytes``), ``left_out``,
     ``notes``; ``is_complete(images)`` tells whether all that was asked for has come.
     A folder holds one image set of one entry, and one call at a time fills it. Raises ArchiveError, whose text is one
     sentence for the user.
@@ -59,9 +59,9 @@ def fetch(entry: str, folder: str, images: Optional[int] = 1, image_set: str = "
         request = Request(found.entry, chosen, images, file_pattern, gain, gain_pattern, unpack, companions,
                           particles_file, registered=False)
         name = RECORD % (number, chosen.number)
-        facts = record.Facts.read(os.path.join(folder, name))
+        facts = Facts.read(os.path.join(folder, name))
         _refuse_other_images(folder, name)
-        if facts.images and not request.same_images_as(facts.begin or {}):
+        if facts.images and not request.same_images_as(facts.begin):
             msg = "%s holds images of %s that were chosen in another way (pattern or decompression): choose another " \
                   "folder." % (folder, found.entry.name)
             raise EntryError(msg)
@@ -71,8 +71,7 @@ def fetch(entry: str, folder: str, images: Optional[int] = 1, image_set: str = "
             archive = _archive(number, transport, stopped)
             facts = Download(request, archive, places, Settings(connections=connections), stopped, _read_header,
                              on_progress).run()
-        facts.images = {name: movie for name, movie in facts.images.items() if is_there(places, name, movie)}
-        return facts
+        return facts.with_images({name: movie for name, movie in facts.images.items() if is_there(places, name, movie)})
 
 
 def list_images(entry: str, image_set: str = "", file_pattern: str = "", transport: str = AUTOMATIC,
@@ -132,7 +131,7 @@ def _refuse_other_images(folder: str, name: str) -> None:
     """Names in a folder tell nothing of the entry, so that those of another one would be taken for this one's."""
     for other in sorted(os.listdir(folder)):
         found = RECORD_NAME.match(other)
-        if found and other != name and record.Facts.read(os.path.join(folder, other)).names:
+        if found and other != name and Facts.read(os.path.join(folder, other)).names:
             msg = "%s holds images of EMPIAR-%s already (image set no. %s): choose another folder." % (
                 folder, found.group(1), found.group(2))
             raise EntryError(msg)

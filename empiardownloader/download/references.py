@@ -7,18 +7,16 @@ large as a frame of the movies, so a search has a verdict for each size of movie
 """
 import logging
 from dataclasses import dataclass
-from typing import Any, Callable, Collection, Dict, List, Optional, Tuple
+from typing import Callable, Collection, Dict, List, Optional, Tuple
 
 from ..archive.selection import DARK, GAIN, RemoteFile
 from ..images.header import Header
 from ..transfer.jobs import Job, Outcome
-from . import record
+from .record.events import Began, Event, Keys, NoteMade, ReferenceChosen, Size
+from .record.facts import Facts, ReferenceKey
 from .request import Request
 
 logger = logging.getLogger(__name__)
-
-Size = Optional[Tuple[int, int]]        # pixels (width, height) of a frame, None where it cannot be known
-Keys = Dict[str, Optional[str]]         # kind -> key of the search, None where none is wanted
 
 
 @dataclass(frozen=True)
@@ -67,13 +65,13 @@ class Search:
 class References:
     """The searches of one run; what they find goes to the record."""
 
-    def __init__(self, request: Request, facts: record.Facts, note: Callable[..., None],
+    def __init__(self, request: Request, facts: Facts, note: Callable[[Event], None],
                  name_of: Callable[[RemoteFile], str], digests: Dict[str, str]):
         """``note`` writes an event, ``name_of`` gives a reference's local name, ``digests`` are by local path."""
         self._request, self._facts, self._note = request, facts, note
         self._name_of, self._digests = name_of, digests
         self._searches: Dict[Tuple[str, str], Search] = {}      # (kind, key) -> search
-        self._open: Dict[record.ReferenceKey, Search] = {}      # those without a verdict for a size of movies
+        self._open: Dict[ReferenceKey, Search] = {}      # those without a verdict for a size of movies
         self._fetched: Dict[str, Outcome] = {}                  # candidates, by remote path
 
     def begin(self, candidates: Dict[str, List[RemoteFile]]) -> Keys:
@@ -89,7 +87,7 @@ class References:
         for kind, key in keys.items():
             known = any(k == kind and its_key == key for k, its_key, _ in [*self._open, *self._facts.references])
             if not known:
-                self._open[(kind, key, None)] = self._searches[(kind, key)]
+                self._open[ReferenceKey(kind, key, None)] = self._searches[(kind, key)]
         return keys
 
     def next(self, under_way: Collection[RemoteFile]) -> List[Tuple[str, RemoteFile]]:
@@ -112,8 +110,8 @@ class References:
         for kind, key in keys.items():
             if key is None:
                 continue
-            self._open.pop((kind, key, None), None)
-            wanted = (kind, key, None if size is None else tuple(size))
+            self._open.pop(ReferenceKey(kind, key, None), None)
+            wanted = ReferenceKey(kind, key, size)
             if wanted not in self._facts.references:
                 self._open[wanted] = self._searches[(kind, key)]
 
@@ -126,27 +124,28 @@ class References:
                 continue
             del self._open[(kind, key, size)]
             for text in verdict.notes:
-                self._note(record.NOTE, text=text)
+                self._note(NoteMade(text))
             if kind == GAIN and not search.candidates and self._request.gain_pattern:
-                self._note(record.NOTE, text='No file of %s matches the gain file pattern "%s": change it, or leave it '
-                                             "empty." % (
-                    self._request.entry.name, self._request.gain_pattern))
+                self._note(NoteMade('No file of %s matches the gain file pattern "%s": change it, or leave it empty.'
+                                    % (self._request.entry.name, self._request.gain_pattern)))
             file = verdict.file
-            self._note(record.REFERENCE, kind=kind, key=key, size=size, name=self._name_of(file) if file else "",
-                       path=file.path if file else "",
-                       others=[candidate.path for candidate in search.candidates if candidate != file],
-                       failed=verdict.failed, turned=verdict.turned, pattern=self._request.gain_pattern,
-                       digest=self._digests.get(self._fetched[file.path].job.target, "") if file else "")
+            self._note(ReferenceChosen(
+                kind, self._name_of(file) if file else "", file.path if file else "", key, size,
+                others=tuple(candidate.path for candidate in search.candidates if candidate != file),
+                failed=verdict.failed, turned=verdict.turned, pattern=self._request.gain_pattern,
+                digest=self._digests.get(self._fetched[file.path].job.target, "") if file else ""))
             if file:
                 logger.info("The %s reference of the movies that lie nearest to %s is %s.", kind, key, file.path)
 
     def _shows_no_size(self, kind: str, key: str) -> bool:
-        return any(movie.get(kind) == key and movie.get("size") is None for movie in self._facts.images.values())
+        return any(movie.keys.get(kind) == key and movie.size is None for movie in self._facts.images.values())
 
 
-def pattern_of(reference: Dict[str, Any], begin: Dict[str, Any]) -> str:
+def pattern_of(reference: ReferenceChosen, begin: Optional[Began]) -> str:
     """The gain pattern that a reference was searched with; version 1.0.0 wrote it down for the whole run only."""
-    return reference.get("pattern", begin.get("gain_pattern", ""))
+    if reference.pattern is not None:
+        return reference.pattern
+    return begin.gain_pattern if begin else ""
 
 
 def _misfit(header: Optional[Header], size: Size) -> str:

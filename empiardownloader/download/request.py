@@ -11,6 +11,7 @@ from ..archive.errors import DiskError
 from ..archive.kinds import Kind
 from ..archive.names import is_safe, split_compression, split_path
 from ..transfer.parts import PREFIX
+from .record.events import Began
 
 
 @dataclass(frozen=True)
@@ -40,11 +41,9 @@ class Request:
         # What Scipion does not open stays as the depositor packed it.
         return self.unpack and not self.kind.files_only
 
-    def same_images_as(self, begin: Dict[str, Any]) -> bool:
+    def same_images_as(self, begin: Optional[Began]) -> bool:
         """Whether a record's beginning tells of the same images under the same names; their number may differ."""
-        # Version 1.0.0 wrote down nothing of particles.
-        return all(begin.get(key, "" if key == "particles_file" else value) == value
-                   for key, value in self.identity().items())
+        return begin is None or all(getattr(begin, key) in (None, value) for key, value in self.identity().items())
 
     def identity(self) -> Dict[str, Any]:
         return {"entry": self.entry.number, "image_set": self.image_set.number, "pattern": self.file_pattern.strip(),

@@ -11,7 +11,7 @@ from ..archive.kinds import MOVIES, PARTICLES, TILT_SERIES
 from ..archive.selection import ImageFinder, RemoteFile
 from ..archive.series import ReadText, Series, SeriesFinder
 from ..transfer.jobs import PENDING, Pending
-from .references import Keys
+from .record.events import Keys
 from .request import Request
 
 # Before each second look at folders that lack what the entry promises, until one succeeds.

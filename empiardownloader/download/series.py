@@ -2,13 +2,14 @@
 """What a run keeps of tilt series: which images they have, in the record, and what describes them, in a folder."""
 import os
 import time
-from typing import Any, Callable, Dict, Optional
+from typing import Callable, Dict, Optional
 
 from ..archive.errors import DiskError
 from ..archive.mdoc import Mdoc, write_mdoc
 from ..archive.selection import RemoteFile
 from ..archive.series import Series
-from . import record
+from .record.events import Event, SeriesKnown, TiltKnown
+from .record.facts import Facts
 
 # All .mdoc files of a run, where "compose tilt series" looks for them.
 MDOC_FOLDER = "mdocs"
@@ -18,7 +19,7 @@ FINISHED_SECONDS = 24 * 3600
 class Tilts:
     """Writes down each series when its first image is asked for."""
 
-    def __init__(self, folder: str, facts: record.Facts, note: Callable[..., None],
+    def __init__(self, folder: str, facts: Facts, note: Callable[[Event], None],
                  name_of: Callable[[RemoteFile], str]):
         """``note`` writes an event, ``name_of`` gives the local name of an image."""
         self._folder, self._facts, self._note, self._name_of = folder, facts, note, name_of
@@ -30,15 +31,13 @@ class Tilts:
             return
         self._begun[series.name] = series
         said = series.description or Mdoc()
-        event: Dict[str, Any] = {
-            "name": series.name, "mdoc": self._write_mdoc(series), "axis": said.axis, "stack": series.is_stack,
-            "pixel_size": said.pixel_size, "voltage": said.voltage, "magnification": said.magnification,
-            "dose_from": said.dose_from, "ordered": series.ordered, "lacking": list(series.lacking),
-            "tilts": [{"path": tilt.path, "angle": tilt.angle, "order": tilt.order, "dose": tilt.dose,
-                       "before": tilt.before} for tilt in series.tilts] or [{"path": series.images[0].path}]}
-        known = self._facts.series.get(series.name, {})
-        if any(known.get(key) != value for key, value in event.items()):
-            self._note(record.SERIES, **event)
+        tilts = tuple(TiltKnown(tilt.path, tilt.angle, tilt.order, tilt.dose, tilt.before) for tilt in series.tilts)
+        known = SeriesKnown(
+            series.name, tilts or (TiltKnown(series.images[0].path),), self._write_mdoc(series), said.axis,
+            series.is_stack, said.pixel_size, said.voltage, said.magnification, said.dose_from, series.ordered,
+            tuple(series.lacking))
+        if self._facts.series.get(series.name) != known:
+            self._note(known)
 
     def _write_mdoc(self, series: Series) -> str:
         """The .mdoc with the names that the images have here -> its local name, '' where there is none.

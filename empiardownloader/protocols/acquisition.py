@@ -48,7 +48,7 @@ def decide(protocol, found, facts, frames=None, told=None):
         "voltage": constants.DEFAULT_VOLTAGE, "sphericalAberration": constants.DEFAULT_SPHERICAL_ABERRATION,
         "magnification": constants.DEFAULT_MAGNIFICATION, "amplitudeContrast": constants.DEFAULT_AMPLITUDE_CONTRAST,
         "doseInitial": 0.0}
-    microscope = _askMdocs(facts)
+    microscope = askMdocs(facts)
     told = {**{name: value for name, value in microscope.items() if name != "samplingRate"}, **(told or {})}
     values = {}
     for name in ("samplingRate", *OF_ACQUISITION):
@@ -69,10 +69,10 @@ def getTotalDose(protocol, found, facts):
     if facts.series:
         # EMDB's dose may be that of a tilt or of a series, who knows; the microscope's own words are of a tilt.
         for series in facts.series.values():
-            doses = [tilt["dose"] for tilt in series["tilts"] if tilt.get("dose")]
+            doses = [tilt.dose for tilt in series.tilts if tilt.dose]
             if doses:
                 # A rate is measured at the camera.
-                is_rate = "DoseRate" in series.get("dose_from", "")
+                is_rate = "DoseRate" in series.dose_from
                 return Value(sum(doses) / len(doses), MDOC_FILES + ", dose rate behind the sample" * is_rate)
         return UNKNOWN
     kind = found.entry.image_set(protocol.imageSet.get()).kind
@@ -80,13 +80,13 @@ def getTotalDose(protocol, found, facts):
     return UNKNOWN if dose is None else Value(dose, found.acquisition.source)
 
 
-def _askMdocs(facts):
+def askMdocs(facts):
     """ What the .mdoc files say of the microscope: the first that says it. """
     values = {}
     for series in facts.series.values():
         for name, key in (("voltage", "voltage"), ("magnification", "magnification"), ("samplingRate", "pixel_size")):
-            if series.get(key) and name not in values:
-                values[name] = Value(series[key], MDOC_FILES)
+            if getattr(series, key) and name not in values:
+                values[name] = Value(getattr(series, key), MDOC_FILES)
     return values
 
 
@@ -104,8 +104,8 @@ def makeAcquisition(values):
 
 
 def asNoted(values):
-    """ What was decided as the record keeps it: name -> [value, source]. """
-    return {name: list(value) for name, value in values.items() if value.value is not None}
+    """ What was decided as the record keeps it: name -> (value, source). """
+    return {name: tuple(value) for name, value in values.items() if value.value is not None}
 
 
 def noteValues(protocol, output, values):

@@ -17,9 +17,19 @@ from ..archive.errors import ArchiveError, StoppedError
 from ..archive.kinds import MOVIES, PARTICLES, TILT_SERIES
 from ..archive.names import split_compression
 from ..archive.remote.choice import open_archive
-from ..download import record
 from ..download.complete import nothing_missing
 from ..download.download import Download
+from ..download.record.events import (
+    Ended,
+    FileSkipped,
+    ImageArrived,
+    MicrographsNumbered,
+    RemarkMade,
+    SeriesRegistered,
+    ValuesDecided,
+)
+from ..download.record.facts import Facts, RecordState
+from ..download.record.log import RecordReader, add_event
 from ..download.request import Places, Request
 from ..images.header import BadImageError, Header
 from ..transfer.jobs import Settings
@@ -81,7 +91,7 @@ class EmpiarDownloader(EMProtocol):
         self._stop = None           # StopSignal of this run
         self._sets = None           # the output sets of this run
         self._reader = None         # reads the record as it grows
-        self._facts = record.Facts()    # what it said so far
+        self._state = RecordState()     # what it said so far
         self._factsLock = threading.RLock()     # the sets ask, too, when they are asked what is in them
         self._waiting = []          # names of whole images that no step registers yet
         self._known = set()         # names of images in the sets or given to a step
@@ -152,11 +162,11 @@ class EmpiarDownloader(EMProtocol):
                                % number) from error
         imageSet = found.entry.image_set(self.imageSet.get())
         request = self._getRequest(found)
-        facts = record.Facts.read(self._getRecordFile())
-        if facts.images and not request.same_images_as(facts.begin or {}):
+        facts = Facts.read(self._getRecordFile())
+        if facts.images and not request.same_images_as(facts.begin):
             raise ArchiveError("This run already holds images of image set %s of EMPIAR-%s, chosen with other "
                                "settings (image set, patterns or decompression): choose Restart, or copy the "
-                               "protocol." % (facts.begin["image_set"], facts.begin["entry"]))
+                               "protocol." % (facts.begin.image_set, facts.begin.entry))
         # A file that describes particles or tilts tells it, too.
         described = (imageSet.kind == PARTICLES and (request.companions or request.particles_file)) \
             or imageSet.kind == TILT_SERIES
@@ -202,10 +212,9 @@ class EmpiarDownloader(EMProtocol):
 
     def _endStop(self):
         """ A stop of an earlier run is over, now that all is here. """
-        end = record.Facts.read(self._getRecordFile()).end
-        if end and end.get("stopped"):
-            record.add_event(self._getRecordFile(), record.END, complete=True, exhausted=end["exhausted"],
-                             stopped=False)
+        end = Facts.read(self._getRecordFile()).end
+        if end and end.stopped:
+            self._write(Ended(complete=True, exhausted=end.exhausted, stopped=False))
 
     def registerImageStep(self, *names):
         """ Add images to the output sets.
@@ -331,24 +340,24 @@ class EmpiarDownloader(EMProtocol):
 
     def _refuseOtherEntry(self, number):
         """ A sentence when the run holds images of another entry. """
-        facts = record.Facts.read(self._getRecordFile())
-        if not facts.images or not facts.begin or facts.begin["entry"] == number:
+        facts = Facts.read(self._getRecordFile())
+        if not facts.images or not facts.begin or facts.begin.entry == number:
             return ""
         return ("This run already holds images of EMPIAR-%s: to get EMPIAR-%s choose Restart, or copy the protocol."
-                % (facts.begin["entry"], number))
+                % (facts.begin.entry, number))
 
     def _readFacts(self):
         """ What the record says by now: a picture of it, for steps and _stepsCheck
         read the record in threads of their own. """
         with self._factsLock:
             if self._reader is None:
-                self._reader = record.RecordReader(self._getRecordFile())
+                self._reader = RecordReader(self._getRecordFile())
                 self._known = self.getSets().getRegisteredNames()
             for event in self._reader.new_events():
-                self._facts.take(event)
-                if event["what"] == record.IMAGE:
-                    self._waiting.append(event["name"])
-            return self._facts.snapshot()
+                self._state.apply(event)
+                if isinstance(event, ImageArrived):
+                    self._waiting.append(event.name)
+            return self._state.snapshot()
 
     def _takeNewNames(self, ended):
         """ The images that became whole since the last time, each once it is
@@ -363,7 +372,7 @@ class EmpiarDownloader(EMProtocol):
         return names
 
     def _isSettled(self, facts, name):
-        return not self.downloadGain.get() or facts.is_settled(facts.images.get(name, {}))
+        return not self.downloadGain.get() or facts.is_settled(facts.images.get(name))
 
     def _readHeader(self, found, name):
         """ The header of an image on disk; None for one that does not show it:
@@ -383,25 +392,31 @@ class EmpiarDownloader(EMProtocol):
         if text in self._readFacts().remarks:
             return
         self.warning(text)
-        record.add_event(self._getRecordFile(), record.REMARK, text=text)
+        self._write(RemarkMade(text))
 
-    def noteSeries(self, name, what):
+    def noteSeries(self, name, fingerprint):
         """ Write down as what a tilt series is registered. """
-        record.add_event(self._getRecordFile(), record.REGISTERED, series=name, **{"as": what})
+        self._write(SeriesRegistered(name, fingerprint))
 
     def noteValues(self, output, values):
         """ Write down the acquisition of an output set, each value with its source. """
-        record.add_event(self._getRecordFile(), record.VALUES, output=output, values=values)
+        self._write(ValuesDecided(output, values))
 
-    def noteMicrographs(self, names):
-        """ Write down micrographs that particles were picked in, whose numbers follow from their order. """
-        record.add_event(self._getRecordFile(), record.MICROGRAPHS, names=names)
+    def numberMicrographs(self, names):
+        """ The numbers of micrographs that particles were picked in, by name; new ones are written down first. """
+        new = [name for name in names if name not in self._readFacts().micrographs]
+        if new:
+            self._write(MicrographsNumbered(tuple(new)))
+        numbers = self._readFacts().micrographs
+        return {name: numbers[name] for name in names}
+
+    def _write(self, event):
+        add_event(self._getRecordFile(), event)
 
     def _leaveOut(self, name, error):
         reason = str(error) if isinstance(error, BadImageError) else "it cannot be read"
         self.warning("%s is left out: %s." % (name, reason))
-        path = self._readFacts().images.get(name, {}).get("path", name)
-        record.add_event(self._getRecordFile(), record.LEFT_OUT, path=path, name=name, reason=reason)
+        self._write(FileSkipped(self._readFacts().path_of(name), reason, name))
 
     def _showProgress(self, progress):
         """ Called every second. The summary, which other processes ask

@@ -10,10 +10,10 @@ from ..archive import metadata
 from ..archive.errors import ArchiveError
 from ..archive.kinds import PARTICLES, TILT_SERIES
 from ..archive.selection import DARK, GAIN
-from ..download import record
 from ..download.progress import format_bytes
+from ..download.record.facts import Facts
 from ..download.series import MDOC_FOLDER
-from .acquisition import ASSUMED, FORM, MDOC_FILES, OF_ACQUISITION, decide, getTotalDose
+from .acquisition import ASSUMED, FORM, MDOC_FILES, OF_ACQUISITION, askMdocs, decide, getTotalDose
 from .headers import isDmFile
 from .outputs import hasTomo
 
@@ -48,7 +48,7 @@ def summarize(protocol):
         imageSet = entry.image_set(protocol.imageSet.get())
     except ArchiveError as error:
         return summary + [str(error)]
-    facts = record.Facts.read(protocol._getRecordFile())
+    facts = Facts.read(protocol._getRecordFile())
     summary.append("Image set %s" % imageSet.describe())
     allSets = [(name, itsSet) for name, itsSet in protocol.getSets().iterSets(recover=False) if itsSet.getSize()]
     sets = [(name, itsSet) for name, itsSet in allSets if isinstance(itsSet, SetOfMovies)]
@@ -116,12 +116,11 @@ def _summarizeAcquisition(protocol, found, facts, sets):
 def _findDisagreements(found, facts, noted):
     """ Where a file about the images says something else than the archives.
     :param noted: name -> (value, source) of a set. """
-    imageSet = found.entry.image_set(str(facts.begin["image_set"])) if facts.begin else None
+    imageSet = found.entry.image_set(str(facts.begin.image_set)) if facts.begin else None
     archived = {"samplingRate": (imageSet.pixel_size if imageSet else None, found.entry.name),
                 "voltage": (found.acquisition.voltage, found.acquisition.source),
                 "sphericalAberration": (found.acquisition.spherical_aberration, found.acquisition.source)}
-    said = {name: value for series in facts.series.values() for name, value in (
-        ("samplingRate", series.get("pixel_size")),) if value}
+    said = {name: value.value for name, value in askMdocs(facts).items() if name == "samplingRate"}
     lines = []
     for name, (value, source) in archived.items():
         has, its = noted.get(name, (None, ""))
@@ -170,12 +169,12 @@ def _summarizeReferences(protocol, facts, sets):
         return []
     summary = []
     for kind in (GAIN, DARK):
-        events = [event for key, event in facts.references.items() if key[0] == kind]
+        events = [event for key, event in facts.references.items() if key.kind == kind]
         if sets:
             name = os.path.basename((sets[0][1].getGain() if kind == GAIN else sets[0][1].getDark()) or "")
         else:
-            name = next((event["name"] for event in events if event["name"]), "")
-        others = list(dict.fromkeys(path for event in events for path in event["others"]))
+            name = next((event.name for event in events if event.name), "")
+        others = list(dict.fromkeys(path for event in events for path in event.others))
         if name:
             path = facts.names.get(name, name)
             others = ", ".join([other for other in others if other != path][:OTHERS])
@@ -183,7 +182,7 @@ def _summarizeReferences(protocol, facts, sets):
             if place and not os.path.exists(place):
                 summary.append("*The %s reference is not at %s any more*: has the project moved? Continue this run "
                                "before its movies are used: it writes the place that is right." % (kind, place))
-            turned = any(event.get("turned") and event["name"] == name for event in events)
+            turned = any(event.turned and event.name == name for event in events)
             summary.append("%s reference: %s%s%s%s" % (
                 kind.capitalize(), path, ", which fits the movies only when turned by 90 degrees" if turned else "",
                 UPSIDE_DOWN if isDmFile(name) and not any(map(isDmFile, facts.images)) else "",
@@ -192,7 +191,7 @@ def _summarizeReferences(protocol, facts, sets):
             others = ", ".join(others[:OTHERS])
             summary.append("No gain reference %s" % ("that could be had and fits among " + others if others
                                                      else "found"))
-        if sets and not name and any(event["name"] for event in events):
+        if sets and not name and any(event.name for event in events):
             summary.append("The %s references that were found belong to some of its movies only, so the set has none: "
                            "choose Restart for sets of their own." % kind)
     return summary
@@ -227,30 +226,30 @@ def _summarizeOthers(protocol, imageSet, sets, facts):
         summary.append("%s: %s" % (name, ", ".join(part for part in parts if part)))
     if len(sets) > SETS:
         summary.append("... and %d more sets" % (len(sets) - SETS))
-    if facts.description and facts.description["paths"]:
-        others = ", ".join(facts.description["others"][:OTHERS])
-        summary.append("Particles described by %s%s" % (" and ".join(facts.description["paths"]),
+    if facts.description and facts.description.paths:
+        others = ", ".join(facts.description.others[:OTHERS])
+        summary.append("Particles described by %s%s" % (" and ".join(facts.description.paths),
                                                         " (other candidates: %s)" % others if others else ""))
-        bare = sum("star" not in image for image in facts.images.values())
+        bare = sum(image.star is None for image in facts.images.values())
         if bare:
             summary.append("%d stacks came before that was known, or are not in it: their particles are images alone."
                            % bare)
     elif imageSet.kind == PARTICLES and sets:
         summary.append("No .star file describes the particles: they are images alone, without CTF, coordinates and "
                        "alignment.")
-    described = sum(bool(series["mdoc"]) for series in facts.series.values())
+    described = sum(bool(series.mdoc) for series in facts.series.values())
     if facts.series:
         summary.append("%d tilt series%s" % (len(facts.series), ", the .mdoc files of %d of them in %s" % (
             described, protocol._getExtraPath(MDOC_FOLDER)) if described else ""))
         summary += _summarizeTilts(facts)
-        if not any(tilt.get("dose") for series in facts.series.values() for tilt in series["tilts"]) \
+        if not any(tilt.dose for series in facts.series.values() for tilt in series.tilts) \
                 and protocol.dosePerFrame.get() is None:
             summary.append("No file tells the dose of the tilts: type in the dose per frame, which *compose tilt "
                            "series* needs.")
         if not hasTomo():
             summary.append("For whole tilt series: close Scipion, install scipion-em-tomo, open Scipion, press "
                            "Continue.")
-    beside = sum(bool(companion["name"]) for companion in facts.companions.values())
+    beside = sum(bool(companion.name) for companion in facts.companions.values())
     if beside:
         summary.append("%s beside the images in %s" % (
             "1 metadata file is" if beside == 1 else "%d metadata files are" % beside, protocol._getExtraPath()))
@@ -261,24 +260,24 @@ def _summarizeOthers(protocol, imageSet, sets, facts):
 
 def _summarizeTilts(facts):
     """ Series whose images could not all be had. """
-    here = {image["path"] for image in facts.images.values()}
+    here = {image.path for image in facts.images.values()}
     summary = []
     for name, series in facts.series.items():
-        missing = [tilt["path"] for tilt in series["tilts"] if tilt["path"] in facts.left_out]
-        if missing and any(tilt["path"] in here for tilt in series["tilts"]):
+        missing = [tilt.path for tilt in series.tilts if tilt.path in facts.left_out]
+        if missing and any(tilt.path in here for tilt in series.tilts):
             summary.append("%s is without %d of its %d tilts, which could not be had: %s" % (
-                name, len(missing), len(series["tilts"]), ", ".join(missing[:EXAMPLES])))
+                name, len(missing), len(series.tilts), ", ".join(missing[:EXAMPLES])))
     if len(summary) > SETS:
         summary[SETS:] = ["... and %d more series are without some of their tilts" % (len(summary) - SETS)]
-    if any(image.get("frames") == 1 for image in facts.images.values()) and not all(
-            series["stack"] for series in facts.series.values()):
+    if any(image.frames == 1 for image in facts.images.values()) and not all(
+            series.stack for series in facts.series.values()):
         summary.append("The tilts have a single frame each, so they are micrographs: *compose tilt series* makes "
                        "series of them.")
     return summary
 
 
 def _summarizeFrames(facts, sets):
-    frames = {movie["frames"] for movie in facts.images.values() if movie.get("frames")}
+    frames = {movie.frames for movie in facts.images.values() if movie.frames}
     if len(sets) != 1 or len(frames) < 2:
         return []
     return ["The movies have %d to %d frames: taken for the same exposure with frames lost, so the dose per frame is "
@@ -293,20 +292,20 @@ def _summarizeDownload(protocol, kind, facts):
     if protocol.isActive() and facts.end is None:
         summary.append(_readProgress(protocol) or "Looking for the %s." % kind.many)
     else:
-        total = sum(movie["bytes"] for movie in facts.images.values())
+        total = sum(movie.bytes for movie in facts.images.values())
         summary.append("Downloaded %d%s %s, %s" % (have, "" if wanted is None or have > wanted else " of %d" % wanted,
                                                    kind.many, format_bytes(total)))
-    end = facts.end or {}
-    if end.get("exhausted") and wanted is not None and have < wanted:
+    end = facts.end
+    if end and end.exhausted and wanted is not None and have < wanted:
         summary.append("The image set has no more than %d %s that can be had, fewer than the %d asked for."
                        % (have, kind.many, wanted))
-    if end.get("stopped") and (wanted is None or have < wanted):
+    if end and end.stopped and (wanted is None or have < wanted):
         summary.append("Stopped by the user: Continue fetches the rest. Where other runs use its output, choose *All* "
                        "when Scipion asks, for *Single* resets them.")
     if wanted is not None and have > wanted:
         summary.append("%d %s are here although %d are asked for: nothing is taken away." % (have, kind.many, wanted))
-    missing = {path: companion["reason"] for path, companion in facts.companions.items() if not companion["name"]}
-    return summary + groupLeftOut({**facts.left_out, **missing}) + facts.remarks + facts.notes
+    missing = {path: companion.reason for path, companion in facts.companions.items() if not companion.name}
+    return summary + groupLeftOut({**facts.left_out, **missing}) + [*facts.remarks, *facts.notes]
 
 
 def _compareWithEntry(protocol, imageSet, sets):

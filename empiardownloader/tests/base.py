@@ -11,6 +11,7 @@ import unittest
 
 import pyworkflow as pw
 import pyworkflow.tests as pwtests
+import pyworkflow.utils as pwutils
 from pyworkflow.object import Set
 from pyworkflow.protocol import MODE_RESTART, MODE_RESUME
 
@@ -195,8 +196,12 @@ class ProtocolTestCase(pwtests.BaseTest):
 
     def fresh(self, protocol):
         """The protocol as the run's own database has it by now."""
-        for run in self.proj.getRuns(refresh=True, checkPids=self.CHECK_PIDS):
+        for run in self.proj.getRuns(refresh=True):
             if run.getObjId() == protocol.getObjId():
+                # Scipion asks for the status first and for the process next; a run that ends well in between would be
+                # taken for one that died. Of a process that is gone already, the status is the last.
+                if self.CHECK_PIDS and run.isActive() and run.getPid() and not pwutils.isProcessAlive(run.getPid()):
+                    self.proj._updateProtocol(run, checkPid=True)
                 return run
         return None
 

@@ -65,10 +65,10 @@ class Layout(ArchiveTestCase):
 
     def check(self, facts, names, gain, sources=()):
         self.assertEqual(sorted(names), sorted(facts.images))
-        self.assertEqual([gain] if gain else [], [event["path"] for event in facts.chosen(GAIN)])
+        self.assertEqual([gain] if gain else [], [event.path for event in facts.chosen(GAIN)])
         for source, name in zip(sources, names):
             self.assertEqual(read_bytes(source), read_bytes(os.path.join(self.out, name)))
-        for name in list(names) + [event["name"] for event in facts.chosen(GAIN)]:
+        for name in list(names) + [event.name for event in facts.chosen(GAIN)]:
             self.assertTrue(os.path.isfile(os.path.join(self.out, name)), name)
 
     def folders_listed(self):
@@ -77,7 +77,7 @@ class Layout(ArchiveTestCase):
 
     def gains_of(self, facts):
         """{path of a movie: path of its gain reference}"""
-        return {movie["path"]: facts.reference(GAIN, movie)["path"] for movie in facts.images.values()}
+        return {movie.path: facts.reference(GAIN, movie).path for movie in facts.images.values()}
 
     def setUpOut(self, name):
         self.out = os.path.join(self.folder, "out_" + name)

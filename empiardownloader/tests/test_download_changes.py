@@ -15,7 +15,7 @@ from empiardownloader.archive.remote.choice import open_archive
 from empiardownloader.archive.remote.https import HttpArchive
 from empiardownloader.archive.remote.listings import PageParser
 from empiardownloader.demo import faults
-from empiardownloader.download import record
+from empiardownloader.download.record.log import RecordWriter
 from empiardownloader.download.request import Places
 from empiardownloader.download.space import check_space
 from empiardownloader.tests.base import ArchiveTestCase, entry, image_set, read_bytes
@@ -90,7 +90,7 @@ class TestListingsThatLackNames(Layout):
         self.hidden("1")
         facts = self.download("1", image_set(directory="data", num_images_or_tilt_series=3, **FIELDS))
         self.assertEqual(["m_0.mrc", "m_1.mrc", "m_2.mrc"], sorted(facts.images))
-        self.assertEqual([], facts.notes)
+        self.assertEqual((), facts.notes)
 
     def test_what_it_never_shows_again_is_said(self):
         with mock.patch("empiardownloader.download.scout.SETTLE_SECONDS", (0.8, 0.1)):
@@ -262,7 +262,7 @@ class TestDisks(FtpCase):
             os.symlink(victim, os.path.join(self.out, name))
         metadata.write_whole(os.path.join(self.out, "x.json"), {"a": 1})
         with self.assertRaises(OSError):
-            record.RecordWriter(os.path.join(self.out, "r.jsonl"))
+            RecordWriter(os.path.join(self.out, "r.jsonl"))
         script = ("from empiardownloader.download.fetch import _alone_in\nimport sys, threading\n"
                   "with _alone_in(sys.argv[1], threading.Event()):\n    pass\n")
         done = subprocess.run([sys.executable, "-c", script, self.out], stderr=subprocess.DEVNULL, check=False)

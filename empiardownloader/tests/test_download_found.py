@@ -51,8 +51,8 @@ class FoundLayouts(Layout):
         kinds.write_text(os.path.join(self.root, "1/data/TS_01.mdoc"), kinds.mdoc(names))
         self.demo.add_fault(faults.SHORT, "*TS_01.mdoc", after=200, times=1)
         facts = self.download("1", image_set(directory="data", category="tilt series", num_images_or_tilt_series=1))
-        self.assertEqual(len(names), len(facts.series["TS_01"]["tilts"]))
-        self.assertTrue(facts.series["TS_01"]["mdoc"])
+        self.assertEqual(len(names), len(facts.series["TS_01"].tilts))
+        self.assertTrue(facts.series["TS_01"].mdoc)
 
     def test_a_pattern_looks_in_the_whole_entry(self):
         self.put("1/data/movies/m_1.mrc")

@@ -37,7 +37,7 @@ class KindLayouts(Layout):
         facts = self.download("10017", image_set(category="micrographs - single frame", directory="data"), amount=2)
         self.assertEqual([name + ".mrc" for name in names[:2]], self.names_of(facts))
         self.assertEqual(sorted(name + ".coord" for name in names[:2]),
-                         sorted(companion["name"] for companion in facts.companions.values()))
+                         sorted(companion.name for companion in facts.companions.values()))
         facts = self.download("10017", image_set(category="micrographs - single frame", directory="data"), amount=3,
                               companions=False)
         self.assertEqual(2, len(facts.companions))
@@ -64,9 +64,9 @@ class KindLayouts(Layout):
         named = ["Particles/" + path for path in paths[:3]] + ["Particles/MRC_1901/010_particles.mrcs"]
         self.particles("10028", paths, kinds.particles_star(named, 5, old=True))
         facts = self.download("10028", image_set(**PARTICLES))
-        self.assertEqual(["shiny_2sets.star"], facts.description["names"])
+        self.assertEqual(("shiny_2sets.star",), facts.description.names)
         self.assertEqual({"Particles/" + path for path in paths[:3]},
-                         {image["stack"] for image in facts.images.values()})
+                         {image.stack for image in facts.images.values()})
         self.assertEqual(["MRC_0601_001_particles.mrcs", "MRC_0601_002_particles.mrcs",
                           "MRC_1901_001_particles.mrcs"], self.names_of(facts))
         notes = "\n".join(facts.notes)
@@ -82,7 +82,7 @@ class KindLayouts(Layout):
                                                         "consensus/run_data.star")), amount=4)
         self.assertEqual(4, len(facts.images))
         self.assertEqual(["/home/me/proj/" + path for path in paths[:4]],
-                         sorted(image["stack"] for image in facts.images.values()))
+                         sorted(image.stack for image in facts.images.values()))
 
     def test_stacks_that_nobody_describes(self):
         """Also where they are called .mrc: Scipion would take each for a volume."""
@@ -98,7 +98,7 @@ class KindLayouts(Layout):
         kinds.write_text(self.path("1/data/Particles/run.star"), kinds.particles_star(["x/nobody_has.mrcs"], 2))
         kinds.write_text(self.path("1/data/all.star"), "no star at all")
         facts = self.download("1", image_set(**PARTICLES))
-        self.assertEqual((2, []), (len(facts.images), facts.description["names"]))
+        self.assertEqual((2, ()), (len(facts.images), facts.description.names))
         notes = "\n".join(facts.notes)
         for words in ("model.star does not describe the particles: it names no images in stacks",
                       "run.star does not describe the particles: it names no stack that is in the archive",
@@ -109,7 +109,7 @@ class KindLayouts(Layout):
         self.particles("1", ["a.mrcs", "b.mrcs"], kinds.particles_star(["a.mrcs", "b.mrcs"], 5), "all.star")
         kinds.write_text(self.path("1/data/chosen/half.star"), kinds.particles_star(["b.mrcs"], 5))
         facts = self.download("1", image_set(**PARTICLES), particles_file="data/chosen/*.star")
-        self.assertEqual((["half.star"], ["b.mrcs"]), (facts.description["names"], self.names_of(facts)))
+        self.assertEqual((("half.star",), ["b.mrcs"]), (facts.description.names, self.names_of(facts)))
 
     def test_the_same_name_in_two_folders(self):
         """Which is which the folders tell; where they do not, neither is taken."""
@@ -117,7 +117,7 @@ class KindLayouts(Layout):
                        kinds.particles_star(["job/B/x.mrcs", "job/A/x.mrcs", "job/A/y.mrcs"], 5))
         facts = self.download("1", image_set(**PARTICLES))
         self.assertEqual({"A_x.mrcs": "job/A/x.mrcs", "B_x.mrcs": "job/B/x.mrcs", "A_y.mrcs": "job/A/y.mrcs"},
-                         {name: image["stack"] for name, image in facts.images.items()})
+                         {name: image.stack for name, image in facts.images.items()})
         matches = match_stacks(["job/x.mrcs", "job/y.mrcs"], ["A/x.mrcs", "B/x.mrcs", "A/y.mrcs"])
         self.assertEqual(({"A/y.mrcs": "job/y.mrcs"}, ("job/x.mrcs",)), (matches.names, matches.ambiguous))
         matches = match_stacks(["one/x.mrcs", "two/x.mrcs"], ["A/x.mrcs"])
@@ -132,7 +132,7 @@ class KindLayouts(Layout):
                 "", ["rlnCoordinateX"], [(1,)]))
         facts = self.download("1", image_set(**PARTICLES))
         self.assertEqual({"A_1.mrcs": "A.star", "A_2.mrcs": "A.star", "B_3.mrcs": "B.star"},
-                         {name: image["star"] for name, image in facts.images.items()})
+                         {name: image.star for name, image in facts.images.items()})
         self.assertTrue(facts.is_complete(None))
 
     def test_many_stacks_of_one_name(self):
@@ -149,17 +149,17 @@ class KindLayouts(Layout):
 
     def series_of(self, facts):
         """{name of a series: [(base name at the source, angle)] in the order of acquisition}"""
-        return {name: [(os.path.basename(tilt["path"]), tilt.get("angle")) for tilt in event["tilts"]]
+        return {name: [(os.path.basename(tilt.path), tilt.angle) for tilt in event.tilts]
                 for name, event in facts.series.items()}
 
     def check_mdoc(self, facts, series):
         """The .mdoc of a series names its images as they are called here."""
         event = facts.series[series]
-        names = {image["path"]: name for name, image in facts.images.items()}
-        with open(os.path.join(self.out, event["mdoc"])) as stream:
+        names = {image.path: name for name, image in facts.images.items()}
+        with open(os.path.join(self.out, event.mdoc)) as stream:
             tilts = mdocs.parse_mdoc(stream.read()).tilts
-        self.assertEqual(sorted(names[tilt["path"]] for tilt in event["tilts"]), sorted(tilt.file for tilt in tilts))
-        self.assertEqual([tilt["angle"] for tilt in event["tilts"]],
+        self.assertEqual(sorted(names[tilt.path] for tilt in event.tilts), sorted(tilt.file for tilt in tilts))
+        self.assertEqual([tilt.angle for tilt in event.tilts],
                          [tilt.angle for tilt in sorted(tilts, key=lambda tilt: tilt.order)])
 
     def test_10164_described_in_a_sister_folder(self):
@@ -177,7 +177,7 @@ class KindLayouts(Layout):
         self.setUpOut("one")
         facts = self.download("10164", image_set(**TILTS), amount=1)
         self.assertEqual((7, ["TS_01"]), (len(facts.images), list(facts.series)))
-        self.assertFalse(facts.end["exhausted"])
+        self.assertFalse(facts.end.exhausted)
 
     def test_11830_a_folder_for_each_series(self):
         """Frames, their stack and what describes them in one folder: the format says which of them is meant."""
@@ -197,7 +197,7 @@ class KindLayouts(Layout):
         self.setUpOut("stacks")
         facts = self.download("11830", image_set(**dict(TILTS, directory="data/chlamy")), gain=False,
                               file_pattern="*.st")
-        self.assertEqual([True, True], [event["stack"] for event in facts.series.values()])
+        self.assertEqual([True, True], [event.stack for event in facts.series.values()])
         self.assertEqual(list(kinds.ANGLES), [angle for _, angle in self.series_of(facts)["Position_1"]])
         self.assertTrue(all(name.endswith(".mrcs") for name in facts.images))
 
@@ -243,8 +243,8 @@ class KindLayouts(Layout):
         facts = self.download("1", image_set(**TILTS))
         self.assertEqual((28, 4), (len(facts.images), len(facts.series)))
         for name, event in facts.series.items():
-            self.assertTrue(event["mdoc"], name)
-            self.assertEqual(1, len({os.path.dirname(tilt["path"]) for tilt in event["tilts"]}))
+            self.assertTrue(event.mdoc, name)
+            self.assertEqual(1, len({os.path.dirname(tilt.path) for tilt in event.tilts}))
             self.check_mdoc(facts, name)
 
     def test_images_of_which_nobody_knows_the_angle(self):
@@ -260,12 +260,12 @@ class KindLayouts(Layout):
         kinds.write_text(self.path("1/data/a.rawtlt"), "-3 9 3\n0 3 1\n3 6 2\n")
         self.demo.add_fault(faults.PROHIBITED if self.transport == "FTP" else faults.FORBIDDEN, "*.rawtlt")
         facts = self.download("1", image_set(**TILTS))
-        self.assertEqual((1, False), (len(facts.images), facts.end["complete"]))
+        self.assertEqual((1, False), (len(facts.images), facts.end.complete))
         self.demo.clear_faults()
         facts = self.download("1", image_set(**TILTS))
         # The second number is the dose accumulated by then.
         self.assertEqual([(-3, 3, 3, 6), (0, 1, 3, 0), (3, 2, 3, 3)], [
-            tuple(tilt[key] for key in ("angle", "order", "dose", "before")) for tilt in facts.series["a"]["tilts"]])
+            (tilt.angle, tilt.order, tilt.dose, tilt.before) for tilt in facts.series["a"].tilts])
 
     def test_mdocs_with_faults(self):
         """A gap in their count, a tilt that nobody has, one without an angle, one of a single movie."""
@@ -281,11 +281,11 @@ class KindLayouts(Layout):
                                                            self.series_of(facts).items()})
         self.check_mdoc(facts, "gap")
         self.check_mdoc(facts, "lack")
-        self.assertEqual("", facts.series["odd"]["mdoc"])
+        self.assertEqual("", facts.series["odd"].mdoc)
         notes = "\n".join(facts.notes)
         self.assertIn("data/lack.mdoc: 1 of 7 tilts are not in the archive (lack_006_-9.0.mrc)", notes)
         self.assertIn("data/odd.mdoc is not used: the tilt angle of its section 3 is missing", notes)
-        with open(os.path.join(self.out, facts.series["lack"]["mdoc"])) as stream:
+        with open(os.path.join(self.out, facts.series["lack"].mdoc)) as stream:
             self.assertEqual(["[ZValue = %d]" % number for number in range(6)],
                              [line for line in stream.read().splitlines() if line.startswith("[ZValue")])
 

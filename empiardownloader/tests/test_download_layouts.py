@@ -113,7 +113,7 @@ class LayoutRows(Layout):
         facts = self.download("1", image_set(**FIELDS))
         self.assertEqual(len(paths), len(facts.images))
         self.assertEqual(len(paths), len({name.lower() for name in facts.images}))
-        by_path = {movie["path"]: name for name, movie in facts.images.items()}
+        by_path = {movie.path: name for name, movie in facts.images.items()}
         for path, source in zip(paths, sources):
             local = os.path.join(self.out, by_path["data/Movies/" + path])
             self.assertEqual(read_bytes(source), read_bytes(local), path)
@@ -160,7 +160,7 @@ class LayoutRows(Layout):
         facts = Download(Request(found, found.image_set(), None), archive,
                                   Places(self.out, self.out + "/record"), Settings(), cancelled).run()
         timer.join()
-        self.assertTrue(facts.end["stopped"])
+        self.assertTrue(facts.end.stopped)
         self.assertEqual({}, facts.images)
 
     def test_more_movies_than_the_entry_says(self):
@@ -186,17 +186,17 @@ class LayoutRows(Layout):
             notes = "\n".join(facts.notes)
             self.assertIn("The folder data/Movies/B could not be entered", notes)
             self.assertIn("4 movies were found, fewer than the 6", notes)
-            self.assertFalse(facts.end["complete"])
+            self.assertFalse(facts.end.complete)
             self.demo.clear_faults()
             facts = self.download("1", image_set(num_images_or_tilt_series=6, **FIELDS))
-            self.assertEqual((6, []), (len(facts.images), facts.notes))
+            self.assertEqual((6, ()), (len(facts.images), facts.notes))
 
     def test_a_folder_that_is_out_of_reach_for_a_moment(self):
         for folder in "ABC":
             self.put("1/data/Movies/%s/m.mrc" % folder)
         self.demo.add_fault(faults.FORBIDDEN, "*Movies/B*", times=2)
         facts = self.download("1", image_set(num_images_or_tilt_series=3, **FIELDS))
-        self.assertEqual((3, []), (len(facts.images), facts.notes))
+        self.assertEqual((3, ()), (len(facts.images), facts.notes))
 
     def test_movies_named_like_references(self):
         """A6: a few in a folder of their own, and a pattern that spells the word."""
@@ -226,7 +226,7 @@ class LayoutRows(Layout):
         os.symlink("../Movies", os.path.join(self.root, "1/data/Movies/loop"))
         os.symlink("..", os.path.join(self.root, "1/data/Movies/up"))
         facts = self.download("1", image_set(num_images_or_tilt_series=1, **FIELDS))
-        self.assertEqual(["data/Movies/x.mrc"], [movie["path"] for movie in facts.images.values()])
+        self.assertEqual(["data/Movies/x.mrc"], [movie.path for movie in facts.images.values()])
         self.assertIn("links in a circle", facts.notes[0])
 
     def test_files_that_hold_the_movies(self):
@@ -243,7 +243,7 @@ class LayoutRows(Layout):
             self.setUpOut(str(zlib.crc32(directory.encode())))
             facts = self.download("1", image_set(directory=directory, num_images_or_tilt_series=1, **FIELDS),
                                   shared=os.path.join(self.folder, "shared"))
-            self.assertEqual(["data/Movies/m.mrc"], [movie["path"] for movie in facts.images.values()])
+            self.assertEqual(["data/Movies/m.mrc"], [movie.path for movie in facts.images.values()])
             self.assertIn("is not safe as a path", facts.notes[0])
             self.assertFalse(any("precious" in request or "DELE" in request for request in self.demo.requests))
 
@@ -260,8 +260,8 @@ class LayoutRows(Layout):
         timer = threading.Timer(0.5, cancelled.set)
         timer.start()
         facts = self.download("1", image_set(**FIELDS), cancelled=cancelled)
-        self.assertTrue(facts.end["stopped"])
-        self.assertFalse(facts.end["exhausted"])
+        self.assertTrue(facts.end.stopped)
+        self.assertFalse(facts.end.exhausted)
         self.assertLess(time.monotonic() - began, 5)
 
     def test_the_room_that_unpacking_needs(self):
@@ -345,7 +345,7 @@ class LayoutRows(Layout):
         self.put("1/data/Movies/a.mrc")
         facts = self.download("1", image_set(num_images_or_tilt_series=1, **FIELDS), amount=5)
         self.assertEqual(1, len(facts.images))
-        self.assertTrue(facts.end["exhausted"])
+        self.assertTrue(facts.end.exhausted)
 
     def test_the_next_one_takes_the_place_of_a_broken_one(self):
         for n in range(6):

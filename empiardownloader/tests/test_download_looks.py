@@ -4,7 +4,7 @@ import os
 
 from empiardownloader.archive import entry as archive_entry
 from empiardownloader.archive.selection import GAIN, RemoteFile
-from empiardownloader.download import record
+from empiardownloader.download.record.events import ImageArrived, ReferenceChosen
 from empiardownloader.download.space import bytes_needed
 from empiardownloader.tests.base import entry, image_set
 from empiardownloader.tests.layout_case import Layout
@@ -59,10 +59,10 @@ class LookRows(Layout):
         self.put("1/data/Movies/gain.mrc", gain=True, width=512, height=512)
         self.demo.rate = 2 << 20
         facts = self.download("1", image_set(**FIELDS))
-        self.assertEqual(["data/Movies/gain.mrc"], [event["path"] for event in facts.chosen(GAIN)])
+        self.assertEqual(["data/Movies/gain.mrc"], [event.path for event in facts.chosen(GAIN)])
         with open(os.path.join(self.out, "record"), encoding="utf-8") as stream:
             order = [line.split('"what": "')[1].split('"')[0] for line in stream]
-        self.assertLess(order.index(record.REFERENCE), order.index(record.IMAGE))
+        self.assertLess(order.index(ReferenceChosen.what), order.index(ImageArrived.what))
 
     def test_room_for_files_whose_sizes_are_not_listed(self):
         files = [RemoteFile("a.mrc"), RemoteFile("b.mrc")]

@@ -25,8 +25,8 @@ class ReferenceRows(Layout):
         self.put("1/data/Movies/dark.mrc", gain=True)
         facts = self.download("1", image_set(**FIELDS))
         self.check(facts, ["a.mrc"], "data/Movies/gain_turned.mrc")
-        self.assertEqual("data/Movies/dark.mrc", facts.chosen(DARK)[0]["path"])
-        self.assertEqual(["data/Movies/gain_small.mrc"], facts.chosen(GAIN)[0]["others"])
+        self.assertEqual("data/Movies/dark.mrc", facts.chosen(DARK)[0].path)
+        self.assertEqual(("data/Movies/gain_small.mrc",), facts.chosen(GAIN)[0].others)
         self.assertIn("does not fit the movies", facts.notes[0])
 
     def test_a_pattern_for_the_gain(self):
@@ -77,7 +77,7 @@ class ReferenceRows(Layout):
             self.setUpOut("shared" if shared else "own")
             facts = self.download("1", image_set(num_images_or_tilt_series=2, **FIELDS), shared=shared)
             self.assertEqual({"data/Movies/m.mrc", "data/Movies/n.mrc.bz2"},
-                             {movie["path"] for movie in facts.images.values()})
+                             {movie.path for movie in facts.images.values()})
             self.assertIn("packed and not", facts.notes[0])
 
     # ---------------------------------------------------------------- sessions and other image sets
@@ -92,7 +92,7 @@ class ReferenceRows(Layout):
         self.assertEqual({"data/Movies/A/m_0.mrc": "data/Movies/gain.mrc",
                           "data/Movies/B/m_0.mrc": "data/Movies/gain.mrc",
                           "data/Movies/C/m_0.mrc": "data/Movies/C/gain.mrc"}, self.gains_of(facts))
-        names = {event["path"]: event["name"] for event in facts.chosen(GAIN)}
+        names = {event.path: event.name for event in facts.chosen(GAIN)}
         self.assertEqual({"data/Movies/gain.mrc": "gain.mrc", "data/Movies/C/gain.mrc": "C_gain.mrc"}, names)
         for path, name in names.items():
             self.assertEqual(read_bytes(os.path.join(self.root, "1", path)), read_bytes(os.path.join(self.out, name)))
@@ -103,7 +103,7 @@ class ReferenceRows(Layout):
             self.put("1/data/%s/gain.mrc" % session, gain=True, seed=7)
         facts = self.download("1", image_set(directory="data", num_images_or_tilt_series=2, **FIELDS))
         self.assertEqual({"data/A/gain.mrc", "data/B/gain.mrc"}, set(self.gains_of(facts).values()))
-        self.assertEqual(1, len({event["digest"] for event in facts.chosen(GAIN)}))
+        self.assertEqual(1, len({event.digest for event in facts.chosen(GAIN)}))
 
     def test_sizes_choose_among_the_candidates(self):
         """Movies of two sizes in one folder, each with the gain that fits."""
@@ -133,7 +133,7 @@ class ReferenceRows(Layout):
                   image_set(name="Other", directory="Other", **FIELDS))
         facts = self.download("1", image_set(directory="data", num_images_or_tilt_series=3, **FIELDS), *others)
         self.assertEqual({"m_0.mrc", "m_1.mrc", "m_2.mrc"}, set(facts.images))
-        self.assertEqual([], facts.notes)
+        self.assertEqual((), facts.notes)
         self.setUpOut("other")
         facts = self.download("1", image_set(directory="data", **FIELDS), *others, choice="Other", left_out=0)
         self.assertEqual({"o_0.mrc", "o_1.mrc", "o_2.mrc"}, set(facts.images))
@@ -149,8 +149,8 @@ class ReferenceRows(Layout):
         self.download("1", fields)
         facts = self.download("1", fields, gain_pattern="data/Refs/gain.mrc")
         event, = facts.chosen(GAIN)
-        self.assertEqual("data/Refs/gain.mrc", event["path"])
-        self.assertEqual(read_bytes(other), read_bytes(os.path.join(self.out, event["name"])))
+        self.assertEqual("data/Refs/gain.mrc", event.path)
+        self.assertEqual(read_bytes(other), read_bytes(os.path.join(self.out, event.name)))
 
     def test_another_gain_pattern_and_a_stop_in_between(self):
         """What a pattern found is no answer to another one, whatever came in between."""
@@ -167,7 +167,7 @@ class ReferenceRows(Layout):
         self.assertFalse(nothing_missing(request, Places(self.out, os.path.join(self.out, "record"))))
         for _ in range(2):
             facts = self.download("1", fields, amount=1, gain_pattern="data/Refs/two.mrc")
-            self.assertEqual(["data/Refs/two.mrc"], [event["path"] for event in facts.chosen(GAIN)])
+            self.assertEqual(["data/Refs/two.mrc"], [event.path for event in facts.chosen(GAIN)])
 
     def test_the_gain_of_another_image_set_that_brought_no_movie(self):
         for folder in "AB":
@@ -179,7 +179,7 @@ class ReferenceRows(Layout):
         self.download("1", *sets, choice="A", left_out=1)
         facts = self.download("1", *sets, choice="B")
         event, = facts.chosen(GAIN)
-        self.assertEqual(read_bytes(gains[1]), read_bytes(os.path.join(self.out, event["name"])))
+        self.assertEqual(read_bytes(gains[1]), read_bytes(os.path.join(self.out, event.name)))
 
     def test_a_gain_that_failed_once_is_asked_for_again(self):
         self.put("1/data/Movies/m.mrc")
@@ -195,7 +195,7 @@ class ReferenceRows(Layout):
         self.demo.clear_faults()
         facts = self.download("1", fields)
         self.assertEqual(1, len(facts.chosen(GAIN)))
-        self.assertEqual("gain.mrc", facts.reference(GAIN, facts.images["m.mrc"])["name"])
+        self.assertEqual("gain.mrc", facts.reference(GAIN, facts.images["m.mrc"]).name)
         self.assertTrue(nothing_missing(request, places))
 
     def test_a_pattern_for_the_gain_that_matches_nothing(self):

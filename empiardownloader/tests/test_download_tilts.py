@@ -28,7 +28,7 @@ class TestTilts(Layout):
             movies.write_movie(self.path(folder, name), seed, 3, 24, 16)
 
     def tilts(self, facts, series, *keys):
-        return [tuple(tilt.get(key) for key in keys) for tilt in facts.series[series]["tilts"]]
+        return [tuple(getattr(tilt, key) for key in keys) for tilt in facts.series[series].tilts]
 
     def test_times_in_names_are_no_angles(self):
         """P3: the movies' own .mdoc files tell the angles."""
@@ -40,7 +40,7 @@ class TestTilts(Layout):
         self.assertEqual(["Jan01"], list(facts.series))
         self.assertEqual([(angle, number + 1, 3, 3 * number) for number, angle in enumerate(ANGLES)],
                          self.tilts(facts, "Jan01", "angle", "order", "dose", "before"))
-        self.assertEqual((85.3, 300.0), (facts.series["Jan01"]["axis"], facts.series["Jan01"]["voltage"]))
+        self.assertEqual((85.3, 300.0), (facts.series["Jan01"].axis, facts.series["Jan01"].voltage))
 
     def test_times_in_names_without_any_description(self):
         self.movies(["Jan01_12.%02d.00.mrc" % number for number in range(5)])
@@ -60,7 +60,7 @@ class TestTilts(Layout):
         for series in facts.series:
             self.assertEqual([(angle, 3, 3 * number) for number, angle in enumerate(ANGLES)],
                              self.tilts(facts, series, "angle", "dose", "before"))
-            with open(os.path.join(self.out, facts.series[series]["mdoc"])) as stream:
+            with open(os.path.join(self.out, facts.series[series].mdoc)) as stream:
                 self.assertEqual(5, stream.read().count("[ZValue"))
         self.setUpOut("one")
         self.assertEqual(["TS_001_29"], list(self.download("1", image_set(**TILTS), amount=1).series))
@@ -121,7 +121,7 @@ class TestTilts(Layout):
             kinds.write_text(self.path("1/data", name + ".mdoc"), kinds.mdoc(
                 [""] * 5, ANGLES if name == "a.st" else (0, -3, 3, -6, 6), image_file=old))
         facts = self.download("1", image_set(**TILTS))
-        self.assertEqual({"a": 3, "b": -3}, {name: event["tilts"][1]["angle"] for name, event in facts.series.items()})
+        self.assertEqual({"a": 3, "b": -3}, {name: event.tilts[1].angle for name, event in facts.series.items()})
         self.assertIn("data/a.st.mdoc names data/b.st as its stack, and is called like data/a.st: it is taken to be "
                       "about that", "\n".join(facts.notes))
 
@@ -195,7 +195,7 @@ class TestTilts(Layout):
         for name in ("a.st", "b.st", "c.st"):
             kinds.write_stack(self.path("1/data", name), 1, 5)
         facts = self.download("1", image_set(**dict(TILTS, num_images_or_tilt_series=1)))
-        self.assertEqual([True] * 3, [event["stack"] for event in facts.series.values()])
+        self.assertEqual([True] * 3, [event.stack for event in facts.series.values()])
 
     def test_a_used_mdoc_is_not_told_as_unused(self):
         """W6: its images are in another folder than most."""
@@ -204,7 +204,7 @@ class TestTilts(Layout):
         self.movies(["other_001_0.0.mrc"], "1/data/frames")
         kinds.write_text(self.path("1/data/frames/TS_01.mdoc"), kinds.mdoc(names))
         facts = self.download("1", image_set(**TILTS))
-        self.assertTrue(facts.series["TS_01"]["mdoc"])
+        self.assertTrue(facts.series["TS_01"].mdoc)
         self.assertNotIn("are not used", "\n".join(facts.notes))
 
     def test_a_map_beside_the_series(self):

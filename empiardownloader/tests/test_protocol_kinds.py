@@ -73,7 +73,7 @@ class KindsCase(ProtocolTestCase):
         facts = run._readFacts()
         root = os.path.join(self.root, kinds.NUMBERS[kind])
         for name, image in facts.images.items():
-            self.assertEqual(read_bytes(os.path.join(root, image["path"])), read_bytes(self.extra(run, name)), name)
+            self.assertEqual(read_bytes(os.path.join(root, image.path)), read_bytes(self.extra(run, name)), name)
         return facts
 
 

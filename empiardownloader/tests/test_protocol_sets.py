@@ -9,7 +9,8 @@ from pwem.objects import SetOfMovies
 from pwem.protocols import ProtAverageFrames
 
 from empiardownloader.demo import movies
-from empiardownloader.download.record import IMAGE, add_event
+from empiardownloader.download.record.events import ImageArrived
+from empiardownloader.download.record.log import add_event
 from empiardownloader.images.header import Header
 from empiardownloader.protocols.headers import readMovieHeader
 from empiardownloader.tests.base import ProtocolTestCase, emdb, entry, image_set, read_bytes, write_movies
@@ -105,7 +106,7 @@ class TestSets(ProtocolTestCase):
         names = []
         for name in run._readFacts().images:
             names.append(name)
-            add_event(run._getRecordFile(), IMAGE, name="n_%d" % len(names), path="n", bytes=1)
+            add_event(run._getRecordFile(), ImageArrived("n_%d" % len(names), "n", 1))
             run._readFacts()
         self.assertEqual(2, len(names))
         self.assertEqual(4, len(run._readFacts().images))

@@ -14,8 +14,8 @@ from pwem.viewers import EmPlotter
 from pyworkflow.viewer import DESKTOP_TKINTER, Viewer
 
 from ..constants import RECORD_FILE
-from ..download import record
 from ..download.progress import format_bytes
+from ..download.record.facts import Facts
 from ..images.previews import PREVIEW_FOLDER, contrast, load_preview
 from ..protocols.headers import iterFrames
 from ..protocols.outputs.nothing import NoSets
@@ -50,7 +50,7 @@ class EmpiarDownloadViewer(Viewer):
             return [self.infoMessage(self._describe(obj, outputs), "EMPIAR")]
         views = [ImagesPage(images.getFileName(), type(images), name if len(sets) > 1 else "")
                  for name, images in sets[:MOST_SETS]]
-        facts = record.Facts.read(os.path.join(os.path.dirname(sets[0][1].getFileName()), "extra", RECORD_FILE))
+        facts = Facts.read(os.path.join(os.path.dirname(sets[0][1].getFileName()), "extra", RECORD_FILE))
         if facts.history:
             views.append(HistoryPlot(facts))
         return views
@@ -79,7 +79,7 @@ class EmpiarDownloadViewer(Viewer):
         if outputs:
             return "%s: click on an output in the project window to see it." % "; ".join(
                 "%s has %d items" % (name, images.getSize()) for name, images in outputs)
-        facts = record.Facts.read(run._getRecordFile())
+        facts = Facts.read(run._getRecordFile())
         if not facts.images:
             return "Nothing has arrived yet."
         folder = os.path.abspath(run._getExtraPath())
@@ -265,11 +265,11 @@ class HistoryPlot:
         self.plotter = EmPlotter(x=1, y=1, mainTitle="Download", figsize=(8, 5))
         axes = self.plotter.createSubPlot("", "Minutes since the beginning", "GB")
         history = facts.history
-        began = history[0]["time"]
-        minutes = [(event["time"] - began) / 60 for event in history]
-        axes.plot(minutes, [event["bytes"] / 1e9 for event in history], label="GB on disk", color="tab:blue")
+        began = history[0].time
+        minutes = [(event.time - began) / 60 for event in history]
+        axes.plot(minutes, [event.bytes / 1e9 for event in history], label="GB on disk", color="tab:blue")
         movies = axes.twinx()
-        movies.plot(minutes, [event["movies"] for event in history], label="images", color="tab:orange")
+        movies.plot(minutes, [event.movies for event in history], label="images", color="tab:orange")
         movies.set_ylabel("Images")
         lines = axes.get_lines() + movies.get_lines()
         axes.legend(lines, [line.get_label() for line in lines], loc="upper left")

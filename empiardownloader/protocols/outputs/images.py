@@ -80,7 +80,7 @@ class VolumeSets(ImageSets):
     def _appendPart(self, itsSet, found, facts, name, header, part):
         volume = itsSet.ITEM_TYPE()
         volume.setLocation(self._protocol._getExtraPath(name))
-        volume.setObjComment(os.path.basename(facts.images.get(name, {}).get("path", name)))
+        volume.setObjComment(os.path.basename(facts.path_of(name)))
         volume.setAcquisition(itsSet.getAcquisition())
         self._setOrigin(itsSet, volume)
         itsSet.append(volume)

@@ -5,7 +5,7 @@ import os
 from pwem.objects import Movie, SetOfMovies
 
 from ...archive.selection import DARK, GAIN
-from ...download.record import NO_REFERENCE
+from ...download.record.facts import NO_REFERENCE
 from .sets import ImageSets
 
 # A camera loses a frame now and then, and EER movies are never equally long: up to this share of frames more or fewer,
@@ -55,8 +55,8 @@ class MovieSets(ImageSets):
 
     def _getTraits(self, found, facts, name, header):
         # Unknown at the end of a run that was stopped: none, until Continue.
-        events = [self._getWanted(facts, kind, facts.images.get(name, {})) or NO_REFERENCE for kind in (GAIN, DARK)]
-        return tuple((event["name"], _identity(event)) for event in events), header
+        events = [self._getWanted(facts, kind, facts.images.get(name)) or NO_REFERENCE for kind in (GAIN, DARK)]
+        return tuple((event.name, _identity(event)) for event in events), header
 
     def _fits(self, itsSet, facts, traits):
         references, header = traits
@@ -120,14 +120,14 @@ class MovieSets(ImageSets):
                     continue    # not known yet, which is not the same as none
                 events = {_identity(event): event for event in wanted}
                 has = self._getReference(itsSet, kind)
-                if not events.keys().isdisjoint(self._identify(facts, has)) or has in [e["name"] for e in wanted]:
+                if not events.keys().isdisjoint(self._identify(facts, has)) or has in [event.name for event in wanted]:
                     continue
                 if len(events) > 1:
                     self._protocol.warning("The movies of %s have %d different %s references by now, so it keeps what "
                                            "it had: choose Restart for sets of their own." % (
                                                output, len(events), kind))
                     continue
-                self._setReference(itsSet, kind, next(iter(events.values()))["name"])
+                self._setReference(itsSet, kind, next(iter(events.values())).name)
 
     def _getReference(self, itsSet, kind):
         """ Local name of the reference that a set has, '' for none. """
@@ -146,17 +146,17 @@ class MovieSets(ImageSets):
     def _identify(facts, name):
         """ What tells a reference on disk from another: files with the same
         bytes are one reference, wherever they lie. """
-        return {name} | {_identity(event) for event in facts.references.values() if name and event["name"] == name}
+        return {name} | {_identity(event) for event in facts.references.values() if name and event.name == name}
 
 
 def _fullFrames(facts, header):
     """ Frames of an undisturbed exposure: the most that a movie like this one
     is known to have, whichever of them came first. """
-    alike = [movie["frames"] for movie in facts.images.values() if movie.get("frames") and movie.get("size")
-             and tuple(movie["size"]) == (header.width, header.height)]
+    alike = [movie.frames for movie in facts.images.values()
+             if movie.frames and movie.size == (header.width, header.height)]
     return max([header.frames] + [frames for frames in alike
                                   if abs(frames - header.frames) <= FRAMES_TOLERANCE * header.frames])
 
 
 def _identity(event):
-    return event.get("digest") or event["name"]
+    return event.digest or event.name

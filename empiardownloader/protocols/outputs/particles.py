@@ -93,7 +93,7 @@ class ParticleSets(StackSets):
             self._protocol.remark("%d particles are left out: %s has no more than %d images." % (
                 self._beyond[name], name, header.frames))
         parts = {}
-        star = facts.images[name]["star"]
+        star = facts.images[name].star
         common, decided = self._getCommon(star), {}      # pixel size as a row says it -> as it is decided
         for row in within:
             full = self._getFullRow(star, row)
@@ -122,7 +122,7 @@ class ParticleSets(StackSets):
         index, path = first.getLocation()
         name = self._getLocalName(path)
         size = itsSet.getDim()[:2]
-        star = facts.images.get(name, {}).get("star")
+        star = facts.images[name].star if name in facts.images else None
         if star is None:
             return Traits(*size, itsSet.getSamplingRate(), None, *BARE)
         rows = self._getRowsOf(facts, name, index, first)
@@ -207,7 +207,7 @@ class ParticleSets(StackSets):
         if place >= len(rows):
             item.setAcquisition(itsSet.getAcquisition())
             return
-        star = facts.images[name]["star"]
+        star = facts.images[name].star
         full = self._getFullRow(star, rows[place])
         item.setAcquisition(self._getItemAcquisition(found, facts, star, full))
         if item.hasTransform() and "rlnOriginXAngst" in full:
@@ -237,12 +237,11 @@ class ParticleSets(StackSets):
     def _getDescription(self, facts, name):
         """ The file that describes a stack, None where there is none, and
         where its rows are in there. """
-        image = facts.images.get(name, {})
-        star = image.get("star")
-        if star is None or not os.path.exists(self._protocol._getExtraPath(star)):
+        image = facts.images.get(name)
+        if image is None or image.star is None or not os.path.exists(self._protocol._getExtraPath(image.star)):
             return None, ()
-        described = self._getFile(star)
-        return described, described.rows.get(image["stack"], ())
+        described = self._getFile(image.star)
+        return described, described.rows.get(image.stack, ())
 
     def _getRows(self, facts, name):
         """ The rows of a stack, none where nothing describes it. """
@@ -275,19 +274,6 @@ class ParticleSets(StackSets):
         """ What a row says, and what the optics group says it belongs to. """
         return {**self._getFile(star).group(row), **row}
 
-    def _numberMicrographs(self, facts, rows):
-        """ Each micrograph that particles were picked in has a number: the same
-        for the same name, as Scipion's plugin for RELION has it. They are
-        written down before they are used, and stay whatever .star files a
-        later run finds. """
-        names = dict.fromkeys(row[MICROGRAPH_NAME] for row in rows if MICROGRAPH_NAME in row)
-        new = [name for name in names if name not in facts.micrographs]
-        if new:
-            self._protocol.noteMicrographs(new)
-            for name in new:
-                # Another thread may have read it in the record by now.
-                facts.micrographs.setdefault(name, len(facts.micrographs) + 1)
-
     def _appendPart(self, itsSet, found, facts, name, header, part):
         if part is None:
             return super()._appendPart(itsSet, found, facts, name, header, part)
@@ -298,11 +284,14 @@ class ParticleSets(StackSets):
         remark = _remarkOnCoordinates(rows[0], star, itsSet.getSamplingRate())
         if remark:
             self._protocol.remark(remark)
-        self._numberMicrographs(facts, rows)
+        # As Scipion's plugin for RELION has it, a micrograph that particles were picked in has a number. It is written
+        # down before it is used, and stays whatever .star files a later run finds.
+        micrographs = self._protocol.numberMicrographs(dict.fromkeys(
+            row[MICROGRAPH_NAME] for row in rows if MICROGRAPH_NAME in row))
         for row in rows:
             index, _ = split_image(row[IMAGE_NAME])
             particle = _makeParticle(itsSet, row, (index, path), self._getItemAcquisition(found, facts, star, row))
-            micrograph = facts.micrographs.get(row.get(MICROGRAPH_NAME))
+            micrograph = micrographs.get(row.get(MICROGRAPH_NAME))
             particle.setMicId(micrograph)
             if particle.hasCoordinate():
                 particle.getCoordinate().setMicId(micrograph)

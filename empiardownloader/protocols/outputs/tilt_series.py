@@ -11,7 +11,7 @@ import pyworkflow.utils as pwutils
 from pwem.objects import Transform
 
 from ...archive.selection import DARK, GAIN
-from ...download.record import NO_REFERENCE
+from ...download.record.facts import NO_REFERENCE
 from ...images.header import Header
 from ..acquisition import FORM, Value, getTotalDose
 from .images import MicrographSets
@@ -52,10 +52,10 @@ class TiltSeriesSets:
         return names | (self._seriesOfStacks.getFileNames() if self._seriesOfStacks else set())
 
     def append(self, found, facts, headers):
-        stacks = {event["tilts"][0]["path"]: name for name, event in facts.series.items() if event["stack"]}
+        stacks = {event.tilts[0].path: name for name, event in facts.series.items() if event.stack}
         movies, micrographs, added = {}, {}, {}
         for name, header in headers.items():
-            series = stacks.get(facts.images.get(name, {}).get("path"))
+            series = stacks.get(facts.path_of(name))
             if series is not None and header is not None and header.frames > 1:
                 self._checkStack(facts, series, name, header)
             elif header is None or header.frames > 1:
@@ -70,7 +70,7 @@ class TiltSeriesSets:
     def _checkStack(self, facts, series, name, header):
         """ Tell of a stack that no set can hold. """
         event = facts.series[series]
-        angles = [tilt.get("angle") for tilt in event["tilts"]]
+        angles = [tilt.angle for tilt in event.tilts]
         if self._seriesOfStacks is None:
             why = "scipion-em-tomo, which has sets of tilt series, is not installed"
         elif None in angles:
@@ -88,14 +88,14 @@ class TiltSeriesSets:
         if self._seriesOfMovies is None:
             return
         here = self._movies.getRegisteredNames()
-        names = {image["path"]: name for name, image in facts.images.items()}
+        names = {image.path: name for name, image in facts.images.items()}
         movies, stacks = {}, {}
         for series, event in facts.series.items():
-            paths = [tilt["path"] for tilt in event["tilts"]]
-            if event["stack"]:
-                image = facts.images.get(names.get(paths[0]), {})
-                if image.get("frames") == len(paths) > 1 and None not in [tilt.get("angle") for tilt in event["tilts"]]:
-                    stacks[series] = Header(*image["size"], image["frames"])
+            paths = [tilt.path for tilt in event.tilts]
+            if event.stack:
+                image = facts.images.get(names.get(paths[0]))
+                if image and image.frames == len(paths) > 1 and None not in [tilt.angle for tilt in event.tilts]:
+                    stacks[series] = Header(*image.size, image.frames)
                 continue
             there = [path for path in paths if names.get(path) in here]
             gone = [path for path in paths if path in facts.left_out]
@@ -103,8 +103,8 @@ class TiltSeriesSets:
             if len(there) + len(gone) < len(paths) or len(there) < LEAST_TILTS:
                 continue
             image = facts.images[names[there[0]]]
-            if image.get("size") and image.get("frames"):
-                movies[series] = Header(*image["size"], image["frames"])
+            if image.size and image.frames:
+                movies[series] = Header(*image.size, image.frames)
         for sets, whole in ((self._seriesOfMovies, movies), (self._seriesOfStacks, stacks)):
             for output, count in sets.register(found, facts, whole).items():
                 self._protocol.info("Registered %d tilt series in %s." % (count, output))
@@ -120,11 +120,11 @@ class TiltSeriesSets:
         for key, what, then in (("pixel_size", "pixel sizes (%s Å/px)", "look whether they are of one magnification"),
                                 ("voltage", "voltages (%s kV)", "each series has its own"),
                                 ("magnification", "magnifications (%s)", "each series has its own")):
-            told = sorted({event[key] for event in facts.series.values() if event.get(key)})
+            told = sorted({getattr(event, key) for event in facts.series.values()} - {None, 0})
             if told and told[-1] > told[0] * (1 + LEAST_DIFFERENCE):
                 self._protocol.remark("The .mdoc files tell different %s: %s." % (
                     what % ", ".join(map("{:g}".format, told)), then))
-        without = [name for name, event in facts.series.items() if not any(tilt.get("dose") for tilt in event["tilts"])]
+        without = [name for name, event in facts.series.items() if not any(tilt.dose for tilt in event.tilts)]
         if 0 < len(without) < len(facts.series) and self._protocol.getAttributeValue("dosePerFrame") is None:
             self._protocol.remark("%d of %d tilt series, like %s, have no dose: nothing tells it." % (
                 len(without), len(facts.series), without[0]))
@@ -137,7 +137,7 @@ class TiltSeriesSets:
 
 def _imagesByPath(facts):
     """ {path in the archive: (local name, what the record says of it)} """
-    return {image["path"]: (local, image) for local, image in facts.images.items()}
+    return {image.path: (local, image) for local, image in facts.images.items()}
 
 
 class TiltMovieSets(MovieSets):
@@ -159,7 +159,7 @@ class TiltMovieSets(MovieSets):
 
     def _getTraits(self, found, facts, name, header):
         images = _imagesByPath(facts)
-        first, _ = next(images[tilt["path"]] for tilt in facts.series[name]["tilts"] if tilt["path"] in images)
+        first, _ = next(images[tilt.path] for tilt in facts.series[name].tilts if tilt.path in images)
         return super()._getTraits(found, facts, first, header)
 
     def register(self, found, facts, whole):
@@ -178,17 +178,16 @@ class TiltMovieSets(MovieSets):
         # Written down first: a process that is killed in between makes the sets anew, and loses nothing.
         for name in new:
             self._protocol.noteSeries(name, prints[name])
-            facts.registered[name] = prints[name]
         return self.append(found, facts, new) if new else {}
 
     def _getPrint(self, found, facts, name, images):
         """ All that the registered series depends on, as a text. """
         event = facts.series[name]
-        here = [images[tilt["path"]][1] for tilt in event["tilts"] if tilt["path"] in images]
-        gains = [(self._getWanted(facts, kind, image) or NO_REFERENCE)["name"] for kind in (GAIN, DARK)
-                 for image in here[:1] if image["path"] == event["tilts"][0]["path"]]
+        here = [images[tilt.path][1] for tilt in event.tilts if tilt.path in images]
+        gains = [(self._getWanted(facts, kind, image) or NO_REFERENCE).name for kind in (GAIN, DARK)
+                 for image in here[:1] if image.path == event.tilts[0].path]
         form = [self._protocol.getAttributeValue(name) for name in FORM_VALUES]
-        told = json.dumps([event, [(image["path"], image.get("frames")) for image in here], form, gains,
+        told = json.dumps([event.to_line(), [(image.path, image.frames) for image in here], form, gains,
                            str(found.acquisition), found.entry.image_set(self._protocol.imageSet.get()).pixel_size],
                           sort_keys=True)
         return hashlib.sha1(told.encode("utf-8")).hexdigest()
@@ -222,7 +221,7 @@ class TiltMovieSets(MovieSets):
     def _appendPart(self, itsSet, found, facts, name, header, part):
         event = facts.series[name]
         images = _imagesByPath(facts)
-        tilts = [tilt for tilt in event["tilts"] if tilt["path"] in images]
+        tilts = [tilt for tilt in event.tilts if tilt.path in images]
         series = itsSet.ITEM_TYPE(tsId=name)
         sampling = itsSet.getSamplingRate()
         series.setSamplingRate(sampling)
@@ -239,13 +238,13 @@ class TiltMovieSets(MovieSets):
         itsSet.append(series)
         known = []
         for number, tilt in self._inOrder(tilts):
-            local, its = images[tilt["path"]]
-            frames = its.get("frames") or header.frames
+            local, its = images[tilt.path]
+            frames = its.frames or header.frames
             image = series.ITEM_TYPE(location=self._getLocation(number, local),
-                                     acquisitionOrder=tilt["order"], tiltAngle=tilt["angle"])
+                                     acquisitionOrder=tilt.order, tiltAngle=tilt.angle)
             # Nothing of one tilt goes over to the next, nor of one series.
             its = acquisition.clone()
-            dose, before = self._getDose(tilt, frames, event.get("ordered", True))
+            dose, before = self._getDose(tilt, frames, event.ordered)
             if dose is not None:
                 its.setDosePerFrame(dose)
             if dose is not None and before is not None:
@@ -266,12 +265,12 @@ class TiltMovieSets(MovieSets):
         return 1
 
     def _getSeriesAcquisition(self, itsSet, event, tilts):
-        angles = sorted(tilt["angle"] for tilt in tilts)
+        angles = sorted(tilt.angle for tilt in tilts)
         steps = [after - before for before, after in zip(angles, angles[1:])]
         acquisition = itsSet.getAcquisition().clone()
         for name, put in (("voltage", acquisition.setVoltage), ("magnification", acquisition.setMagnification)):
-            if self._protocol.getAttributeValue(name) is None and event.get(name):
-                put(event[name])
+            if self._protocol.getAttributeValue(name) is None and getattr(event, name):
+                put(getattr(event, name))
         # The set's own are those of its first series.
         acquisition.setDosePerFrame(None)
         acquisition.setAccumDose(None)
@@ -279,7 +278,7 @@ class TiltMovieSets(MovieSets):
         acquisition.setAngleMin(angles[0])
         acquisition.setAngleMax(angles[-1])
         acquisition.setStep(round(sum(steps) / len(steps), 2) if steps else 0.0)
-        acquisition.setTiltAxisAngle(event.get("axis"))
+        acquisition.setTiltAxisAngle(event.axis)
         return acquisition
 
     def _getDose(self, tilt, frames, ordered):
@@ -291,9 +290,8 @@ class TiltMovieSets(MovieSets):
         typed = self._protocol.getAttributeValue("dosePerFrame")
         if typed is not None:
             dose = typed * self._framesOfATilt(frames)
-            return dose, initial + dose * (tilt["order"] - 1) if ordered else None
-        before = tilt.get("before")
-        return tilt.get("dose"), None if before is None else initial + before
+            return dose, initial + dose * (tilt.order - 1) if ordered else None
+        return tilt.dose, None if tilt.before is None else initial + tilt.before
 
     # -------------------------- movies or stacks -----------------------
 
@@ -304,7 +302,7 @@ class TiltMovieSets(MovieSets):
     @staticmethod
     def _inOrder(tilts):
         """ (place in its file, tilt) in the order in which they are registered. """
-        return [(0, tilt) for tilt in sorted(tilts, key=lambda tilt: tilt["order"])]
+        return [(0, tilt) for tilt in sorted(tilts, key=lambda tilt: tilt.order)]
 
     def _getLocation(self, number, name):
         return self._protocol._getExtraPath(name)
@@ -354,7 +352,7 @@ class TiltStackSets(TiltMovieSets):
     @staticmethod
     def _inOrder(tilts):
         # As Scipion's import has them.
-        return sorted(enumerate(tilts, start=1), key=lambda item: item[1]["angle"])
+        return sorted(enumerate(tilts, start=1), key=lambda item: item[1].angle)
 
     def _getLocation(self, number, name):
         return number, self._protocol._getExtraPath(name)

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A run's record: typed events (``events``), the file that keeps them (``log``), what they add up to (``facts``)."""
