@@ -83,18 +83,18 @@ class RemoteFile:
 
 # Gives the listing of a folder. The flag tells that the folder is known to exist, because its parent shows it; what is
 # wrong with it then is worth a second try. Raises NotFoundError, BrokenFileError, TransientError.
-Lister = Callable[[str, bool], Listing]
+ListFolder = Callable[[str, bool], Listing]
 
 
 class ImageFinder:
     """Finds the images and references of an image set, listing no folder before it is needed and none twice."""
 
-    def __init__(self, entry: Entry, image_set: ImageSet, lister: Lister, file_pattern: str = "",
+    def __init__(self, entry: Entry, image_set: ImageSet, list_folder: ListFolder, file_pattern: str = "",
                  gain_pattern: str = ""):
         self._entry = entry
         self.image_set = image_set
         self._kind = image_set.kind
-        self._lister = lister
+        self._list_folder = list_folder
         self._user_pattern = file_pattern.strip()
         self._gain_pattern = gain_pattern.strip()
         self._listings: Dict[str, Optional[Listing]] = {}
@@ -181,7 +181,7 @@ class ImageFinder:
         """
         if folder not in self._listings or (expected and self._listings[folder] is None):
             try:
-                listing = self._lister(folder, expected)
+                listing = self._list_folder(folder, expected)
             except (NotFoundError, BrokenFileError):
                 if expected:
                     raise

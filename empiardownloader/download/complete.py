@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What of a request the record and the disk have already."""
 import os
-from typing import List
+from typing import List, Optional
 
 from ..archive.kinds import TILT_SERIES
 from ..archive.names import split_compression
@@ -20,8 +20,7 @@ def nothing_missing(request: Request, places: Places) -> bool:
     if request.companions and (not facts.begin.companions or missing_companions(facts, places)):
         return False
     described = facts.description
-    if described and (described.failed or not all(os.path.exists(os.path.join(places.folder, name))
-                                                  for name in described.names)):
+    if described and (described.failed or not all(is_there(places, name) for name in described.names)):
         return False
     if any(series.lacking for series in facts.series.values()):
         return False    # the next listing may show it
@@ -29,7 +28,7 @@ def nothing_missing(request: Request, places: Places) -> bool:
                             for movie in facts.images.values()):
         return False
     names = [reference.name for reference in facts.references.values() if reference.name]
-    if not all(os.path.exists(os.path.join(places.folder, name)) for name in names):
+    if not all(is_there(places, name) for name in names):
         return False
     if not all(is_there(places, name, movie) for name, movie in facts.images.items()):
         return False
@@ -46,15 +45,17 @@ def nothing_missing(request: Request, places: Places) -> bool:
 def missing_companions(facts: Facts, places: Places) -> List[str]:
     """Paths in the archive of companions that could not be had, or are not where they were put."""
     return [path for path, companion in facts.companions.items()
-            if not companion.name or not os.path.exists(os.path.join(places.folder, companion.name))]
+            if not companion.name or not is_there(places, companion.name)]
 
 
-def is_there(places: Places, name: str, movie: ImageArrived) -> bool:
-    """Whether a movie of the record still lies where it was put, and is as long as it was then."""
+def is_there(places: Places, name: str, movie: Optional[ImageArrived] = None) -> bool:
+    """Whether a file of the record still lies where it was put; a movie has to be as long as it was then."""
     try:
         size = os.path.getsize(os.path.join(places.folder, name))
     except OSError:
         return False
+    if movie is None:
+        return True
     # What a packed file has become only its own header knows.
     unpacked = split_compression(movie.path)[1] and not split_compression(name)[1]
     return bool(unpacked) or size == movie.bytes

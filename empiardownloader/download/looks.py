@@ -34,7 +34,7 @@ class Looks:
         # Where a pattern is given, the user has chosen.
         self._single_may_be = bool(request.file_pattern) or request.image_set.frames == 1
         self._read_header = read_header
-        self.digests: Dict[str, str] = {}       # of references, by local path
+        self.digests: Dict[str, str] = {}       # of references, by path in the archive
         # Images that have begun to come: remote path, header where it comes first, bytes.
         self.begun: Deque[Tuple[str, Optional[Header], int]] = deque()
         self._odd: Set[str] = set()             # remote paths whose names or sizes are those of no movie
@@ -85,14 +85,14 @@ class Looks:
             self._refuse_other_kinds(header)
         return header
 
-    def reference(self, target: str, path: str) -> Optional[Header]:
-        """A whole reference that is to lie at ``target``. Raises BadImageError."""
-        header = self.header(path)
+    def reference(self, path: str, local: str) -> Optional[Header]:
+        """A whole reference, by its path in the archive and here. Raises BadImageError."""
+        header = self.header(local)
         digest = hashlib.sha1()
-        with open(path, "rb") as stream:
+        with open(local, "rb") as stream:
             for block in iter(lambda: stream.read(HASH_BYTES), b""):
                 digest.update(block)
-        self.digests[target] = digest.hexdigest()
+        self.digests[path] = digest.hexdigest()
         return header
 
     def header(self, path: str) -> Optional[Header]:

@@ -4,16 +4,24 @@
 Depositors give RELION's .star files as they were in their own project: the stacks have the paths that they had there.
 A stack of the archive is the one of the .star file with which it shares the most of its path, counted from its end.
 """
+import functools
+import logging
 from array import array
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Callable, Dict, Iterable, List, Optional, Sequence, Set, Tuple, Union
 
+from ..archive.errors import EntryError
 from ..archive.names import split_compression
 from ..archive.selection import RemoteFile
 from ..images.header import BadImageError
 from ..images.star import BadRow, BadStarError, Table, read_rows, split_image, to_number
-from ..transfer.jobs import Outcome
+from ..transfer.jobs import PENDING, Job, Outcome, Pending
+from .files import Collector, Files
+from .record.events import DescriptionChosen, Event, FileArrived, NoteMade
+from .request import Request
+
+logger = logging.getLogger(__name__)
 
 IMAGE_NAME = "rlnImageName"
 OPTICS_GROUP, MICROGRAPH_NAME = "rlnOpticsGroup", "rlnMicrographName"
@@ -182,6 +190,69 @@ def match_stacks(named: Iterable[str], paths: Iterable[str], star: str = "") -> 
             names[path] = its[0][1]
             missing += [name for _, name in its[1:]]
     return Matches(names, tuple(missing), tuple(ambiguous))
+
+
+class Descriptions(Collector):
+    """Fetches the file that describes the particles before their stacks, for it says which of these count."""
+
+    def __init__(self, request: Request, files: Files, note: Callable[[Event], None]):
+        """``note`` writes an event."""
+        self._request, self._files, self._note = request, files, note
+        self._search: Optional[ParticleSearch] = None
+        self._looked_at: Set[str] = set()       # paths of those that came and may describe the particles
+
+    def begin(self, candidates: Sequence[RemoteFile], stacks: Sequence[RemoteFile]) -> None:
+        """``stacks``: all that there are."""
+        if candidates and self._search is None:
+            self._search = ParticleSearch(candidates, stacks, self._tell)
+
+    @property
+    def is_settled(self) -> bool:
+        return self._search is None or self._search.settled
+
+    def name(self, path: str) -> Tuple[Optional[str], str]:
+        """(local name of the .star file that describes a stack, the stack's name in it); (None, '') where none does."""
+        if self._search is None or path not in self._search.stacks:
+            return None, ""
+        star, stack = self._search.stacks[path]
+        return self._files.name_of(star), stack
+
+    def count(self, path: str) -> bool:
+        """Whether nothing describes the particles so far, or it names this stack."""
+        return self._search is None or not self._search.files or path in self._search.stacks
+
+    def next_job(self) -> Union[Job, Pending]:
+        file = None if self._search is None or self._files.under_way(self) else self._search.next()
+        if file is None:
+            return PENDING
+        name = self._files.other_name(file, unpacked=True)
+        # It is read by this package, so it is decompressed also where the images are not.
+        job = self._files.job(self, file, name, True, urgent=True, check=functools.partial(self._read, file.path))
+        if job is None:
+            msg = "%s of %s and one of its stacks would have the same place: say another file pattern." % (
+                file.path, self._request.entry.name)
+            raise EntryError(msg)
+        return job
+
+    def _read(self, path: str, local: str) -> ParticleFile:
+        """Called by the transfer's threads."""
+        self._looked_at.add(path)
+        return ParticleFile.read(local)
+
+    def take(self, file: RemoteFile, name: str, outcome: Outcome) -> None:
+        search = self._search
+        assert search is not None
+        search.took(file, outcome, file.path in self._looked_at)
+        if not outcome.error:
+            self._note(FileArrived(name, file.path))
+        if search.settled:
+            self._note(DescriptionChosen(
+                names=tuple(self._files.name_of(one.path) for one in search.files),
+                paths=tuple(one.path for one in search.files), others=tuple(search.others), failed=search.failed))
+
+    def _tell(self, text: str) -> None:
+        logger.warning("%s", text)
+        self._note(NoteMade(text))
 
 
 class ParticleSearch:

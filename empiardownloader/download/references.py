@@ -5,14 +5,17 @@ The references of a movie are those nearest to it: in its own folder, else in th
 likeliest candidate share a search; its ``key`` is the path of that candidate. A candidate has to be a single image as
 large as a frame of the movies, so a search has a verdict for each size of movies.
 """
+import functools
 import logging
 from dataclasses import dataclass
-from typing import Callable, Collection, Dict, List, Optional, Tuple
+from typing import Callable, Dict, List, Optional, Sequence, Tuple
 
 from ..archive.selection import DARK, GAIN, RemoteFile
 from ..images.header import Header
 from ..transfer.jobs import Job, Outcome
-from .record.events import Began, Event, Keys, NoteMade, ReferenceChosen, Size
+from .files import Collector, Files
+from .looks import Looks
+from .record.events import Began, Event, FileArrived, Keys, NoteMade, ReferenceChosen, Size
 from .record.facts import Facts, ReferenceKey
 from .request import Request
 
@@ -62,20 +65,28 @@ class Search:
         return Verdict(True, turned, tuple(notes), failed, turned is not None)
 
 
-class References:
+class References(Collector):
     """The searches of one run; what they find goes to the record."""
 
-    def __init__(self, request: Request, facts: Facts, note: Callable[[Event], None],
-                 name_of: Callable[[RemoteFile], str], digests: Dict[str, str]):
-        """``note`` writes an event, ``name_of`` gives a reference's local name, ``digests`` are by local path."""
-        self._request, self._facts, self._note = request, facts, note
-        self._name_of, self._digests = name_of, digests
+    def __init__(self, request: Request, facts: Facts, note: Callable[[Event], None], files: Files, looks: Looks):
+        """``note`` writes an event."""
+        self._request, self._facts, self._note, self._files, self._looks = request, facts, note, files, looks
         self._searches: Dict[Tuple[str, str], Search] = {}      # (kind, key) -> search
         self._open: Dict[ReferenceKey, Search] = {}      # those without a verdict for a size of movies
         self._fetched: Dict[str, Outcome] = {}                  # candidates, by remote path
+        self._keys_of_folder: Dict[str, Keys] = {}
 
-    def begin(self, candidates: Dict[str, List[RemoteFile]]) -> Keys:
-        """The keys of the searches for the references of movies with these candidates."""
+    def begin(self, candidates: Dict[str, List[RemoteFile]], images: Sequence[RemoteFile]) -> Keys:
+        """The keys of the searches for the references of images with these candidates, the likeliest first."""
+        keys = self._begin(candidates)
+        self._keys_of_folder.update((image.folder, keys) for image in images)
+        return keys
+
+    def keys_near(self, folder: str) -> Optional[Keys]:
+        """The keys of the images in a folder, else of some images; None where there are none."""
+        return self._keys_of_folder.get(folder) or next(iter(self._keys_of_folder.values()), None)
+
+    def _begin(self, candidates: Dict[str, List[RemoteFile]]) -> Keys:
         if not self._request.wants_gain:
             return {GAIN: None, DARK: None}
         keys: Keys = {}
@@ -90,20 +101,24 @@ class References:
                 self._open[ReferenceKey(kind, key, None)] = self._searches[(kind, key)]
         return keys
 
-    def next(self, under_way: Collection[RemoteFile]) -> List[Tuple[str, RemoteFile]]:
-        """(kind, file) of the candidates that are to be fetched now."""
-        found = []
-        for (kind, _, size), search in self._open.items():
+    def next_job(self) -> Optional[Job]:
+        """The next candidate to fetch, None where none is to be fetched now."""
+        for (_, _, size), search in self._open.items():
             verdict = search.verdict(size, self._fetched)
-            if not verdict.settled and verdict.file is not None and verdict.file not in under_way:
-                found.append((kind, verdict.file))
-        return found
+            if verdict.settled or verdict.file is None or self._files.is_under_way(verdict.file):
+                continue
+            file = verdict.file
+            job = self._files.job(self, file, self._files.other_name(file), self._request.unpacks, urgent=True,
+                                  check=functools.partial(self._looks.reference, file.path))
+            if job is not None:
+                return job
+            self._fetched[file.path] = Outcome(Job(file.path, ""), error="another file has its place on the disk")
+        return None
 
-    def took(self, file: RemoteFile, outcome: Outcome) -> None:
+    def take(self, file: RemoteFile, name: str, outcome: Outcome) -> None:
         self._fetched[file.path] = outcome
-
-    def has_no_place(self, file: RemoteFile) -> None:
-        self._fetched[file.path] = Outcome(Job(file.path, ""), error="another file has its place on the disk")
+        if not outcome.error:
+            self._note(FileArrived(name, file.path))
 
     def want(self, keys: Keys, size: Size) -> None:
         """There are movies of a size now, which want a verdict."""
@@ -130,10 +145,10 @@ class References:
                                     % (self._request.entry.name, self._request.gain_pattern)))
             file = verdict.file
             self._note(ReferenceChosen(
-                kind, self._name_of(file) if file else "", file.path if file else "", key, size,
+                kind, self._files.other_name(file) if file else "", file.path if file else "", key, size,
                 others=tuple(candidate.path for candidate in search.candidates if candidate != file),
                 failed=verdict.failed, turned=verdict.turned, pattern=self._request.gain_pattern,
-                digest=self._digests.get(self._fetched[file.path].job.target, "") if file else ""))
+                digest=self._looks.digests.get(file.path, "") if file else ""))
             if file:
                 logger.info("The %s reference of the movies that lie nearest to %s is %s.", kind, key, file.path)
 

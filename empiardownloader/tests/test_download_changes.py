@@ -93,7 +93,7 @@ class TestListingsThatLackNames(Layout):
         self.assertEqual((), facts.notes)
 
     def test_what_it_never_shows_again_is_said(self):
-        with mock.patch("empiardownloader.download.scout.SETTLE_SECONDS", (0.8, 0.1)):
+        with mock.patch("empiardownloader.download.lister.SETTLE_SECONDS", (0.8, 0.1)):
             self.hidden("1", gone=4.0)
             facts = self.download("1", image_set(directory="data", num_images_or_tilt_series=3, **FIELDS))
         self.assertEqual(["m_0.mrc", "m_2.mrc"], sorted(facts.images))

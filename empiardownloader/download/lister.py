@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Looks through the entry's folders beside the download, no further than is asked for."""
+"""Lists the entry's images beside the download, no further than is asked for."""
 import concurrent.futures
 import itertools
 import threading
@@ -19,7 +19,7 @@ SETTLE_SECONDS = (2.0, 5.0, 15.0)
 
 
 @dataclass
-class Wanted:
+class Listed:
     """A listed image: the keys of the searches for its references, and the files that tell of it."""
     file: RemoteFile
     keys: Keys
@@ -41,12 +41,12 @@ class Batch:
     # Candidates for the file that describes the particles; then the images are all that there are.
     descriptions: Tuple[RemoteFile, ...] = ()
 
-    def wanted(self, keys: Keys) -> List[Wanted]:
+    def listed(self, keys: Keys) -> List[Listed]:
         """``keys``: of the searches for the references."""
-        return [Wanted(image, keys, self.companions.get(image.path, []), self.series) for image in self.images]
+        return [Listed(image, keys, self.companions.get(image.path, []), self.series) for image in self.images]
 
 
-class Scout:
+class Lister:
     """A thread of its own for the listings: a slow one holds up neither the files under way nor a stop."""
 
     def __init__(self, finder: ImageFinder, request: Request, read_text: ReadText, look_again: Callable[[], bool],
@@ -63,7 +63,7 @@ class Scout:
         self._check = check
         self._batches = self._walk()
         self._closed = threading.Event()
-        self._executor = concurrent.futures.ThreadPoolExecutor(1, "scout")
+        self._executor = concurrent.futures.ThreadPoolExecutor(1, "lister")
         self._asked: Optional["concurrent.futures.Future[Optional[Batch]]"] = None
 
     def next(self) -> Union[Batch, Pending, None]:
