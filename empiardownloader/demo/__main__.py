@@ -19,6 +19,7 @@ from pyworkflow.project import Manager
 from ..archive.entry import parse_entry_id
 from ..archive.errors import EntryError
 from ..download.progress_line import ProgressLine
+from ..live.viewers import BY_NAME
 from . import entries, kinds
 from .archive import DemoArchive
 
@@ -34,7 +35,7 @@ def main():
     parser.add_argument("--movies", type=_positive, default=None, metavar="N", help="how many movies")
     parser.add_argument("--kind", default="movies", choices=["movies", *kinds.NUMBERS], metavar="KIND",
                         help="what the small archive's entry holds: movies, %s" % ", ".join(kinds.NUMBERS))
-    parser.add_argument("--live", choices=["napari", "imagej"], help="show the images in this viewer as they come")
+    parser.add_argument("--live", choices=sorted(BY_NAME), help="show the images in this viewer as they come")
     parser.add_argument("--folder", default=".demo", help="where the demo archive goes")
     options = parser.parse_args()
     with contextlib.ExitStack() as stack:

@@ -11,11 +11,9 @@ from ..follow import FollowError
 from .backend import StreamingBackend
 from .errors import LiveError
 from .feed import NAMES_TOLD, Feed
-from .fiji import FijiStreamingBackend
 from .links import IPC, TCP
-from .napari import NapariStreamingBackend
+from .viewers import BY_NAME
 
-BACKENDS = {"napari": NapariStreamingBackend, "fiji": FijiStreamingBackend, "imagej": FijiStreamingBackend}
 EXIT_ERROR, EXIT_STOPPED = 1, 130
 NICENESS = 10       # averages are computed beside the run, which comes first
 
@@ -27,7 +25,7 @@ def main(arguments: Optional[List[str]] = None) -> int:
     os.nice(NICENESS)
     try:
         # Nothing of a run is left out: the walker waits as long as the viewer lives.
-        backend = BACKENDS[options.viewer](
+        backend = BY_NAME[options.viewer].backend(
             port=options.port, transport_mode=TCP if options.tcp or options.port else IPC, patience=float("inf"))
         feed = Feed(backend, options.project, options.db_name, options.interval, options.ssh, _tell)
         with backend:
@@ -63,7 +61,7 @@ def _parse(arguments: Optional[List[str]]) -> argparse.Namespace:
         prog="python -m empiardownloader.live",
         description="Shows the images of a Scipion project in napari or ImageJ while they are being registered; ends "
                     "when the viewer is closed.")
-    parser.add_argument("viewer", choices=sorted(BACKENDS), help="napari, or fiji (ImageJ)")
+    parser.add_argument("viewer", choices=sorted(BY_NAME), help="napari, or fiji (ImageJ)")
     parser.add_argument("project", help="the project's folder, or user@host:/folder")
     parser.add_argument("db_name", nargs="?", default="",
                         help="a run (000002_EmpiarDownloader) or an output (000002_EmpiarDownloader:outputMovies)")

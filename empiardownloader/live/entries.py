@@ -9,8 +9,9 @@ from typing import Any, Dict, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
+from .window.live_messages import IMAGE, LARGEST, SHAPES
+
 BYTES_A_POINT = 160         # in a list of lists of numbers
-LARGEST = 1e30              # numbers that windows still can reckon with
 IMAGE_KINDS = "biuf"        # of numpy's numbers: truth values, integers, floating point
 
 
@@ -46,14 +47,14 @@ def entry_of(data: Union[np.ndarray, Picks], path: str, display: Dict[str, Any])
     header["display"] = _checked(dict(display, name=display.get("name") or header["metadata"]["name"]))
     if isinstance(data, Picks):
         points = [(float(x), float(y)) for x, y in data.points if np.isfinite(x) and np.isfinite(y)]
-        return Waiting(dict(header, data_type="shapes", points=points, box=float(data.box)), None)
+        return Waiting(dict(header, data_type=SHAPES, points=points, box=float(data.box)), None)
     array = np.asarray(data)
     if array.dtype.kind not in IMAGE_KINDS or array.ndim != 2 or not array.size:
         msg = "An image is an array (height, width) of numbers, not %s of %s." % (array.shape, array.dtype)
         raise ValueError(msg)
     # The caller may go on with its array.
     array = np.array(array, _shown_as(array.dtype), order="C")
-    return Waiting(dict(header, data_type="image", shape=list(array.shape), dtype=array.dtype.str), array)
+    return Waiting(dict(header, data_type=IMAGE, shape=list(array.shape), dtype=array.dtype.str), array)
 
 
 def _plain(value: Any) -> Any:

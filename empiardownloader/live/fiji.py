@@ -8,7 +8,7 @@ from typing import Any, Dict, List, Optional
 from ..constants import EMPIAR_FIJI_HOME
 from .backend import StreamingBackend
 from .errors import LiveError
-from .links import Link, RequestLink
+from .links import RequestLink
 from .napari import missing_here
 from .viewer_process import check_display, check_screen
 
@@ -24,6 +24,8 @@ class FijiStreamingBackend(StreamingBackend):
     """
     VIEWER_TYPE = "fiji"
     SHM_PREFIX = "empiar_fiji_"
+    SCREEN = "live_imagej:ImageJScreen"
+    LINK = RequestLink
 
     def __init__(self, *args: Any, home: Optional[str] = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -56,9 +58,6 @@ class FijiStreamingBackend(StreamingBackend):
                 return [found[-1], *sorted(set(others) - set(found))]
         msg = "%s=%s is no folder of Fiji or ImageJ: it has no %s." % (EMPIAR_FIJI_HOME, self._home, PATTERNS[0])
         raise LiveError(msg)
-
-    def _make_link(self, folder: Optional[str]) -> Link:
-        return RequestLink(folder, self._port)
 
     def _python(self) -> str:
         return sys.executable

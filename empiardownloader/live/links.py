@@ -14,6 +14,7 @@ import threading
 from typing import Any, Dict, List, Sequence
 
 from .errors import LiveError
+from .window.live_messages import CONNECTED_ANEW, HELLO, PING, TYPE
 
 IPC, TCP = "ipc", "tcp"
 LOCAL = ("127.0.0.1", "localhost")
@@ -27,6 +28,7 @@ class Link(abc.ABC):
 
     # The sockets' names, in the order of the ports.
     NAMES: Sequence[str] = ()
+    VIEWERS_END = ""        # a key of LINKS in window/live_link.py
 
     def __init__(self, folder: Any, port: int = 0) -> None:
         """Raises ImportError without pyzmq, zmq.ZMQError or OSError where the port or the folder cannot be used."""
@@ -140,6 +142,7 @@ class Link(abc.ABC):
 class PublishingLink(Link):
     """Publishes to whoever has subscribed; acknowledgements come by a socket of their own."""
     NAMES = ("images", "answers")
+    VIEWERS_END = "subscribe"
 
     def __init__(self, folder: Any, port: int = 0) -> None:
         self._subscribed = self._said_hello = self._was_ready = False
@@ -154,10 +157,10 @@ class PublishingLink(Link):
             self._subscribed = word[0][:1] == b"\x01"
             if self._subscribed and self._was_ready:
                 # It has connected anew, and may have missed something in between.
-                found.append({"type": "again"})
+                found.append({TYPE: CONNECTED_ANEW})
         for word in _received(self._zmq, self._sockets["answers"]):
             found += self._decoded(word[0])
-        self._said_hello = self._said_hello or any(answer["type"] == "hello" for answer in found)
+        self._said_hello = self._said_hello or any(answer[TYPE] == HELLO for answer in found)
         self._was_ready = self._was_ready or self.is_ready()
         return found
 
@@ -177,6 +180,7 @@ class RequestLink(Link):
     """Sends a request and waits for its reply, which acknowledges the images; what else the viewer has to say comes
     with the replies to questions in between. Only a viewer that is dead or frozen leaves a request without reply."""
     NAMES = ("requests",)
+    VIEWERS_END = "reply"
 
     def __init__(self, folder: Any, port: int = 0) -> None:
         self._waiting = self._said_hello = False
@@ -191,7 +195,7 @@ class RequestLink(Link):
         for word in _received(self._zmq, self._sockets["requests"]):
             self._waiting = False
             found += self._decoded(word[0])
-        self._said_hello = self._said_hello or any(answer["type"] == "hello" for answer in found)
+        self._said_hello = self._said_hello or any(answer[TYPE] == HELLO for answer in found)
         return found
 
     def is_ready(self) -> bool:
@@ -208,7 +212,7 @@ class RequestLink(Link):
     def keep_in_touch(self, now: float) -> float:
         if not self._waiting and now - self._asked >= PING_SECONDS:
             self._asked = now
-            self.send({"type": "ping"}, ())
+            self.send({TYPE: PING}, ())
         return PING_SECONDS
 
 

@@ -8,7 +8,7 @@ from typing import Any, List, Optional
 from ..constants import EMPIAR_NAPARI_PYTHON
 from .backend import StreamingBackend
 from .errors import LiveError
-from .links import Link, PublishingLink
+from .links import PublishingLink
 from .viewer_process import absent_modules, check_display, check_screen
 
 # What the viewer imports; napari itself brings all but pyzmq and one of Qt's bindings.
@@ -34,6 +34,8 @@ class NapariStreamingBackend(StreamingBackend):
     """
     VIEWER_TYPE = "napari"
     SHM_PREFIX = "empiar_napari_"
+    SCREEN = "live_napari:NapariScreen"
+    LINK = PublishingLink
 
     def __init__(self, *args: Any, python: Optional[str] = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -58,9 +60,6 @@ class NapariStreamingBackend(StreamingBackend):
         else:
             msg = "%s lacks %s: %s -m pip install %s" % (where, " and ".join(lacks), self._python(), " ".join(lacks))
         raise LiveError(msg)
-
-    def _make_link(self, folder: Optional[str]) -> Link:
-        return PublishingLink(folder, self._port)
 
     def _python(self) -> str:
         return self._chosen or sys.executable

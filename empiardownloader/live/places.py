@@ -8,7 +8,8 @@ import shutil
 import tempfile
 from typing import Iterator, List, Optional
 
-SHARED_MEMORY = "/dev/shm"      # where POSIX shared memory lies on Linux
+from .window.live_messages import SHARED_MEMORY
+
 LONGEST_SOCKET = 100            # bytes of a socket's path that every system takes (Linux: 107)
 
 

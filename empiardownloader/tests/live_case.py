@@ -18,12 +18,13 @@ from empiardownloader.live import FijiStreamingBackend, LiveError, NapariStreami
 from empiardownloader.live.places import SHARED_MEMORY
 from empiardownloader.tests.base import environment
 
-WINDOW = os.path.join(os.path.dirname(os.path.abspath(__file__)), "live_window.py")
+SCREENS = os.path.dirname(os.path.abspath(__file__))        # where live_window.py is
 PREFIXES = (NapariStreamingBackend.SHM_PREFIX, FijiStreamingBackend.SHM_PREFIX)
 
 
 class Without:
     """A backend with a viewer that has no windows: all else is the real one's."""
+    SCREEN = "live_window:ScriptedScreen"
 
     def check(self):
         """Nothing is needed."""
@@ -63,10 +64,10 @@ class LiveCase(unittest.TestCase):
     def setUp(self):
         self.folder = tempfile.mkdtemp(prefix="empiar-test-")
         self.addCleanup(shutil.rmtree, self.folder, ignore_errors=True)
-        # An interpreter that runs the window of the tests, whatever it is asked to run.
+        # An interpreter that finds the screen of the tests.
         python = os.path.join(self.folder, "python")
         with open(python, "w") as stream:
-            stream.write("#!/bin/sh\nexec %s %s \"$@\"\n" % (sys.executable, WINDOW))
+            stream.write("#!/bin/sh\nPYTHONPATH=%s exec %s \"$@\"\n" % (SCREENS, sys.executable))
         os.chmod(python, os.stat(python).st_mode | stat.S_IXUSR)
         variables = contextlib.ExitStack()
         self.addCleanup(variables.close)

@@ -10,7 +10,8 @@ import tifffile
 
 from empiardownloader.demo import movies
 from empiardownloader.follow import FollowError
-from empiardownloader.live.feed import NOTHING_SHOWN, Feed
+from empiardownloader.live.feed import Feed
+from empiardownloader.live.shown_run import NOTHING_SHOWN, ShownRun
 from empiardownloader.tests.live_case import LiveCase, crc
 from empiardownloader.tests.scipion_files import ProjectFiles, execute
 
@@ -66,9 +67,9 @@ class TestFeed(LiveCase):
         for number in (1, 2):
             self.write(number)
         self.running.add_output(movies=2)
-        heard, hear = [], Feed._hear
-        with mock.patch.object(Feed, "_hear", lambda feed, event, followed: (
-                heard.append((threading.get_ident(), followed)), hear(feed, event, followed))):
+        heard, apply = [], ShownRun.apply
+        with mock.patch.object(ShownRun, "apply", lambda run, event, followed: (
+                heard.append((threading.get_ident(), followed)), apply(run, event, followed))[1]):
             backend = self.opened(patience=float("inf"))
             self.feed(backend, os.path.basename(self.running.path))
             self.shown(backend, 4)

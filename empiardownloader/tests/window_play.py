@@ -44,11 +44,12 @@ class Sender:
 
 
 def play_napari():
+    import live_loop
     import live_napari
     from qtpy.QtWidgets import QApplication
 
     def settle():
-        window.tick()
+        loop.turn()
         for _ in range(10):
             QApplication.processEvents()
             time.sleep(0.02)
@@ -60,7 +61,9 @@ def play_napari():
         return numpy.bincount(plain, minlength=256)
 
     sender = Sender()
-    window = live_napari.Window(sender, {"title": "play"})
+    window = live_napari.NapariScreen({})
+    loop = live_loop.ViewerLoop(sender, window, "play")
+    window.open()
     levels = {"averages": 250, "spectra": 190, "masks": 130, "sums": 70}
     for kind, level in levels.items():
         sender.send(numpy.full((60, 80), level, "uint8"), "m_0", kind, [0, 255])
@@ -91,19 +94,21 @@ def play_napari():
 
 def play_imagej(jar):
     import live_imagej
+    import live_loop
     # Time enough for a machine with other work.
     live_imagej.SETTLE_SECONDS = 4
     sender, found = Sender(), {}
 
     def look(seconds=0.0):
         until = time.monotonic() + seconds
-        windows.tick()
+        loop.turn()
         while time.monotonic() < until:
-            windows.tick()
+            loop.turn()
             time.sleep(0.05)
 
-    live_imagej.jpype.startJVM(live_imagej.HEAP, classpath=[jar])
-    windows = live_imagej.Windows(sender, {"title": "play"})
+    windows = live_imagej.ImageJScreen({"jars": [jar], "home": ""})
+    loop = live_loop.ViewerLoop(sender, windows, "play")
+    windows.open()
     sender.send(numpy.arange(4800, dtype="float32").reshape(60, 80), "m_0", "averages", [1000, 2000])
     look(1)
     view, = windows._views.values()

@@ -14,8 +14,7 @@ from .. import Plugin
 from ..constants import VIEWER_VARIABLES
 from ..follow.process import last_words
 from ..live.errors import LiveError
-from ..live.fiji import FijiStreamingBackend
-from ..live.napari import NapariStreamingBackend
+from ..live.viewers import BY_NAME
 from ..protocols.protocol_empiar_download import EmpiarDownloader
 
 # Movies and micrographs, by the class that both are of: a viewer of the very class of a set would come before
@@ -29,7 +28,7 @@ class LiveViewer(Viewer):
     """ Base of the live viewers: starts a follower of its own process, which
     ends with the viewer's window and goes on without Scipion's. """
     _environments = [DESKTOP_TKINTER]
-    _backend = None
+    _viewer = None          # of the table of viewers
 
     def _visualize(self, obj, **kwargs):
         project = self.getProject().getPath()
@@ -37,10 +36,10 @@ class LiveViewer(Viewer):
         variables = {name: Plugin.getVar(name) for name in VIEWER_VARIABLES}
         os.environ.update({name: value for name, value in variables.items() if value})
         try:
-            self._backend().check()
+            self._viewer.backend().check()
         except LiveError as error:
             return [self.errorMessage(str(error), self._name)]
-        return [Follower(self, self._backend.VIEWER_TYPE, os.path.abspath(project), self._getAddress(obj))]
+        return [Follower(self, self._viewer.names[0], os.path.abspath(project), self._getAddress(obj))]
 
     def _getAddress(self, obj):
         """ What a walker follows: '000002_EmpiarDownloader', or
@@ -64,17 +63,17 @@ class LiveViewer(Viewer):
 class LiveNapariViewer(LiveViewer):
     """ Shows images in napari as they arrive: frame averages, power spectra,
     coordinates picked on them. """
-    _name = "Live in napari"
+    _viewer = BY_NAME["napari"]
+    _name = _viewer.label
     _targets = TARGETS
-    _backend = NapariStreamingBackend
 
 
 class LiveImageJViewer(LiveViewer):
     """ Shows images in ImageJ or Fiji as they arrive: frame averages, power
     spectra, coordinates picked on them. """
-    _name = "Live in ImageJ"
+    _viewer = BY_NAME["fiji"]
+    _name = _viewer.label
     _targets = TARGETS
-    _backend = FijiStreamingBackend
 
 
 class Follower(View):

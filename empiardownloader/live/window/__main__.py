@@ -1,30 +1,31 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A viewer's process. Run by its folder's path, under whatever Python has the viewer: napari's own environment, say.
 
-Its first line of input is a request, JSON: 'viewer' ('napari', 'fiji'), 'addresses' of the sender's sockets, 'token' by
-which the two know each other, 'title', 'blocks' (how the sender's shared memory is called), 'left_behind' (folders of
-the sender), and for ImageJ 'jars' and 'home'. The end of the input is the end of the sender, and of this process.
+Its first line of input is a request, JSON: 'screen' ('live_napari:NapariScreen', what draws), 'link' ('subscribe',
+'reply'), 'addresses' of the sender's sockets, 'token' by which the two know each other, 'title', 'blocks' (how the
+sender's shared memory is called), 'left_behind' (folders of the sender), and what the screen needs. The end of the
+input is the end of the sender, and of this process.
 Nothing of the package above this folder is imported.
 """
+import importlib
 import json
 import os
 import sys
 import threading
 
 import live_link
+import live_loop
 
 
 def main():
     request = json.loads(sys.stdin.buffer.readline().decode("ascii"))
     ending = threading.Event()
     # Sockets before windows, which take seconds to come: who listens already loses nothing.
-    link = live_link.LINKS[request["viewer"]](request["addresses"], request["token"], request["key"])
+    link = live_link.LINKS[request["link"]](request["addresses"], request["token"], request["key"])
     threading.Thread(target=watch_sender, args=(request, ending), daemon=True).start()
-    if request["viewer"] == "napari":
-        import live_napari as window
-    else:
-        import live_imagej as window
-    window.show(link, request, ending)
+    module, _, name = request["screen"].partition(":")
+    screen = getattr(importlib.import_module(module), name)(request)
+    live_loop.ViewerLoop(link, screen, request["title"]).run(ending)
 
 
 def watch_sender(request, ending):

@@ -5,8 +5,8 @@ import re
 import time
 
 import jpype
-import live_screen
 import numpy
+from live_loop import Screen
 
 WAIT_SECONDS = 0.05
 HEAP = "-Xmx2g"         # one image at a time is in Java's memory
@@ -14,37 +14,34 @@ GAP_PIXELS = 24
 SETTLE_SECONDS = 0.5
 
 
-def show(link, request, ending):
-    jars = request["jars"]
-    folders = ["-Dplugins.dir=%s" % request["home"], "-Dij.dir=%s" % request["home"]] if request["home"] else []
-    jpype.startJVM(HEAP, *folders, classpath=jars)
-    windows = Windows(link, request)
-    link.answer(type="hello")
-    while not ending.is_set() and windows.are_open():
-        if not windows.tick():
-            time.sleep(WAIT_SECONDS)
-    # Without it ImageJ asks whether to save what nobody changed.
-    windows.close()
+class ImageJScreen(Screen):
+    """ImageJ's windows; ``request`` names its jars and its home."""
 
+    def __init__(self, request):
+        self._request = request
+        self._views = {}            # stack -> View
+        self._menu = None
 
-class Windows(live_screen.Screen):
-    MOST_MESSAGES = 8       # between two looks at the windows
-
-    def __init__(self, link, request):
-        super().__init__(link, request["title"])
+    def open(self):
+        home = self._request["home"]
+        folders = ["-Dplugins.dir=%s" % home, "-Dij.dir=%s" % home] if home else []
+        jpype.startJVM(HEAP, *folders, classpath=self._request["jars"])
         ij = jpype.JPackage("ij")
         self._ij, self._info = ij, jpype.JClass("ij.io.FileInfo")
         self._stack_class = jpype.JClass("ij.plugin.FileInfoVirtualStack")
         self._application = ij.ImageJ(ij.ImageJ.EMBEDDED)
         self._application.setVisible(True)
         self._application.exitWhenQuitting(False)
-        self._views = {}            # stack -> View
-        self._menu = None
 
-    def are_open(self):
-        return self._ij.IJ.getInstance() is not None
+    def run(self, turn, ending):
+        while not ending.is_set() and self._ij.IJ.getInstance() is not None:
+            if not turn():
+                time.sleep(WAIT_SECONDS)
+        for view in self._views.values():
+            # Without it ImageJ asks whether to save what nobody changed.
+            view.close()
 
-    def _draw(self, changed, any_taken):
+    def draw(self, changed, any_taken):
         for stack in [stack for stack in self._views if stack not in self.model.stacks.values()]:
             self._views.pop(stack).close()
         for stack in changed:
@@ -52,12 +49,8 @@ class Windows(live_screen.Screen):
         for view in self._views.values():
             view.look()
 
-    def _kept(self):
+    def looked_at(self):
         return {stack: view.shown for stack, view in self._views.items()}
-
-    def close(self):
-        for view in self._views.values():
-            view.close()
 
     def _view(self, stack):
         if stack not in self._views:
@@ -83,25 +76,24 @@ class Windows(live_screen.Screen):
         step = GAP_PIXELS * len(bounds)
         return int(bounds[0].x) + step, min(lowest, max(0, int(screen.height) - 2 * GAP_PIXELS - step))
 
-    def _offer_frames(self):
+    def offer_frames(self):
         if self._menu is not None:
             return
         awt = jpype.JPackage("java").awt
         item = awt.MenuItem("Frames of this movie")
         item.addActionListener(jpype.JProxy("java.awt.event.ActionListener",
-                                            dict={"actionPerformed": lambda event: self._want_frames()}))
+                                            dict={"actionPerformed": lambda event: self._ask_for_frames()}))
         self._menu = awt.Menu("EMPIAR")
         self._menu.add(item)
         self._ij.Menus.getMenuBar().add(self._menu)
 
-    def _want_frames(self):
+    def _ask_for_frames(self):
         active = self._ij.WindowManager.getCurrentImage()
         for stack, view in self._views.items():
             if view.is_of(active) and view.shown is not None and stack is not self.model.frames:
-                self._link.answer(type="wanted", path=view.shown.path, name=view.shown.name,
-                                  source=stack.source)
+                self.want_frames(stack, view.shown)
 
-    def _snapshot(self, folder):
+    def snapshot(self, folder):
         os.makedirs(folder, exist_ok=True)
         layers = [view.describe(number, folder) for number, view in enumerate(self._views.values()) if view.is_open()]
         self._ij.IJ.wait(200)
@@ -114,7 +106,7 @@ class Windows(live_screen.Screen):
         return {"title": next((layer["title"] for layer in layers), ""), "layers": layers}
 
     @staticmethod
-    def _words_of(error):
+    def words_of(error):
         """Without the names of Java's classes."""
         return re.sub(r"(\w+\.)+(\w+)(: )?", r"\2\3", " ".join(str(error).split()))[:200] or type(error).__name__
 

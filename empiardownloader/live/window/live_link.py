@@ -10,8 +10,8 @@ import shutil
 
 import numpy
 import zmq
+from live_messages import IMAGE, SHARED_MEMORY
 
-SHARED_MEMORY = "/dev/shm"
 # Ids that are remembered: more than can be under way at a time, so that what comes twice is shown once.
 RECENT = 1000
 
@@ -65,7 +65,7 @@ class Link:
     @staticmethod
     def array(image, parts):
         """The pixels of an image, a copy (height, width); None of shapes. Raises ImageError."""
-        if image["data_type"] != "image":
+        if image["data_type"] != IMAGE:
             return None
         kind, shape = numpy.dtype(image["dtype"]), tuple(image["shape"])
         count = int(numpy.prod(shape))
@@ -135,7 +135,7 @@ class ReplyingLink(Link):
             self._waiting, self._owes = [], False
 
 
-LINKS = {"napari": SubscribingLink, "fiji": ReplyingLink}
+LINKS = {"subscribe": SubscribingLink, "reply": ReplyingLink}
 
 
 def remove_all(prefix, folders):

@@ -11,8 +11,8 @@ import tempfile
 
 import numpy
 from live_link import ImageError
+from live_messages import LARGEST, SHAPES
 
-LARGEST = 1e30          # numbers that windows still can reckon with
 GAVE_WAY = "%d older ones gave way, the disk for temporary files is full"
 LEAST_CIRCLE = 4.0      # pixels, of a point
 
@@ -164,7 +164,7 @@ class Model:
         ``keep``: picture that is being looked at, by stack. Raises ImageError.
         """
         display = image["display"]
-        if image["data_type"] == "shapes":
+        if image["data_type"] == SHAPES:
             self.points.setdefault(display["name"], {})[display.get("source") or ""] = (
                 image["points"], image["box"], display.get("pixel_size"), display.get("over"))
             return None

@@ -6,24 +6,15 @@ All is done in the thread of the windows, by a timer.
 import inspect
 import os
 
-import live_screen
 import napari
 import numpy
+from live_loop import Screen
 from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QPushButton
 
 TICK_MS = 50
 GAP = 1.04              # between two layers, in their widths
 PICKS_COLOUR = "#33ff66"
-
-
-def show(link, request, ending):
-    window = Window(link, request)
-    timer = QTimer()
-    timer.timeout.connect(lambda: window.viewer.close() if ending.is_set() else window.tick())
-    timer.start(TICK_MS)
-    link.answer(type="hello")
-    napari.run()
 
 
 class Planes:
@@ -82,12 +73,12 @@ class Planes:
         return self.stack.pixels(picture).reshape(self.shape[1:])
 
 
-class Window(live_screen.Screen):
-    MOST_MESSAGES = 8       # a tick, so that the window stays quick
+class NapariScreen(Screen):
+    """napari's window."""
 
-    def __init__(self, link, request):
-        super().__init__(link, request["title"])
-        self.viewer = napari.Viewer(title=request["title"] or "napari")
+    def __init__(self, request):
+        del request
+        self.viewer = None
         self._layers = {}           # stack -> image layer
         self._limits = {}           # stack -> the grey values that were set here last
         self._picks = {}            # stack -> points layer
@@ -96,17 +87,24 @@ class Window(live_screen.Screen):
         self._led = None            # where the slider was led to last
         self._button = None
         self._moving = self._was_following = False
+        self._view = None           # where the camera was put last
+
+    def open(self):
+        self.viewer = napari.Viewer(title=self.model.title or "napari")
         self.viewer.text_overlay.visible = True
         self.viewer.text_overlay.position = "top_left"
         self.viewer.dims.events.current_step.connect(self._moved)
         self.viewer.dims.events.ndisplay.connect(self._keep_flat)
-        self._view = None           # where the camera was put last
-        self._entitle()
+        self.entitle()
 
-    def tick(self):
-        # Before new ones have come.
+    def run(self, turn, ending):
+        timer = QTimer()
+        timer.timeout.connect(lambda: self.viewer.close() if ending.is_set() else turn())
+        timer.start(TICK_MS)
+        napari.run()
+
+    def prepare(self):
         self._was_following = self._follows()
-        return super().tick()
 
     def _keep_flat(self, event=None):
         """In three dimensions napari would hold all images at once."""
@@ -122,18 +120,18 @@ class Window(live_screen.Screen):
             self.viewer.reset_view()
             self._view = (camera.zoom, *camera.center)
 
-    def _kept(self):
+    def looked_at(self):
         return {stack: stack.by_key.get(self._shown) for stack in self._layers}
 
-    def _offer_frames(self):
+    def offer_frames(self):
         if self._button is None:
             self._button = QPushButton("Frames of this movie")
-            self._button.clicked.connect(self._want_frames)
+            self._button.clicked.connect(self._ask_for_frames)
             self.viewer.window.add_dock_widget(self._button, name="Movie", area="left")
 
     # Layers.
 
-    def _draw(self, changed, any_taken):
+    def draw(self, changed, any_taken):
         if not any_taken and all(stack in self.model.stacks.values() for stack in self._layers):
             return
         follows = self._was_following
@@ -246,7 +244,7 @@ class Window(live_screen.Screen):
                 self._set_limits(stack, layer, picture.limits)
             if stack.takes_picks:
                 self._draw_picks(stack, layer, picture)
-        self._entitle()
+        self.entitle()
 
     def _hide(self, stack, layer, nothing):
         """A layer that has no image here is not seen, unless its user decides otherwise: zeros would be grey."""
@@ -298,19 +296,19 @@ class Window(live_screen.Screen):
 
     # What is told.
 
-    def _entitle(self):
+    def entitle(self):
         words = self.model.describe_at(self._index())
         self.viewer.title = " - ".join(word for word in (words, self.model.head()) if word)
         self.viewer.text_overlay.text = words
 
-    def _want_frames(self):
+    def _ask_for_frames(self):
         for stack in self._layers:
             picture = stack.by_key.get(self._shown)
             if stack.takes_picks and stack is not self.model.frames and picture is not None:
-                self._link.answer(type="wanted", path=picture.path, name=picture.name, source=stack.source)
+                self.want_frames(stack, picture)
                 return
 
-    def _snapshot(self, folder):
+    def snapshot(self, folder):
         os.makedirs(folder, exist_ok=True)
         layers = []
         for number, (stack, layer) in enumerate(self._layers.items()):
