@@ -6,7 +6,6 @@ import os
 import shutil
 import sqlite3
 import tempfile
-import time
 import unittest
 
 import pyworkflow as pw
@@ -18,6 +17,7 @@ from pyworkflow.protocol import MODE_RESTART, MODE_RESUME
 from empiardownloader.demo import movies
 from empiardownloader.demo.archive import DemoArchive
 from empiardownloader.protocols import EmpiarDownloader
+from empiardownloader.tests.waiting import Waiting
 
 MOVIES_CATEGORY = "micrographs - multiframe"
 
@@ -133,7 +133,7 @@ def write_movies(root, number, names, folder="data/Movies", **options):
     return paths
 
 
-class ProtocolTestCase(pwtests.BaseTest):
+class ProtocolTestCase(Waiting, pwtests.BaseTest):
     """A Scipion project and a demo archive for the class; runs are launched as Scipion launches them."""
     RATE = 0
     CHECK_PIDS = True       # notice runs that died
@@ -217,15 +217,6 @@ class ProtocolTestCase(pwtests.BaseTest):
         run = self.fresh(protocol)
         run.runMode.set(MODE_RESTART)
         return run
-
-    def wait_for(self, condition, seconds=60, what="it"):
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
-            result = condition()
-            if result:
-                return result
-            time.sleep(0.1)
-        return self.fail("%s did not happen within %d s" % (what, seconds))
 
     def ended(self, protocol, seconds=120):
         """Wait until the run is over, well or not -> the protocol as the project has it then."""

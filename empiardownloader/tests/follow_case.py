@@ -4,12 +4,12 @@ import contextlib
 import os
 import shutil
 import tempfile
-import time
 import unittest
 
 import empiardownloader
 from empiardownloader.follow import EventType, RemoteNodeWalker
 from empiardownloader.tests.scipion_files import ProjectFiles
+from empiardownloader.tests.waiting import Waiting
 
 NEW_NODE, NEW_DATA, PREPARED, END = (
     EventType.NEW_NODE, EventType.NEW_DATA, EventType.PREPARED_SCAN, EventType.END_SCAN)
@@ -40,7 +40,7 @@ def alive(pid):
         return False
 
 
-class FollowCase(unittest.TestCase):
+class FollowCase(Waiting, unittest.TestCase):
 
     def setUp(self):
         self.folder = tempfile.mkdtemp(prefix="empiar-test-")
@@ -66,12 +66,3 @@ class FollowCase(unittest.TestCase):
 
     def ids(self, events):
         return [item.id for event in events if event.type is NEW_DATA for item in event.data.data]
-
-    def wait_for(self, condition, seconds=10, what="it"):
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
-            result = condition()
-            if result:
-                return result
-            time.sleep(0.02)
-        return self.fail("%s did not happen within %d s" % (what, seconds))

@@ -8,7 +8,6 @@ import shutil
 import stat
 import sys
 import tempfile
-import time
 import unittest
 import zlib
 
@@ -17,6 +16,7 @@ import numpy as np
 from empiardownloader.live import FijiStreamingBackend, LiveError, NapariStreamingBackend
 from empiardownloader.live.places import SHARED_MEMORY
 from empiardownloader.tests.base import environment
+from empiardownloader.tests.waiting import Waiting
 
 SCREENS = os.path.dirname(os.path.abspath(__file__))        # where live_window.py is
 PREFIXES = (NapariStreamingBackend.SHM_PREFIX, FijiStreamingBackend.SHM_PREFIX)
@@ -59,7 +59,7 @@ def crc(array):
     return zlib.crc32(np.ascontiguousarray(array).tobytes())
 
 
-class LiveCase(unittest.TestCase):
+class LiveCase(Waiting, unittest.TestCase):
 
     def setUp(self):
         self.folder = tempfile.mkdtemp(prefix="empiar-test-")
@@ -86,15 +86,6 @@ class LiveCase(unittest.TestCase):
     def images(self, count, shape=(30, 40), dtype="float32", seed=1):
         random = np.random.default_rng(seed)
         return [random.normal(100, 5, shape).astype(dtype) for _ in range(count)]
-
-    def wait_for(self, condition, seconds=20, what="it"):
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
-            result = condition()
-            if result:
-                return result
-            time.sleep(0.02)
-        return self.fail("%s did not happen within %d s" % (what, seconds))
 
     def refused(self, backend, pattern):
         with self.assertRaisesRegex(LiveError, pattern):

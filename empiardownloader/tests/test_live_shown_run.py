@@ -8,7 +8,8 @@ from empiardownloader.live.shown_run import NOTHING_SHOWN, Forget, Retitle, Show
 
 IS_QUICK = True
 
-MOVIES, MICROGRAPHS, PICKS = "000001_Load:outputMovies", "000002_Align:outputMicrographs", "000003_Pick:outputCoordinates"
+MOVIES, MICROGRAPHS = "000001_Load:outputMovies", "000002_Align:outputMicrographs"
+PICKS = "000003_Pick:outputCoordinates"
 
 
 def run(name, status="running", ended=False, **info):
@@ -53,7 +54,8 @@ class TestShownRun(unittest.TestCase):
         self.assertEqual(["m_1.mrc", "m_2.mrc"], [item.name for item in show.items])
 
     def test_what_is_not_shown_is_said(self):
-        self.assertEqual([Retitle("running, " + NOTHING_SHOWN)], self.apply(run("000001_Load", outputs=["outputVolumes"])))
+        self.assertEqual([Retitle("running, " + NOTHING_SHOWN)],
+                         self.apply(run("000001_Load", outputs=["outputVolumes"])))
         self.assertFalse(self.shown.has_shown)
         self.assertEqual([Retitle("running")], self.apply(new(MOVIES)))
 
