@@ -8,12 +8,12 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 
 from empiardownloader.archive.remote import HTTPS
 from empiardownloader.archive.remote.ftp import FtpArchive
 from empiardownloader.archive.remote.https import HttpArchive
+from empiardownloader.archive.stopping import StopToken
 from empiardownloader.demo import movies
 from empiardownloader.tests import servers
 from empiardownloader.transfer.jobs import Job, Settings
@@ -87,7 +87,7 @@ def ours(url, names, out, size=None):
         times.append(time.monotonic() - began)
         order.append(os.path.basename(outcome.job.path))
 
-    Transfer(archive, Settings(connections=CONNECTIONS), threading.Event()).run(
+    Transfer(archive, Settings(connections=CONNECTIONS), StopToken()).run(
         lambda: jobs.pop(0) if jobs else None, done)
     return time.monotonic() - began, times, order
 
@@ -218,7 +218,7 @@ def measure_unpacking():
                             compression) for name in names]
                 jobs = [Job(job.path, job.target + ("" if compression else ".bz2"), job.compression) for job in jobs]
                 began = time.monotonic()
-                Transfer(archive, Settings(connections=4), threading.Event()).run(
+                Transfer(archive, Settings(connections=4), StopToken()).run(
                     lambda jobs=jobs: jobs.pop(0) if jobs else None, lambda outcome: None)
                 times.append(time.monotonic() - began)
         print("12 bz2 movies: %.1f s to fetch, %.1f s to fetch and decompress; decompressing alone takes %.1f s: "

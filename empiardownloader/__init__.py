@@ -27,6 +27,11 @@ if importlib.util.find_spec("pwem") is not None:
                 cls._defineVar(name, default, description=description)
 
         @classmethod
+        def getAddresses(cls):
+            """Where the archives are: {variable: its value}."""
+            return {name: cls.getVar(name) for name in VARIABLES}
+
+        @classmethod
         def getEnviron(cls):
             """No program is run, so no environment is needed."""
             return

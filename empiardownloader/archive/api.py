@@ -3,7 +3,6 @@
 import functools
 import http.client
 import json
-import threading
 import time
 from typing import Any, Dict, List, Tuple
 
@@ -11,8 +10,9 @@ import requests
 import urllib3
 
 from .entry import Acquisition, Entry, parse_acquisition
-from .errors import EntryError, StoppedError, TransientError, UnreachableError, reason, retry_after, without_password
-from .sessions import NEVER, Session, within
+from .errors import EntryError, TransientError, UnreachableError, reason, retry_after, without_password
+from .sessions import Session
+from .stopping import NEVER, StopToken, within
 
 # Connect and read timeouts in seconds: the API answers within 2 s on a good day, the metadata of
 # the largest entries within 20 s.
@@ -26,13 +26,13 @@ TRY_AGAIN = (408, 429, 500, 502, 503, 504)
 API_BYTES = 64 << 20
 
 
-def fetch_entry_json(api_url: str, number: str, stopped: threading.Event = NEVER) -> Dict[str, Any]:
+def fetch_entry_json(api_url: str, number: str, stop: StopToken = NEVER) -> Dict[str, Any]:
     """The metadata of entry ``number`` as EMPIAR's REST API gives it, the part under "EMPIAR-number".
 
     Raises EntryError for an unknown entry and for an answer that is no entry, UnreachableError when
-    the service cannot be asked, StoppedError.
+    the service cannot be asked, Stopped.
     """
-    content = _get_json("%s/%s/" % (api_url.rstrip("/"), number), "EMPIAR", "entry %s" % number, stopped)
+    content = _get_json("%s/%s/" % (api_url.rstrip("/"), number), "EMPIAR", "entry %s" % number, stop)
     record = content.get("EMPIAR-" + number) if isinstance(content, dict) else None
     if not isinstance(record, dict) or not record:
         msg = ("EMPIAR's service at %s answered, but not with the metadata of entry %s: check EMPIAR_API_URL or "
@@ -41,17 +41,17 @@ def fetch_entry_json(api_url: str, number: str, stopped: threading.Event = NEVER
     return record
 
 
-def fetch_acquisition(emdb_url: str, entry: Entry, stopped: threading.Event = NEVER) -> Tuple[Acquisition, bool]:
+def fetch_acquisition(emdb_url: str, entry: Entry, stop: StopToken = NEVER) -> Tuple[Acquisition, bool]:
     """Acquisition from the first linked EMDB record that can be read, and whether EMDB answered for good.
 
-    Never raises for what EMDB does (StoppedError only): the notes say what was missing, and False tells that
+    Never raises for what EMDB does (Stopped only): the notes say what was missing, and False tells that
     asking again later may give more.
     """
     notes: List[str] = []
     settled = True
     for emdb_id in entry.emdb_ids:
         try:
-            record = _get_json("%s/%s" % (emdb_url.rstrip("/"), emdb_id), "EMDB", emdb_id, stopped)
+            record = _get_json("%s/%s" % (emdb_url.rstrip("/"), emdb_id), "EMDB", emdb_id, stop)
         except (EntryError, UnreachableError) as error:
             settled = settled and isinstance(error, EntryError)
             notes.append(str(error))
@@ -65,7 +65,7 @@ def fetch_acquisition(emdb_url: str, entry: Entry, stopped: threading.Event = NE
     return Acquisition(notes=tuple(notes)), settled
 
 
-def _get_json(url: str, service: str, subject: str, stopped: threading.Event) -> Any:
+def _get_json(url: str, service: str, subject: str, stop: StopToken) -> Any:
     deadline, tries, status, body = time.monotonic() + API_SECONDS, 0, 0, b""
     while True:
         wait, why = 0.0, ""
@@ -73,9 +73,7 @@ def _get_json(url: str, service: str, subject: str, stopped: threading.Event) ->
         with Session() as session:
             ask = functools.partial(_ask, session, url)
             try:
-                status, body, wait = within(max(deadline - time.monotonic(), 1), stopped, ask, session.abort)
-            except StoppedError:
-                raise
+                status, body, wait = within(max(deadline - time.monotonic(), 1), stop, ask, session.abort)
             except TransientError as error:
                 why = str(error)
             except (requests.RequestException, urllib3.exceptions.HTTPError, http.client.HTTPException, OSError,
@@ -87,9 +85,7 @@ def _get_json(url: str, service: str, subject: str, stopped: threading.Event) ->
         again = why or status in TRY_AGAIN or (status == 200 and content is None)
         if not again or tries > RETRIES or time.monotonic() + wait > deadline:
             break
-        if stopped.wait(wait):
-            msg = "stopped"
-            raise StoppedError(msg)
+        stop.pause(wait)
     if why:
         msg = "%s could not be asked for %s (%s): check the network, then try again." % (service, subject, why)
         raise UnreachableError(msg)

@@ -1,8 +1,21 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What can go wrong with the archive.
 
-Two families: an ``ArchiveError`` ends the run and its text is the one sentence a user reads; a
-``RemoteError`` is the outcome of a single request, for the transfer to decide upon.
+    ArchiveError                ends the run; its text is the one sentence that a user reads
+        EntryError                  the entry, its metadata or the image set cannot be had
+        UnreachableError            nobody answers, or nobody lets us in
+        DiskError                   the local disk takes nothing more
+    RemoteError                 the outcome of one request, for the transfer to decide upon
+        TransientError              a later try may succeed
+            LineError                   no connection could be made
+            BusyError                   too many connections, or requests
+        BrokenFileError             this file does not come as promised
+            LocalNameError              the local disk takes other files, but not this one
+        ChangedFileError            it is another version by now
+        NotFoundError               there is no such file or folder
+        NoRangesError               the server cannot start in the middle of a file
+
+A run that is told to end raises ``Stopped``, which is no error.
 """
 import email.utils
 import errno
@@ -53,8 +66,14 @@ class BusyError(TransientError):
         self.retry_after = retry_after
 
 
-class StoppedError(TransientError):
-    """Nothing went wrong: the run is to end."""
+class Stopped(Exception):  # noqa: N818 - it is none
+    """Nothing went wrong: the run is to end. Of neither family of errors, so that nobody tries again."""
+
+    def __init__(self) -> None:
+        super().__init__("stopped")
+
+
+StoppedError = Stopped      # deprecated: its name up to version 1.1
 
 
 class BrokenFileError(RemoteError):

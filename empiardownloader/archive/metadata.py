@@ -5,14 +5,14 @@ import dataclasses
 import json
 import logging
 import os
-import threading
 import time
-from typing import Any, Dict
+from typing import Any, Dict, Mapping
 
+from ..constants import EMDB_API_URL, EMPIAR_API_URL
 from .api import fetch_acquisition, fetch_entry_json
 from .entry import Acquisition, Entry, parse_entry
 from .errors import EntryError, UnreachableError
-from .sessions import NEVER
+from .stopping import NEVER, StopToken
 
 logger = logging.getLogger(__name__)
 
@@ -29,25 +29,26 @@ def load(path: str) -> Metadata:
     return _parse(_read(path))
 
 
-def obtain(path: str, number: str, api_url: str, emdb_url: str, stopped: threading.Event = NEVER,
+def obtain(path: str, number: str, addresses: Mapping[str, str], stop: StopToken = NEVER,
            most_seconds: float = float("inf")) -> Metadata:
     """The metadata of entry ``number``: from the file at ``path`` where it holds them, else from the archives.
 
-    An empty path keeps nothing. EMDB is asked again as long as it did not answer, EMPIAR where the file is older than
-    ``most_seconds``; where it cannot be asked then, the file has to do.
-    Raises EntryError, UnreachableError and StoppedError.
+    ``addresses``: values of the configuration variables. An empty path keeps nothing. EMDB is asked again as long as
+    it did not answer, EMPIAR where the file is older than ``most_seconds``; where it cannot be asked then, the file has
+    to do.
+    Raises EntryError, UnreachableError and Stopped.
     """
     record = _kept(path, number)
     if record and time.time() - os.path.getmtime(path) > most_seconds:
         try:
-            record = {"number": number, "entry": fetch_entry_json(api_url, number, stopped)}
+            record = {"number": number, "entry": fetch_entry_json(addresses[EMPIAR_API_URL], number, stop)}
         except UnreachableError as error:
             logger.warning("%s Going on with the metadata of an earlier call.", error)
     if not record:
-        record = {"number": number, "entry": fetch_entry_json(api_url, number, stopped)}
+        record = {"number": number, "entry": fetch_entry_json(addresses[EMPIAR_API_URL], number, stop)}
     entry = parse_entry(number, record["entry"])
     if not record.get("settled"):
-        acquisition, record["settled"] = fetch_acquisition(emdb_url, entry, stopped)
+        acquisition, record["settled"] = fetch_acquisition(addresses[EMDB_API_URL], entry, stop)
         record["acquisition"] = dataclasses.asdict(acquisition)
         if path:
             write_whole(path, record)

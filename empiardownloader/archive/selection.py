@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Callable, Dict, Iterator, List, Optional, Sequence, Set, Tuple
 
 from .entry import Entry, ImageSet
-from .errors import BrokenFileError, EntryError, NotFoundError, RemoteError, StoppedError
+from .errors import BrokenFileError, EntryError, NotFoundError, RemoteError
 from .kinds import MICROGRAPHS, PARTICLES
 from .names import (
     BUNDLES,
@@ -268,8 +268,6 @@ class ImageFinder:
             current = stack.pop()
             try:
                 listing = self.listing(current, expected=True)
-            except StoppedError:
-                raise
             except RemoteError as error:
                 if current not in lost:
                     again.append(current)       # after all the others, once more
@@ -462,8 +460,6 @@ class ImageFinder:
         """Like ``listing``, for what the images do not wait for: a folder that cannot be listed is told as lost."""
         try:
             return self.listing(folder)
-        except StoppedError:
-            raise
         except RemoteError as error:
             self.lost[folder] = str(error)
             return None

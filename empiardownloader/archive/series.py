@@ -13,7 +13,7 @@ import re
 from dataclasses import dataclass, replace
 from typing import Callable, Dict, Iterable, Iterator, List, Optional, Sequence, Set, Tuple
 
-from .errors import RemoteError, StoppedError
+from .errors import RemoteError
 from .mdoc import BadMdocError, Mdoc, join_frame_sets, parse_frame_sets, parse_mdoc, parse_time
 from .names import ancestors, extension_of, join, split_compression, stem_of
 from .selection import ImageFinder, RemoteFile
@@ -198,8 +198,6 @@ class SeriesFinder:
         """None where a file that tells of tilts cannot be read."""
         try:
             return self._read_text(path)
-        except StoppedError:
-            raise
         except RemoteError as error:
             self._finder.unread[path] = str(error)
             return None

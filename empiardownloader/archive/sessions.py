@@ -5,8 +5,6 @@ import http.client
 import http.cookiejar
 import re
 import socket
-import threading
-import time
 from typing import Any, BinaryIO, Callable, Iterator, List, Optional, Tuple
 from urllib.parse import urlsplit
 
@@ -16,14 +14,9 @@ from requests.adapters import HTTPAdapter
 from urllib3.util.retry import Retry
 
 from .addresses import KNOWN
-from .errors import StoppedError, TransientError
 
 USER_AGENT = "scipion-em-empiardownloader"
-# How long a request that was told to end may take to do so before it is left to itself; a name server that does not
-# answer cannot be hurried.
-PARTING_SECONDS = 1.0
 LINE_BYTES = 1 << 16
-NEVER = threading.Event()       # for whoever has nothing to stop a request with
 
 
 class SideQuestion:
@@ -282,39 +275,3 @@ def shut(sock: Optional[socket.socket]) -> None:
     # The socket class's own shutdown: the one of an SSL socket would pull the TLS layer from under the reader.
     with contextlib.suppress(OSError):
         socket.socket.shutdown(sock, socket.SHUT_RDWR)
-
-
-def within(seconds: float, stopped: threading.Event, function: Callable[[], Any],
-           abort: Callable[[], None] = lambda: None) -> Any:
-    """The function's result, unless ``stopped`` is set or it takes longer: then ``abort`` is called.
-
-    A timeout of a socket is no bound: a server that sends a byte now and then never meets it.
-    Raises StoppedError, TransientError and what the function raises.
-    """
-    outcome: List[Any] = []
-    done = threading.Event()
-
-    def run() -> None:
-        try:
-            outcome.append((function(), None))
-        except BaseException as error:  # noqa: BLE001 - raised again by whoever waits
-            outcome.append((None, error))
-        finally:
-            done.set()
-
-    # The function runs beside, not its watcher: a look-up of a name cannot be interrupted, only be left behind.
-    threading.Thread(target=run, daemon=True, name="request").start()
-    deadline = time.monotonic() + seconds
-    while not done.wait(0.1):
-        if stopped.is_set() or time.monotonic() > deadline:
-            abort()
-            done.wait(PARTING_SECONDS)
-            if stopped.is_set():
-                msg = "stopped"
-                raise StoppedError(msg)
-            msg = "no whole answer within %d s" % seconds
-            raise TransientError(msg)
-    value, error = outcome[0]
-    if error is not None:
-        raise error
-    return value

@@ -11,8 +11,9 @@ import threading
 from typing import List, Optional, TextIO
 
 try:
-    from ..archive.errors import ArchiveError, RemoteError
-    from ..archive.remote import AUTOMATIC, FTP, HTTPS
+    from ..archive.errors import ArchiveError, RemoteError, Stopped
+    from ..archive.remote import AUTOMATIC
+    from ..archive.remote.transports import CHOICES
     from ..archive.selection import DARK, GAIN
     from ..transfer.pool import MAX_CONNECTIONS
     from .fetch import fetch, list_images
@@ -39,7 +40,7 @@ def main(arguments: Optional[List[str]] = None) -> int:
         # Not at the interpreter's end, where nobody could say what went wrong.
         sys.stdout.flush()
         return code
-    except (ArchiveError, RemoteError) as error:
+    except (ArchiveError, RemoteError, Stopped) as error:
         if stopped.is_set():
             _say("Stopped; the same command goes on.")
             return EXIT_STOPPED
@@ -101,7 +102,7 @@ def _parse(arguments: Optional[List[str]]) -> argparse.Namespace:
     parser.add_argument("--particles-file", default="", metavar="PATTERN",
                         help="name or path of the .star file that describes particles")
     parser.add_argument("--packed", action="store_true", help="leave compressed images as they are")
-    parser.add_argument("--transport", type=_transport, choices=(AUTOMATIC, FTP, HTTPS),
+    parser.add_argument("--transport", type=_transport, choices=CHOICES,
                         default=AUTOMATIC)
     parser.add_argument("--connections", type=int, choices=range(1, MAX_CONNECTIONS + 1), default=4,
                         metavar="1..%d" % MAX_CONNECTIONS, help="at a time (4)")

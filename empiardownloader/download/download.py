@@ -6,7 +6,6 @@ files and take them, the transfer fetches, and what has happened goes to the rec
 """
 import posixpath
 import random
-import threading
 import time
 from collections import Counter
 from typing import Callable, Optional, Union
@@ -14,9 +13,10 @@ from typing import Callable, Optional, Union
 from ..archive.errors import TransientError
 from ..archive.kinds import TILT_SERIES
 from ..archive.mdoc import MAX_MDOC_BYTES
-from ..archive.remote import HTTPS, Archive, Connection, Listing
+from ..archive.remote import Archive, Connection, Listing
 from ..archive.remote.texts import read_from
 from ..archive.selection import GAIN, ImageFinder, RemoteFile
+from ..archive.stopping import StopToken
 from ..images.header import Header, read_header
 from ..transfer.jobs import PENDING, Job, Outcome, Pending, Settings
 from ..transfer.ranges import MOST_SIZE_DOUBTS
@@ -51,15 +51,15 @@ class Download:
     """
 
     def __init__(self, request: Request, archive: Archive, places: Places, settings: Settings,
-                 cancelled: threading.Event, header_reader: Callable[[str], Header] = read_header,
+                 stop: StopToken, header_reader: Callable[[str], Header] = read_header,
                  on_progress: Callable[[Progress], None] = lambda progress: None):
         """Waits for another process that downloads into the same run. Raises ArchiveError."""
-        self._request, self._archive, self._places, self._cancelled = request, archive, places, cancelled
+        self._request, self._archive, self._places, self._stop = request, archive, places, stop
         self._on_progress = on_progress
         # Before the record is read: what another process adds to it until then counts, too.
         self._record = RecordWriter(places.record)
         self._state = RecordState.read(places.record)
-        self._transfer = Transfer(archive, settings, cancelled, self._other_file)
+        self._transfer = Transfer(archive, settings, stop, self._other_file)
         self._finder = ImageFinder(request.entry, request.image_set, self._list_folder, request.file_pattern,
                                    request.gain_pattern)
         # Where series are counted, the list ends with the last one.
@@ -94,14 +94,14 @@ class Download:
                 self._transfer.run(self._next_job, self._take, self._tick)
             finally:
                 self._lister.close()
-            if not self._cancelled.is_set():
+            if not self._stop.is_set():
                 self._references.settle(last=True)
                 self._tell_notes()
             self._tell_refused()
             self._tick(now=True)
             self._note(Ended(complete=self._is_complete(),
                              exhausted=self._queue.is_exhausted and not self._lister.limited,
-                             stopped=self._cancelled.is_set()))
+                             stopped=self._stop.is_set()))
         finally:
             self._record.close()
         return self._state.snapshot()
@@ -143,7 +143,7 @@ class Download:
                 return PENDING
             if batch is None:
                 # A stop is no end of the list.
-                self._queue.ended = not self._cancelled.is_set()
+                self._queue.ended = not self._stop.is_set()
                 self._meter.limited = self._lister.limited
                 return None
             self._list(batch)
@@ -209,7 +209,7 @@ class Download:
         self._refused_told = len(self._finder.refused)
 
     def _is_complete(self) -> bool:
-        if self._cancelled.is_set() or (self._queue.ended and (self._finder.lost or self._finder.unread)):
+        if self._stop.is_set() or (self._queue.ended and (self._finder.lost or self._finder.unread)):
             return False
         return self._queue.ended or not self._queue.has_room
 
@@ -244,7 +244,7 @@ class Download:
     def _may_lack_names(self) -> bool:
         """Called by the lister's thread."""
         promised = self._request.image_set.num_images
-        return self._archive.transport == HTTPS and (
+        return self._archive.may_lack_names and (
             promised is None or len(self._finder.known) < promised or self._lister.lacking)
 
     def _read_text(self, path: str) -> str:

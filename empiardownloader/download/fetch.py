@@ -5,16 +5,16 @@ import logging
 import os
 import re
 import threading
-from typing import Callable, Iterator, Optional
+from typing import Callable, Dict, Iterator, Optional
 
-from .. import constants
 from ..archive import metadata
 from ..archive.entry import parse_entry_id
-from ..archive.errors import DiskError, EntryError, StoppedError, UnreachableError
+from ..archive.errors import DiskError, EntryError, UnreachableError
 from ..archive.remote import AUTOMATIC, Archive, Listing
 from ..archive.remote.choice import open_archive
 from ..archive.selection import ImageFinder, RemoteFile
-from ..archive.sessions import NEVER
+from ..archive.stopping import StopToken
+from ..constants import VARIABLES
 from ..images.header import Header, read_header
 from ..transfer.jobs import Settings
 from ..transfer.parts import LINKS_ARE_NOT_FOLLOWED, lock
@@ -36,7 +36,8 @@ RECORD_NAME = re.compile(r"\.empiar-(\d+)-(\d+)\.jsonl$")
 
 def fetch(entry: str, folder: str, images: Optional[int] = 1, image_set: str = "", file_pattern: str = "",
           gain: bool = True, gain_pattern: str = "", unpack: bool = True, companions: bool = True,
-          particles_file: str = "", transport: str = AUTOMATIC, connections: int = 4, stopped: threading.Event = NEVER,
+          particles_file: str = "", transport: str = AUTOMATIC, connections: int = 4,
+          stopped: Optional[threading.Event] = None,
           on_progress: Callable[[Progress], None] = lambda progress: None) -> Facts:
     """Bring the first ``images`` images of an entry, and what belongs to them, into a folder.
 
@@ -48,13 +49,13 @@ def fetch(entry: str, folder: str, images: Optional[int] = 1, image_set: str = "
     -> what has happened: ``images`` that are there (by local name: ``path`` in the archive, ``bytes``), ``left_out``,
     ``notes``; ``is_complete(images)`` tells whether all that was asked for has come.
     A folder holds one image set of one entry, and one call at a time fills it. Raises ArchiveError, whose text is one
-    sentence for the user.
+    sentence for the user, and Stopped.
     """
-    number = parse_entry_id(entry)
+    number, stop = parse_entry_id(entry), StopToken(stopped)
     with _refused(folder, "made"):
         os.makedirs(folder, exist_ok=True)
-    with _refused(folder, "written"), _alone_in(folder, stopped):
-        found = _metadata(number, folder, stopped)
+    with _refused(folder, "written"), _alone_in(folder, stop):
+        found = _metadata(number, folder, stop)
         chosen = found.entry.image_set(image_set)
         request = Request(found.entry, chosen, images, file_pattern, gain, gain_pattern, unpack, companions,
                           particles_file, registered=False)
@@ -68,22 +69,22 @@ def fetch(entry: str, folder: str, images: Optional[int] = 1, image_set: str = "
         foreign = facts.foreign if facts.begin else [there for there in os.listdir(folder) if there[0] != "."]
         places = Places(folder, os.path.join(folder, name), foreign=frozenset(foreign))
         if not nothing_missing(request, places):
-            archive = _archive(number, transport, stopped)
-            facts = Download(request, archive, places, Settings(connections=connections), stopped, _read_header,
+            archive = _archive(number, transport, stop)
+            facts = Download(request, archive, places, Settings(connections=connections), stop, _read_header,
                              on_progress).run()
         return facts.with_images({name: movie for name, movie in facts.images.items() if is_there(places, name, movie)})
 
 
 def list_images(entry: str, image_set: str = "", file_pattern: str = "", transport: str = AUTOMATIC,
-                stopped: threading.Event = NEVER) -> Iterator[RemoteFile]:
+                stopped: Optional[threading.Event] = None) -> Iterator[RemoteFile]:
     """The images of an image set as the archive lists them, without fetching any.
 
     Raises ArchiveError, at the end also for folders that could not be entered.
     """
-    number = parse_entry_id(entry)
-    found = _metadata(number, "", stopped)
+    number, stop = parse_entry_id(entry), StopToken(stopped)
+    found = _metadata(number, "", stop)
     chosen = found.entry.image_set(image_set)
-    transfer = Transfer(_archive(number, transport, stopped), Settings(connections=1), stopped)
+    transfer = Transfer(_archive(number, transport, stop), Settings(connections=1), stop)
 
     def lister(folder: str, expected: bool) -> Listing:
         return transfer.list_folder(folder, expected)
@@ -91,9 +92,7 @@ def list_images(entry: str, image_set: str = "", file_pattern: str = "", transpo
     finder = ImageFinder(found.entry, chosen, lister, file_pattern)
     try:
         for image in finder.images():
-            if stopped.is_set():
-                msg = "stopped"
-                raise StoppedError(msg)
+            stop.check()
             yield image
     finally:
         transfer.pool.close()
@@ -106,8 +105,8 @@ def list_images(entry: str, image_set: str = "", file_pattern: str = "", transpo
 
 
 @contextlib.contextmanager
-def _alone_in(folder: str, stopped: threading.Event) -> Iterator[None]:
-    """Wait until no other call fills the folder. Raises StoppedError."""
+def _alone_in(folder: str, stop: StopToken) -> Iterator[None]:
+    """Wait until no other call fills the folder. Raises Stopped."""
     path = os.path.join(folder, ".empiar-lock")
     # A link that somebody has laid under that name is not followed.
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | LINKS_ARE_NOT_FOLLOWED, 0o666)
@@ -121,9 +120,7 @@ def _alone_in(folder: str, stopped: threading.Event) -> Iterator[None]:
                 if not told:
                     logger.warning("Another command is filling %s: waiting until it has ended.", folder)
                     told = True
-            if stopped.wait(0.2):
-                msg = "stopped"
-                raise StoppedError(msg)
+            stop.pause(0.2)
         yield
 
 
@@ -147,20 +144,18 @@ def _refused(folder: str, what: str) -> Iterator[None]:
         raise DiskError(msg) from error
 
 
-def _metadata(number: str, folder: str, stopped: threading.Event) -> metadata.Metadata:
+def _metadata(number: str, folder: str, stop: StopToken) -> metadata.Metadata:
     path = os.path.join(folder, ".empiar-%s.json" % number) if folder else ""
-    return metadata.obtain(path, number, address(constants.EMPIAR_API_URL), address(constants.EMDB_API_URL), stopped,
-                           METADATA_SECONDS)
+    return metadata.obtain(path, number, addresses(), stop, METADATA_SECONDS)
 
 
-def _archive(number: str, transport: str, stopped: threading.Event) -> Archive:
-    return open_archive(number, address(constants.EMPIAR_FTP_URL), address(constants.EMPIAR_HTTPS_URL), transport,
-                        stopped=stopped, patience=Settings.give_up)
+def _archive(number: str, transport: str, stop: StopToken) -> Archive:
+    return open_archive(number, addresses(), transport, stop=stop, patience=Settings.give_up)
 
 
-def address(variable: str) -> str:
-    """A configuration variable: the environment's value, else the default."""
-    return os.environ.get(variable) or constants.VARIABLES[variable][0]
+def addresses() -> Dict[str, str]:
+    """The configuration variables: the environment's values, else the defaults."""
+    return {name: os.environ.get(name) or default for name, (default, _) in VARIABLES.items()}
 
 
 def _read_header(path: str) -> Optional[Header]:

@@ -6,7 +6,7 @@ import threading
 from dataclasses import dataclass, field
 from typing import Callable, Dict, Iterator, List, Optional, Tuple, Union
 
-from ..archive.errors import EntryError, RemoteError, StoppedError, UnreachableError
+from ..archive.errors import EntryError, RemoteError, Stopped, UnreachableError
 from ..archive.kinds import MOVIES, PARTICLES, TILT_SERIES
 from ..archive.selection import ImageFinder, RemoteFile
 from ..archive.series import ReadText, Series, SeriesFinder
@@ -79,7 +79,7 @@ class Lister:
         asked, self._asked = self._asked, None
         try:
             return asked.result()
-        except StoppedError:
+        except Stopped:
             return None
         except RemoteError as error:
             msg = "The folders of the entry cannot be listed (%s): check the network, then Continue." % error
@@ -103,8 +103,6 @@ class Lister:
             try:
                 yield from self._once()
                 return
-            except StoppedError:
-                raise
             except (EntryError, RemoteError) as error:
                 problem = error
         # What was found the first time stands.

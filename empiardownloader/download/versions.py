@@ -4,7 +4,7 @@ import logging
 import os
 from typing import Any, Callable, Dict, Iterable, List, Set
 
-from ..archive.errors import EntryError, RemoteError, StoppedError
+from ..archive.errors import EntryError, RemoteError
 from ..archive.remote import Archive, Connection
 from ..archive.selection import RemoteFile
 from .record.events import ImageArrived
@@ -68,8 +68,6 @@ class VersionCheck:
 
         try:
             difference = self._ask(ask, persistent=False)
-        except StoppedError:
-            raise
         except RemoteError as error:
             logger.warning("Whether %s has changed in the archive since it came is not known (%s).", path, error)
             return

@@ -5,10 +5,9 @@ import os
 from pyworkflow.protocol import LEVEL_ADVANCED, params
 
 from .. import constants
-from ..archive.remote import AUTOMATIC, FTP, HTTPS
+from ..archive.remote.transports import CHOICES
 from ..transfer.pool import MAX_CONNECTIONS
 
-TRANSPORTS = (AUTOMATIC, FTP, HTTPS)
 MIN_STREAMING_THREADS = 3
 
 
@@ -105,7 +104,7 @@ def addAcquisitionSection(form):
 def addTransferSection(form):
     """ How they come, and where to. """
     form.addSection(label="Transfer")
-    form.addParam("transport", params.EnumParam, choices=["Automatic", "FTP", "HTTPS"],
+    form.addParam("transport", params.EnumParam, choices=[CHOICES[0].capitalize(), *CHOICES[1:]],
                   default=constants.TRANSPORT_AUTOMATIC, display=params.EnumParam.DISPLAY_HLIST,
                   label="Transport",
                   help="*Automatic*: FTP, or HTTPS where that is clearly quicker from here or FTP is blocked; the log "
@@ -132,8 +131,8 @@ def findFormErrors(protocol):
     if not 1 <= (protocol.connections.get() or 0) <= MAX_CONNECTIONS:
         errors.append("The number of connections should be between 1 and %d, not %s."
                       % (MAX_CONNECTIONS, protocol.connections.get()))
-    if protocol.transport.get() not in range(len(TRANSPORTS)):
-        errors.append("Transport should be Automatic, FTP or HTTPS.")
+    if protocol.transport.get() not in range(len(CHOICES)):
+        errors.append("Transport should be one of: %s." % ", ".join(CHOICES))
     for name in ("samplingRate", "voltage", "magnification"):
         value = protocol.getAttributeValue(name)
         if value is not None and value <= 0:

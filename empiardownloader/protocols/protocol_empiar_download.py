@@ -13,10 +13,12 @@ from pyworkflow.protocol import MODE_RESUME, STATUS_NEW, STEPS_PARALLEL
 from .. import Plugin, constants
 from ..archive import metadata
 from ..archive.entry import parse_entry_id
-from ..archive.errors import ArchiveError, StoppedError
+from ..archive.errors import ArchiveError, Stopped
 from ..archive.kinds import MOVIES, PARTICLES, TILT_SERIES
 from ..archive.names import split_compression
 from ..archive.remote.choice import open_archive
+from ..archive.remote.transports import CHOICES
+from ..archive.stopping import StopToken
 from ..download.complete import nothing_missing
 from ..download.download import Download
 from ..download.record.events import (
@@ -36,7 +38,6 @@ from ..transfer.jobs import Settings
 from .acquisition import decidePixelSize
 from .form import (
     MIN_STREAMING_THREADS,
-    TRANSPORTS,
     addAcquisitionSection,
     addEntrySection,
     addTransferSection,
@@ -47,26 +48,6 @@ from .outputs import makeSets, outputs
 from .summary import summarize
 
 LOG_SECONDS = 10        # between two lines of progress in the log
-
-
-class StopSignal(threading.Event):
-    """Set by the protocol itself, or from outside by a file: the GUI that stops a run is another process."""
-
-    def __init__(self, path):
-        super().__init__()
-        self._path = path
-
-    def is_set(self):
-        return super().is_set() or os.path.exists(self._path)
-
-    def wait(self, timeout=None):
-        deadline = None if timeout is None else time.monotonic() + timeout
-        while not self.is_set():
-            left = 0.25 if deadline is None else min(0.25, deadline - time.monotonic())
-            if left <= 0:
-                break
-            super().wait(left)
-        return self.is_set()
 
 
 class EmpiarDownloader(EMProtocol):
@@ -88,7 +69,7 @@ class EmpiarDownloader(EMProtocol):
     def __init__(self, **kwargs):
         EMProtocol.__init__(self, **kwargs)
         self.stepsExecutionMode = STEPS_PARALLEL
-        self._stop = None           # StopSignal of this run
+        self._stop = None           # StopToken of this run
         self._sets = None           # the output sets of this run
         self._reader = None         # reads the record as it grows
         self._state = RecordState()     # what it said so far
@@ -106,7 +87,7 @@ class EmpiarDownloader(EMProtocol):
     def _insertAllSteps(self):
         # A stop asked for in an earlier run is over now.
         pwutils.cleanPath(self._getStopFile())
-        self._stop = StopSignal(self._getStopFile())
+        self._stop = StopToken(path=self._getStopFile())
         # On Continue the engine skips finished steps whose arguments are the same. The time makes all three run
         # again: they find out by themselves what is left to do, and that costs nothing where there is nothing.
         now = str(time.time())
@@ -155,9 +136,8 @@ class EmpiarDownloader(EMProtocol):
         if refusal:
             raise ArchiveError(refusal)
         try:
-            found = metadata.obtain(self._getMetadataFile(), number, Plugin.getVar(constants.EMPIAR_API_URL),
-                                    Plugin.getVar(constants.EMDB_API_URL), self._stop)
-        except StoppedError as error:
+            found = metadata.obtain(self._getMetadataFile(), number, Plugin.getAddresses(), self._stop)
+        except Stopped as error:
             raise ArchiveError("Stopped before the metadata of entry %s had come: Continue asks for them again."
                                % number) from error
         imageSet = found.entry.image_set(self.imageSet.get())
@@ -193,10 +173,9 @@ class EmpiarDownloader(EMProtocol):
             self._endStop()
             return
         try:
-            archive = open_archive(found.entry.number, Plugin.getVar(constants.EMPIAR_FTP_URL),
-                                   Plugin.getVar(constants.EMPIAR_HTTPS_URL), TRANSPORTS[self.transport.get()],
-                                   stopped=self._stop, patience=Settings.give_up)
-        except StoppedError:
+            archive = open_archive(found.entry.number, Plugin.getAddresses(), CHOICES[self.transport.get()],
+                                   stop=self._stop, patience=Settings.give_up)
+        except Stopped:
             self.info("Stopped before the archive was reached.")
             return
         self.info("Downloading from the %s over up to %d connections." % (archive.server, self.connections.get()))

@@ -2,12 +2,12 @@
 """What the tests of whole downloads share: entries built in small, and their way into a folder."""
 import bz2
 import os
-import threading
 import zlib
 
 from empiardownloader.archive import entry as archive_entry
 from empiardownloader.archive.remote.choice import open_archive
 from empiardownloader.archive.selection import GAIN
+from empiardownloader.archive.stopping import StopToken
 from empiardownloader.demo import movies
 from empiardownloader.download.download import Download
 from empiardownloader.download.request import Places, Request
@@ -55,11 +55,11 @@ class Layout(ArchiveTestCase):
         found = archive_entry.parse_entry(number, record_of_entry)
         self.demo.requests.clear()
         urls = self.demo.variables
-        archive = open_archive(number, urls["EMPIAR_FTP_URL"], urls["EMPIAR_HTTPS_URL"], self.transport)
+        archive = open_archive(number, urls, self.transport)
         places = Places(self.out, os.path.join(self.out, "record"), shared)
         request = Request(found, found.image_set(choice), amount, **request)
         self.demo.requests.clear()
-        facts = Download(request, archive, places, Settings(first_wait=0.05), cancelled or threading.Event()).run()
+        facts = Download(request, archive, places, Settings(first_wait=0.05), cancelled or StopToken()).run()
         self.assertEqual(left_out, len(facts.left_out), facts.left_out)
         return facts
 

@@ -2,7 +2,6 @@
 """A host of two addresses of which the first one does not answer, as where IPv6 is broken."""
 import contextlib
 import socket
-import threading
 import unittest
 from unittest import mock
 
@@ -10,6 +9,7 @@ from empiardownloader.archive.addresses import KNOWN
 from empiardownloader.archive.errors import TransientError
 from empiardownloader.archive.remote.ftp import FtpArchive
 from empiardownloader.archive.remote.https import HttpArchive
+from empiardownloader.archive.stopping import StopToken
 from empiardownloader.tests import scripted
 
 IS_QUICK = True
@@ -53,7 +53,7 @@ class TestAddresses(unittest.TestCase):
         """What so many connections of their own say of a file's size."""
         found = []
         for _ in range(count):
-            with contextlib.closing(archive._begun(3, threading.Event())) as connection:
+            with contextlib.closing(archive._begun(3, StopToken())) as connection:
                 found.append(connection.state("a.mrc").size)
         return found
 

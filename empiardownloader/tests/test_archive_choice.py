@@ -5,10 +5,14 @@ import os
 import socket
 import threading
 import time
+from unittest import mock
 
 from empiardownloader.archive.errors import UnreachableError
+from empiardownloader.archive.remote import choice
 from empiardownloader.archive.remote.choice import open_archive
 from empiardownloader.archive.remote.https import HttpArchive
+from empiardownloader.archive.remote.transports import TRANSPORTS, Transport
+from empiardownloader.archive.stopping import StopToken
 from empiardownloader.demo import faults
 from empiardownloader.tests import servers
 from empiardownloader.tests.base import ArchiveTestCase, environment
@@ -32,11 +36,11 @@ class TestHttps(ArchiveTestCase):
         url = demo.variables["EMPIAR_HTTPS_URL"]
         with environment(REQUESTS_CA_BUNDLE=None, CURL_CA_BUNDLE=None), \
                 self.assertRaisesRegex(UnreachableError, "certificate.*REQUESTS_CA_BUNDLE"):
-            open_archive("1", "ftp://localhost:1/x", url, "HTTPS")
+            open_archive("1", {"EMPIAR_HTTPS_URL": url}, "HTTPS")
         with environment(REQUESTS_CA_BUNDLE=self.authority):
-            archive = open_archive("1", "ftp://localhost:1/x", url, "HTTPS")
+            archive = open_archive("1", {"EMPIAR_HTTPS_URL": url}, "HTTPS")
             jobs = [Job("data/a.mrc", os.path.join(self.folder, "a.mrc"))]
-            Transfer(archive, Settings(), threading.Event()).run(
+            Transfer(archive, Settings(), StopToken()).run(
                 lambda: jobs.pop() if jobs else None, lambda outcome: self.assertEqual("", outcome.error))
         self.assertEqual(SIZE, os.path.getsize(os.path.join(self.folder, "a.mrc")))
 
@@ -45,7 +49,7 @@ class TestHttps(ArchiveTestCase):
         """By a server that takes the connection and says nothing more."""
         with socket.create_server(("127.0.0.1", 0)) as server:
             archive = HttpArchive("https://127.0.0.1:%d/x" % server.getsockname()[1], "1")
-            jobs, cancelled = [Job("a.mrc", os.path.join(self.folder, "a.mrc"))], threading.Event()
+            jobs, cancelled = [Job("a.mrc", os.path.join(self.folder, "a.mrc"))], StopToken()
             threading.Timer(0.5, cancelled.set).start()
             began = time.monotonic()
             Transfer(archive, Settings(), cancelled).run(lambda: jobs.pop() if jobs else None, self.fail)
@@ -61,7 +65,7 @@ class TestChoice(ArchiveTestCase):
 
     def choose(self, demo, transport="automatic", **changes):
         urls = dict(demo.variables, **changes)
-        return open_archive("1", urls["EMPIAR_FTP_URL"], urls["EMPIAR_HTTPS_URL"], transport).transport
+        return open_archive("1", urls, transport).transport
 
     def test_ftp_where_it_works(self):
         self.assertEqual("FTP", self.choose(self.serve()))
@@ -87,7 +91,7 @@ class TestChoice(ArchiveTestCase):
                     self.assertLogs("empiardownloader.archive.remote.choice", "INFO") as log:
                 urls = {name: http.address(ftp.address(url)) for name, url in demo.variables.items()}
                 self.assertEqual(chosen, self.choose(demo, **urls))
-                self.assertIn("come over %s: a first range took" % chosen, log.output[-1])
+                self.assertIn("come over %s: a short test took" % chosen, log.output[-1])
                 self.assertEqual("FTP", self.choose(demo, "FTP", **urls))
                 self.assertEqual("HTTPS", self.choose(demo, "HTTPS", **urls))
 
@@ -126,13 +130,29 @@ class TestChoice(ArchiveTestCase):
         with self.assertRaisesRegex(UnreachableError, "EMPIAR-1 .*connection reset"):
             self.choose(demo, "FTP")
 
+    def test_a_transport_more(self):
+        """A line in the table is all that the choice needs."""
+        class Mirror(HttpArchive):
+            transport = "MIRROR"
+
+        table = (*TRANSPORTS, Transport("MIRROR", "MIRROR_URL", Mirror))
+        demo = self.serve()
+        mirror = dict(demo.variables, MIRROR_URL=demo.variables["EMPIAR_HTTPS_URL"])
+        nowhere = {"EMPIAR_FTP_URL": "ftp://localhost:1/x", "EMPIAR_HTTPS_URL": "http://localhost:1/x"}
+        with mock.patch.object(choice, "TRANSPORTS", table):
+            self.assertEqual("MIRROR", open_archive("1", mirror, "MIRROR").transport)
+            self.assertEqual("FTP", open_archive("1", mirror).transport)
+            with self.assertLogs("empiardownloader.archive.remote.choice", "WARNING") as log:
+                self.assertEqual("MIRROR", open_archive("1", dict(mirror, **nowhere)).transport)
+        self.assertIn("FTP and HTTPS do not work here", log.output[0])
+
     def test_neither(self):
-        nobody = "ftp://localhost:1/x", "http://localhost:1/x"
+        nobody = {"EMPIAR_FTP_URL": "ftp://localhost:1/x", "EMPIAR_HTTPS_URL": "http://localhost:1/x"}
         with self.assertRaisesRegex(UnreachableError, "FTP server.*HTTPS server") as caught:
-            open_archive("1", *nobody)
+            open_archive("1", nobody)
         self.assertEqual(1, len(str(caught.exception).splitlines()))
 
     def test_an_entry_without_files(self):
         with self.assertRaisesRegex(UnreachableError, "no folder for entry 2"):
             demo = self.serve()
-            open_archive("2", demo.variables["EMPIAR_FTP_URL"], demo.variables["EMPIAR_HTTPS_URL"])
+            open_archive("2", demo.variables)

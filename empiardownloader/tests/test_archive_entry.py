@@ -146,16 +146,14 @@ class TestAcquisition(ArchiveTestCase):
 
     def test_metadata_are_asked_for_once(self):
         demo = self.serve(entries={"1": entry(image_set())}, emdb={"EMD-0001": emdb()})
-        urls = demo.variables["EMPIAR_API_URL"], demo.variables["EMDB_API_URL"]
         path = self.folder + "/entry.json"
         for _ in range(3):
-            self.assertEqual(200, metadata.obtain(path, "1", *urls).acquisition.voltage)
+            self.assertEqual(200, metadata.obtain(path, "1", demo.variables).acquisition.voltage)
         self.assertEqual(2, len(demo.requests))
 
     def test_emdb_is_asked_again_after_an_outage(self):
         demo = self.serve(entries={"1": entry(image_set())}, emdb={"EMD-0001": 500})
-        urls = demo.variables["EMPIAR_API_URL"], demo.variables["EMDB_API_URL"]
         path = self.folder + "/entry.json"
-        self.assertIsNone(metadata.obtain(path, "1", *urls).acquisition.voltage)
+        self.assertIsNone(metadata.obtain(path, "1", demo.variables).acquisition.voltage)
         demo.emdb["EMD-0001"] = emdb()
-        self.assertEqual(200, metadata.obtain(path, "1", *urls).acquisition.voltage)
+        self.assertEqual(200, metadata.obtain(path, "1", demo.variables).acquisition.voltage)

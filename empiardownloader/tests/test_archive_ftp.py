@@ -10,11 +10,12 @@ import unittest
 from empiardownloader.archive.errors import (
     BrokenFileError,
     BusyError,
-    StoppedError,
+    Stopped,
     TransientError,
     UnreachableError,
 )
 from empiardownloader.archive.remote.ftp import FtpArchive
+from empiardownloader.archive.stopping import StopToken
 from empiardownloader.tests.far import forwarder
 from empiardownloader.tests.scripted import CLOSES, DEAF, HANGS_UP, NO_PASV, TRIES_ACTIVE, scripted, small_ftp
 from empiardownloader.transfer.jobs import Job, Settings
@@ -24,7 +25,7 @@ from empiardownloader.transfer.transfer import Transfer
 class TestServersThatSayOddThings(unittest.TestCase):
 
     def connect(self, port, stopped=None):
-        return FtpArchive("ftp://127.0.0.1:%d/x" % port, "1", 2).connect(**({"stopped": stopped} if stopped else {}))
+        return FtpArchive("ftp://127.0.0.1:%d/x" % port, "1", 2).connect(**({"stop": stopped} if stopped else {}))
 
     def test_tls_required(self):
         """SB: ProFTPD answers 550 to USER; that is no missing folder."""
@@ -54,7 +55,7 @@ class TestServersThatSayOddThings(unittest.TestCase):
                     for name in names]
             outcomes = {}
             Transfer(FtpArchive("ftp://127.0.0.1:%d/x" % port, "1", 1), Settings(
-                **dict({"connections": 1, "first_wait": 0.05, "give_up": 20}, **settings)), threading.Event()).run(
+                **dict({"connections": 1, "first_wait": 0.05, "give_up": 20}, **settings)), StopToken()).run(
                 lambda: jobs.pop(0) if jobs else None, lambda o: outcomes.update({o.job.path[:-4]: o.error}))
             for name in "ab":
                 with open(os.path.join(out, name), "rb") as stream:
@@ -91,12 +92,12 @@ class TestServersThatSayOddThings(unittest.TestCase):
         """S8: neither for ever nor with all the memory; and a stop is heard."""
         with scripted(forever=b"220-" + b"x" * 1000 + b"\r\n") as port, self.assertRaises(TransientError):
             self.connect(port)
-        stopped = threading.Event()
+        stopped = StopToken()
         with scripted(forever=b"220-x\r\n", pause=0.3) as port:
             timer = threading.Timer(0.5, stopped.set)
             timer.start()
             began = time.monotonic()
-            with self.assertRaises(StoppedError):
+            with self.assertRaises(Stopped):
                 self.connect(port, stopped)
             self.assertLess(time.monotonic() - began, 3)
 

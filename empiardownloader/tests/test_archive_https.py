@@ -3,7 +3,6 @@
 import contextlib
 import os
 import tempfile
-import threading
 import time
 import unittest
 
@@ -11,6 +10,7 @@ from empiardownloader.archive.errors import NotFoundError, TransientError
 from empiardownloader.archive.remote import LESSONS, FileState
 from empiardownloader.archive.remote.https import MOST_MINDED, HttpArchive, _versions
 from empiardownloader.archive.sessions import Session
+from empiardownloader.archive.stopping import StopToken
 from empiardownloader.tests.scripted import (
     DEAF,
     FORBIDS_HEAD,
@@ -203,7 +203,7 @@ class TestQuestionsAlong(unittest.TestCase):
                 jobs = [Job(name, os.path.join(out, name), size=len(CONTENT)) for name in names]
                 outcomes = []
                 Transfer(self.archive(port), Settings(connections=2, first_wait=0.05, give_up=20),
-                         threading.Event()).run(lambda jobs=jobs: jobs.pop(0) if jobs else None, outcomes.append)
+                         StopToken()).run(lambda jobs=jobs: jobs.pop(0) if jobs else None, outcomes.append)
                 self.assertEqual([""] * 6, [outcome.error for outcome in outcomes])
                 for name in names:
                     with open(os.path.join(out, name), "rb") as stream:

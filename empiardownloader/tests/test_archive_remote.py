@@ -13,7 +13,7 @@ from empiardownloader.archive import api, names
 from empiardownloader.archive import entry as archive_entry
 from empiardownloader.archive.errors import (
     EntryError,
-    StoppedError,
+    Stopped,
     UnreachableError,
     without_password,
 )
@@ -22,6 +22,7 @@ from empiardownloader.archive.remote.choice import open_archive
 from empiardownloader.archive.remote.ftp import FtpArchive
 from empiardownloader.archive.remote.https import HttpArchive
 from empiardownloader.archive.remote.listings import PageParser, parse_mlsd_line
+from empiardownloader.archive.stopping import StopToken
 from empiardownloader.tests import servers
 from empiardownloader.tests.base import ArchiveTestCase, entry, image_set
 from empiardownloader.tests.scripted import scripted
@@ -95,11 +96,11 @@ class TestApi(unittest.TestCase):
 
     def test_answers_that_drip_or_are_endless(self):
         """S15: a stop is heard, and no more is read than an entry can be."""
-        stopped = threading.Event()
+        stopped = StopToken()
         with scripted(b"", b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n", forever=b"1", pause=0.3) as port:
             threading.Timer(0.5, stopped.set).start()
             began = time.monotonic()
-            with self.assertRaises(StoppedError):
+            with self.assertRaises(Stopped):
                 api.fetch_entry_json("http://127.0.0.1:%d" % port, "1", stopped)
             self.assertLess(time.monotonic() - began, 3)
 
@@ -200,7 +201,7 @@ class TestRealFtpServers(ArchiveTestCase):
                 jobs = [Job("data/" + name, os.path.join(out, "%d.mrc" % n)) for n, name in enumerate(self.names)]
                 outcomes = []
                 Transfer(FtpArchive("ftp://127.0.0.1:%d" % port, "1", 5), Settings(connections=6, first_wait=0.05),
-                         threading.Event()).run(lambda jobs=jobs: jobs.pop(0) if jobs else None, outcomes.append)
+                         StopToken()).run(lambda jobs=jobs: jobs.pop(0) if jobs else None, outcomes.append)
                 self.assertEqual([""] * 3, [outcome.error for outcome in outcomes])
                 for outcome in outcomes:
                     with open(os.path.join(self.data, os.path.basename(outcome.job.path)), "rb") as source, \
@@ -288,7 +289,7 @@ class TestRealWebServers(ArchiveTestCase):
         deadline = time.monotonic() + 10
         while True:
             try:
-                archive = open_archive("1", "ftp://localhost:1", url, "HTTPS", timeout=5)
+                archive = open_archive("1", {"EMPIAR_HTTPS_URL": url}, "HTTPS", timeout=5)
                 break
             except UnreachableError:
                 if time.monotonic() > deadline:

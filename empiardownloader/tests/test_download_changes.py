@@ -108,10 +108,9 @@ class TestMetadata(ArchiveTestCase):
         """T5: an entry may have another folder by now; where nobody answers, what is kept has to do."""
         demo = self.serve(entries={"1": entry(image_set(directory="data/old"))})
         path = os.path.join(self.folder, "entry.json")
-        urls = demo.variables["EMPIAR_API_URL"], demo.variables["EMDB_API_URL"]
 
         def directory(seconds):
-            return metadata.obtain(path, "1", *urls, most_seconds=seconds).entry.image_sets[0].directory
+            return metadata.obtain(path, "1", demo.variables, most_seconds=seconds).entry.image_sets[0].directory
 
         self.assertEqual("data/old", directory(3600))
         demo.entries["1"] = entry(image_set(directory="data/new"))
@@ -155,12 +154,11 @@ class TestFirstListing(ArchiveTestCase):
             for kind in (faults.BUSY, faults.ERROR) if transport == HTTPS else (faults.BUSY,):
                 demo.add_fault(kind, "*", times=1)
                 with self.subTest(transport, kind=kind), self.assertLogs("empiardownloader", "WARNING"):
-                    urls = demo.variables["EMPIAR_FTP_URL"], demo.variables["EMPIAR_HTTPS_URL"]
-                    open_archive("1", *urls, transport, patience=30).close()
+                    open_archive("1", demo.variables, transport, patience=30).close()
                 demo.clear_faults()
         demo.add_fault(faults.ERROR, "*")
         with self.assertRaisesRegex(UnreachableError, "cannot be reached"):
-            open_archive("1", "ftp://127.0.0.1:1/x", demo.variables["EMPIAR_HTTPS_URL"], HTTPS, patience=1.5)
+            open_archive("1", demo.variables, HTTPS, patience=1.5)
 
     def listed(self, answer):
         def converse(connection):
@@ -263,8 +261,9 @@ class TestDisks(FtpCase):
         metadata.write_whole(os.path.join(self.out, "x.json"), {"a": 1})
         with self.assertRaises(OSError):
             RecordWriter(os.path.join(self.out, "r.jsonl"))
-        script = ("from empiardownloader.download.fetch import _alone_in\nimport sys, threading\n"
-                  "with _alone_in(sys.argv[1], threading.Event()):\n    pass\n")
+        script = ("from empiardownloader.download.fetch import _alone_in\n"
+                  "from empiardownloader.archive.stopping import StopToken\nimport sys\n"
+                  "with _alone_in(sys.argv[1], StopToken()):\n    pass\n")
         done = subprocess.run([sys.executable, "-c", script, self.out], stderr=subprocess.DEVNULL, check=False)
         self.assertNotEqual(0, done.returncode)
         with open(victim) as stream:

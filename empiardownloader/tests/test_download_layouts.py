@@ -13,6 +13,7 @@ from empiardownloader.archive import entry as archive_entry
 from empiardownloader.archive.errors import DiskError, EntryError
 from empiardownloader.archive.remote.choice import open_archive
 from empiardownloader.archive.selection import GAIN, ImageFinder
+from empiardownloader.archive.stopping import StopToken
 from empiardownloader.demo import faults
 from empiardownloader.demo import http as demo_http
 from empiardownloader.download.download import Download
@@ -135,9 +136,9 @@ class LayoutRows(Layout):
         self.put("1/data/Movies/b.mrc", gain=True)
         found = archive_entry.parse_entry("1", entry(image_set(**FIELDS)))
         urls = self.demo.variables
-        archive = open_archive("1", urls["EMPIAR_FTP_URL"], urls["EMPIAR_HTTPS_URL"], self.transport)
+        archive = open_archive("1", urls, self.transport)
         facts = Download(Request(found, found.image_set(), None), archive,
-                                  Places(self.out, self.out + "/record"), Settings(), threading.Event()).run()
+                                  Places(self.out, self.out + "/record"), Settings(), StopToken()).run()
         self.assertEqual(["a.mrc"], list(facts.images))
         self.assertIn("single frame", facts.left_out["data/Movies/b.mrc"])
 
@@ -152,9 +153,9 @@ class LayoutRows(Layout):
         self.put("1/data/Movies/a.mrc")
         found = archive_entry.parse_entry("1", entry(image_set(**FIELDS)))
         urls = self.demo.variables
-        archive = open_archive("1", urls["EMPIAR_FTP_URL"], urls["EMPIAR_HTTPS_URL"], self.transport)
+        archive = open_archive("1", urls, self.transport)
         self.demo.add_fault(faults.BUSY)
-        cancelled = threading.Event()
+        cancelled = StopToken()
         timer = threading.Timer(0.5, cancelled.set)
         timer.start()
         facts = Download(Request(found, found.image_set(), None), archive,
@@ -256,7 +257,7 @@ class LayoutRows(Layout):
             current = [os.path.join(above, name) for above in current for name in ("a", "b%s" % os.urandom(3).hex())]
             for path in current:
                 os.makedirs(path)
-        cancelled, began = threading.Event(), time.monotonic()
+        cancelled, began = StopToken(), time.monotonic()
         timer = threading.Timer(0.5, cancelled.set)
         timer.start()
         facts = self.download("1", image_set(**FIELDS), cancelled=cancelled)
@@ -323,7 +324,7 @@ class LayoutRows(Layout):
         # The image set's folder, the first subfolder; for the gain: data and the entry's own folder.
         self.assertEqual(4, self.folders_listed())
         found = archive_entry.parse_entry("1", entry(image_set(**FIELDS)))
-        archive = open_archive("1", self.demo.variables["EMPIAR_FTP_URL"], self.demo.variables["EMPIAR_HTTPS_URL"],
+        archive = open_archive("1", self.demo.variables,
                                self.transport)
         self.demo.requests.clear()
         connection = archive.connect()
@@ -354,9 +355,9 @@ class LayoutRows(Layout):
             stream.truncate(1500)
         found = archive_entry.parse_entry("1", entry(image_set(**FIELDS)))
         urls = self.demo.variables
-        archive = open_archive("1", urls["EMPIAR_FTP_URL"], urls["EMPIAR_HTTPS_URL"], self.transport)
+        archive = open_archive("1", urls, self.transport)
         facts = Download(Request(found, found.image_set(), 4), archive,
-                                  Places(self.out, self.out + "/record"), Settings(), threading.Event()).run()
+                                  Places(self.out, self.out + "/record"), Settings(), StopToken()).run()
         self.assertEqual({"m_0.mrc", "m_2.mrc", "m_3.mrc", "m_4.mrc"}, set(facts.images))
         self.assertIn("its header promises", facts.left_out["data/Movies/m_1.mrc"])
 
@@ -417,11 +418,11 @@ class TestSharedFolder(Layout):
         for run in ("one", "two"):
             out = os.path.join(self.folder, run)
             os.makedirs(out)
-            archive = open_archive("1", urls["EMPIAR_FTP_URL"], urls["EMPIAR_HTTPS_URL"], "FTP")
+            archive = open_archive("1", urls, "FTP")
             places = Places(out, out + "/record", shared)
             sent = self.demo.sent_bytes
             facts = Download(Request(found, found.image_set(), None), archive, places, Settings(),
-                                      threading.Event()).run()
+                                      StopToken()).run()
             self.assertEqual(3, len(facts.images))
             for source in sources:
                 link = os.path.join(out, os.path.basename(source))

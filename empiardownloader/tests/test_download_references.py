@@ -2,11 +2,11 @@
 """Which gain and dark references go with which movies, over both transports: chosen, shared, changed, missing."""
 import os
 import shutil
-import threading
 
 from empiardownloader.archive import entry as archive_entry
 from empiardownloader.archive.errors import EntryError
 from empiardownloader.archive.selection import DARK, GAIN
+from empiardownloader.archive.stopping import StopToken
 from empiardownloader.demo import faults
 from empiardownloader.demo import http as demo_http
 from empiardownloader.download.complete import nothing_missing
@@ -159,7 +159,7 @@ class ReferenceRows(Layout):
             self.put("1/data/Refs/%s.mrc" % name, gain=True, seed=seed)
         fields = image_set(num_images_or_tilt_series=1, **FIELDS)
         self.download("1", fields, amount=1, gain_pattern="data/Refs/one.mrc")
-        stopped = threading.Event()
+        stopped = StopToken()
         stopped.set()
         self.download("1", fields, amount=1, gain_pattern="data/Refs/two.mrc", cancelled=stopped)
         found = archive_entry.parse_entry("1", entry(fields))

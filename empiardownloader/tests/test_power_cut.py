@@ -7,6 +7,7 @@ import tempfile
 import threading
 from unittest import mock
 
+from empiardownloader.archive.stopping import StopToken
 from empiardownloader.tests.base import read_bytes
 from empiardownloader.tests.transfer_case import HttpCase
 from empiardownloader.transfer import parts
@@ -152,7 +153,7 @@ class TestPowerCut(HttpCase):
         """The process was killed, the machine was not."""
         names = self.fill(1, 4 << 20)
         self.demo.rate = 1 << 20
-        cancelled = threading.Event()
+        cancelled = StopToken()
         self.fetch(names, cancelled, lambda: self.transfer.received > 1 << 20 and cancelled.set())
         before = self.transfer.received
         self.demo.rate = 0
@@ -184,7 +185,7 @@ class TestPowerCut(HttpCase):
         """What makes no sense in it is ignored, and fetched again."""
         names = self.fill(1)
         for nonsense in ("1 \u00b2\n", "synced \u00b2\n", "9" * 5000 + " 1\n", "synced %s\n" % ("9" * 5000), "\0" * 50):
-            cancelled = threading.Event()
+            cancelled = StopToken()
             self.demo.rate = 4 << 20
             self.fetch(names, cancelled, lambda stop=cancelled: self.transfer.received > 1 << 19 and stop.set())
             self.demo.rate = 0

@@ -6,13 +6,13 @@ import random
 import signal
 import subprocess
 import tempfile
-import threading
 import time
 import unittest
 
 from empiardownloader.archive.errors import ArchiveError, DiskError, UnreachableError
 from empiardownloader.archive.remote.ftp import FtpArchive
 from empiardownloader.archive.remote.https import HttpArchive
+from empiardownloader.archive.stopping import StopToken
 from empiardownloader.demo import faults
 from empiardownloader.images.header import BadImageError
 from empiardownloader.tests.base import ArchiveTestCase, read_bytes
@@ -189,7 +189,7 @@ class TransferRows(TransferCase):
 
     def interrupt(self, names, after):
         """Stop a transfer once so many bytes have come."""
-        cancelled = threading.Event()
+        cancelled = StopToken()
 
         def tick():
             if self.transfer.received >= after:
@@ -210,7 +210,7 @@ class TransferRows(TransferCase):
     def test_stop_within_a_second(self):
         names = self.fill(2, 8 << 20)
         self.demo.add_fault(faults.STALL, after=1 << 20)
-        cancelled = threading.Event()
+        cancelled = StopToken()
         stopped = []
 
         def tick():
@@ -357,7 +357,7 @@ class TestCompressed(ArchiveTestCase):
         outcomes = []
         plain, extension = os.path.splitext(name)
         jobs = [Job(name, os.path.join(self.folder, plain), extension)]
-        Transfer(HttpArchive(demo.variables["EMPIAR_HTTPS_URL"], "1"), Settings(**QUICK), threading.Event()).run(
+        Transfer(HttpArchive(demo.variables["EMPIAR_HTTPS_URL"], "1"), Settings(**QUICK), StopToken()).run(
             lambda: jobs.pop() if jobs else None, outcomes.append)
         return outcomes[0], os.path.join(self.folder, plain)
 

@@ -18,6 +18,7 @@ from empiardownloader.archive.errors import (
     TransientError,
     retry_after,
 )
+from empiardownloader.archive.stopping import StopToken
 from empiardownloader.demo import faults
 from empiardownloader.tests.base import read_bytes
 from empiardownloader.tests.outage import cuttable
@@ -246,7 +247,7 @@ class TestHttpBlame(BlameRows, HttpCase):
         names = self.fill(1, 400000)
         self.demo.versions = False
         self.demo.rate = 200000
-        cancelled = threading.Event()
+        cancelled = StopToken()
         self.meanwhile((1.0, cancelled.set))
         self.fetch(names, cancelled=cancelled)
         with open(os.path.join(self.data, names[0]), "wb") as stream:

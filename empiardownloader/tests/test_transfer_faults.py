@@ -8,6 +8,7 @@ from unittest import mock
 
 from empiardownloader.archive.errors import ArchiveError, DiskError, TransientError
 from empiardownloader.archive.remote import https
+from empiardownloader.archive.stopping import StopToken
 from empiardownloader.demo import faults
 from empiardownloader.tests.base import read_bytes
 from empiardownloader.tests.transfer_case import QUICK, SIZE, FtpCase, HttpCase, TransferCase
@@ -87,7 +88,7 @@ class FaultRows(TransferCase):
         """Nothing answers: that is the line, not the folder."""
         self.fill(1, 1000)
         archive = self.archive()
-        transfer = Transfer(archive, Settings(**dict(QUICK, give_up=2)), threading.Event())
+        transfer = Transfer(archive, Settings(**dict(QUICK, give_up=2)), StopToken())
         outcome = []
 
         def listing():
@@ -145,7 +146,7 @@ class FaultRows(TransferCase):
         """B8: the only connection is busy with a long range."""
         names = self.fill(1, 8 << 20)
         self.demo.rate = 300000
-        cancelled, asked = threading.Event(), []
+        cancelled, asked = StopToken(), []
 
         def listing():
             self.transfer.ask(lambda connection: connection.list_folder("data"), persistent=False)

@@ -8,6 +8,7 @@ import threading
 
 from empiardownloader.archive.remote.ftp import FtpArchive
 from empiardownloader.archive.remote.https import HttpArchive
+from empiardownloader.archive.stopping import StopToken
 from empiardownloader.tests.base import ArchiveTestCase, read_bytes
 from empiardownloader.transfer.jobs import Job, Settings
 from empiardownloader.transfer.transfer import Transfer
@@ -51,7 +52,7 @@ class TransferCase(ArchiveTestCase):
             outcomes[os.path.basename(outcome.job.path)] = outcome
 
         self.transfer = Transfer(archive or self.archive(), Settings(**dict(QUICK, **settings)),
-                                 cancelled or threading.Event(), witness)
+                                 cancelled or StopToken(), witness)
         before = set(threading.enumerate())
         try:
             self.transfer.run(lambda: left.pop(0) if left else None, done, tick)
@@ -65,14 +66,15 @@ class TransferCase(ArchiveTestCase):
     def child(self, names, *more, **settings):
         """A process of its own that fetches into ``self.out``."""
         settings = dict({"connections": 4, "first_wait": 0.05}, **settings)
-        script = ("import sys, threading\n"
+        script = ("import sys\n"
+                  "from empiardownloader.archive.stopping import StopToken\n"
                   "from empiardownloader.archive.remote.ftp import FtpArchive\n"
                   "from empiardownloader.archive.remote.https import HttpArchive\n"
                   "from empiardownloader.transfer.jobs import Job, Settings\n"
                   "from empiardownloader.transfer.transfer import Transfer\n"
                   "kind, url, out = sys.argv[1:4]\n"
                   "jobs = [Job('data/' + name, out + '/' + name) for name in sys.argv[4:]]\n"
-                  "transfer = Transfer(globals()[kind](url, '1', 5), Settings(**%r), threading.Event())\n"
+                  "transfer = Transfer(globals()[kind](url, '1', 5), Settings(**%r), StopToken())\n"
                   "errors = []\n"
                   "transfer.run(lambda: jobs.pop(0) if jobs else None, lambda o: errors.append(o.error))\n"
                   "print(transfer.received, *filter(None, errors))\n"

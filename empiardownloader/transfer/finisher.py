@@ -8,7 +8,7 @@ import contextlib
 import os
 from typing import Callable, Optional
 
-from ..archive.errors import DiskError, LocalNameError, StoppedError
+from ..archive.errors import DiskError, LocalNameError, Stopped
 from ..images.header import BadImageError
 from .faults import Faults
 from .jobs import Outcome
@@ -60,7 +60,7 @@ class Finisher:
                 unpack(path, file.job.compression, unpacked, self._is_over)
                 path = unpacked
             outcome = self._name(file, path)
-        except StoppedError:
+        except Stopped:
             pass    # the whole compressed file stays for the next run
         except BadImageError as error:
             self._faults.reject(file, error)

@@ -6,8 +6,8 @@ import threading
 import time
 from typing import Iterator, List, Optional
 
-from ..archive.errors import StoppedError
 from ..archive.remote import Archive, Connection
+from ..archive.stopping import StopToken
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ class ConnectionPool:
         self._complaint = 0.0
         self._rests_until = 0.0         # the server has asked for a pause
         self._tried = False             # whether the limit was raised since the last complaint
-        self._closing = threading.Event()
+        self._closing = StopToken()
 
     @property
     def limit(self) -> int:
@@ -42,7 +42,7 @@ class ConnectionPool:
 
     @contextlib.contextmanager
     def slot(self, urgent: bool = False) -> Iterator["Slot"]:
-        """The right to one connection. Raises StoppedError once the pool is closed."""
+        """The right to one connection. Raises Stopped once the pool is closed."""
         slot = Slot(self)
         with self._changed:
             self.urgent += urgent
@@ -59,9 +59,7 @@ class ConnectionPool:
                 self.urgent -= urgent
                 if urgent:
                     self._urgent_since = time.monotonic() if self.urgent else float("inf")
-            if self._closing.is_set():
-                msg = "stopped"
-                raise StoppedError(msg)
+            self._closing.check()
             self._used.append(slot)
         try:
             yield slot
@@ -130,7 +128,7 @@ class ConnectionPool:
             if slot.connection is None and self._idle:
                 slot.connection = self._idle.pop()
         if slot.connection is None:
-            connection = self._archive.connect(stopped=self._closing)
+            connection = self._archive.connect(stop=self._closing)
             with self._changed:
                 slot.connection = connection
                 if self._closing.is_set():

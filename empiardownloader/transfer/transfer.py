@@ -24,11 +24,11 @@ from ..archive.errors import (
     NoRangesError,
     NotFoundError,
     RemoteError,
-    StoppedError,
+    Stopped,
     TransientError,
 )
 from ..archive.remote import Archive, Connection, Listing
-from ..archive.sessions import within
+from ..archive.stopping import StopToken, within
 from .blame import is_held_against, is_of_the_file, may_be_of_the_file, tries_for
 from .faults import Faults
 from .finisher import Finisher
@@ -51,14 +51,14 @@ ASLEEP_SECONDS = 5.0
 class Transfer:
     """Fetches jobs until there are no more; see the module's docstring."""
 
-    def __init__(self, archive: Archive, settings: Settings, cancelled: threading.Event,
+    def __init__(self, archive: Archive, settings: Settings, stop: StopToken,
                  witness: Callable[[str], str] = lambda path: ""):
         """``witness``: path of a file -> that of another one which the server should have, '' where none is known; from
         any thread."""
         self._archive = archive
         self._witness = witness
         self._settings = settings
-        self._cancelled = cancelled
+        self._stop = stop
         self.pool = ConnectionPool(archive, settings.connections, settings.recover)
         self._line = Line()
         self._plan = Plan(archive.parting)
@@ -74,12 +74,12 @@ class Transfer:
         self._clock_turned = float("inf")       # no clock yet
         self._listing_seconds = QUICK_LISTING_SECONDS
         self._faults = Faults(settings)
-        self._finisher = Finisher(lambda: cancelled.is_set() or self._fatal is not None, self._faults, self._ended,
+        self._finisher = Finisher(lambda: stop.is_set() or self._fatal is not None, self._faults, self._ended,
                                   self._end_with)
         self._steps = Steps(archive, self._plan, self.pool, self._faults, self._line, self._finisher, self._ended)
 
     def run(self, next_job: NextJob, done: Callable[[Outcome], None], tick: Callable[[], None] = lambda: None) -> None:
-        """Fetch what ``next_job`` gives, until it gives None while nothing is under way, or ``cancelled`` is set.
+        """Fetch what ``next_job`` gives, until it gives None while nothing is under way, or ``stop`` is set.
 
         All three functions are called from the calling thread only: ``done`` for every job that ended, ``tick``
         about four times a second. ``next_job`` gives PENDING while it does not know, and calls ``wake`` when it does.
@@ -93,7 +93,7 @@ class Transfer:
         for thread in (*workers, clock):
             thread.start()
         try:
-            while not self._cancelled.is_set() and self._fatal is None:
+            while not self._stop.is_set() and self._fatal is None:
                 if self._report(done):
                     self._plan.exhausted = False    # another one may be wanted in its place
                 waits = self._feed(next_job)
@@ -157,7 +157,7 @@ class Transfer:
         while, when it does not the run ends.
         ``path``: of the folder that is asked for, so that whose fault it is is found out with another one.
 
-        Raises RemoteError, StoppedError and what ends the run.
+        Raises RemoteError, Stopped and what ends the run.
         """
         failures = held = 0
         began = time.monotonic() - self._slept
@@ -165,12 +165,10 @@ class Transfer:
             asked = time.monotonic()
             try:
                 with self.pool.slot(urgent=True) as slot, self._connection(slot) as connection:
-                    answer = within(self._listing_seconds, self._cancelled, lambda: request(connection),
+                    answer = within(self._listing_seconds, self._stop, lambda: request(connection),
                                     connection.abort)
                 self._line.last_byte = time.monotonic()
                 return answer
-            except StoppedError:
-                raise
             except TransientError as error:
                 if isinstance(error, BusyError):
                     self._be_patient(error, asked)
@@ -192,9 +190,8 @@ class Transfer:
             logger.info("%s; asking again.", fault)
             failures += 1
             self._pause(self._faults.wait_after(failures))
-            if self._line.over or self._cancelled.is_set():
-                msg = "stopped"
-                raise StoppedError(msg)
+            if self._line.over or self._stop.is_set():
+                raise Stopped
 
     def _lists(self, folder: str) -> bool:
         """Whether the server lists a folder."""
@@ -222,7 +219,7 @@ class Transfer:
 
         -> whether the next job is not known yet.
         """
-        while not self._cancelled.is_set():
+        while not self._stop.is_set():
             with self._line.changed:
                 if not self._plan.wants_more(self.pool.limit):
                     return False
@@ -319,6 +316,8 @@ class Transfer:
                     self._be_patient(error, asked)
                 failures += 1
                 self._note_fault(error)
+            except Stopped:
+                return
             except Exception as error:  # noqa: BLE001 - handed to the calling thread, which raises it
                 self._end_with(error)
                 return
@@ -367,8 +366,6 @@ class Transfer:
                 self._steps.whole_files_only(error)
                 # Whoever asked for the first bytes may have got all in the meantime.
                 file.restart = piece.remaining > 0
-        except StoppedError:
-            raise
         except LocalNameError as error:
             fault = error
         except RemoteError as error:
@@ -409,7 +406,7 @@ class Transfer:
             yield connection
             if not connection.usable:
                 slot.drop()
-        except TransientError:
+        except (TransientError, Stopped):
             slot.drop()
             raise
         except RemoteError:
@@ -465,10 +462,8 @@ class Transfer:
         asked = time.monotonic()
         try:
             with self._connection(slot) as connection:
-                within(min(QUICK_LISTING_SECONDS, self._settings.give_up), self._cancelled, lambda: ask(connection),
+                within(min(QUICK_LISTING_SECONDS, self._settings.give_up), self._stop, lambda: ask(connection),
                        connection.abort)
-        except StoppedError:
-            raise
         except RemoteError as error:
             if isinstance(error, BusyError):
                 self._be_patient(error, asked)

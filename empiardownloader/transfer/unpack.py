@@ -8,7 +8,7 @@ import shutil
 import zlib
 from typing import Callable
 
-from ..archive.errors import DiskError, StoppedError
+from ..archive.errors import DiskError, Stopped
 from ..images.header import BadImageError, promised_bytes
 from .parts import LINKS_ARE_NOT_FOLLOWED, sync_to_disk
 
@@ -25,7 +25,7 @@ def unpack(packed: str, compression: str, target: str, stopped: Callable[[], boo
     """Write the content of ``packed`` to ``target``, and see to it that it has reached the disk.
 
     Raises BadImageError when the compressed file is broken or grows beyond all measure, DiskError when there is no
-    room, StoppedError when told to stop; OSError with an errno is the disk's.
+    room, Stopped when told to stop; OSError with an errno is the disk's.
     """
     bound = max(os.path.getsize(packed) * MOST_GROWTH, LEAST_BOUND_BYTES)
     if os.path.lexists(target):
@@ -36,8 +36,7 @@ def unpack(packed: str, compression: str, target: str, stopped: Callable[[], boo
             written = 0
             for chunk in iter(lambda: source.read(CHUNK_BYTES), b""):
                 if stopped():
-                    msg = "stopped while decompressing %s" % os.path.basename(packed)
-                    raise StoppedError(msg)
+                    raise Stopped
                 if not written:
                     promised = promised_bytes(chunk)
                     bound = bound if promised is None else promised + TRAILER_BYTES

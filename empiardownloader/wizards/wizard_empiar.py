@@ -17,9 +17,9 @@ from ..archive.names import split_compression, split_path
 from ..archive.remote import CONNECT_TIMEOUT
 from ..archive.remote.choice import open_archive
 from ..archive.remote.texts import read_text
+from ..archive.remote.transports import CHOICES
 from ..archive.selection import spellings
 from ..archive.workflow import MAX_WORKFLOW_BYTES, read_workflow
-from ..protocols.form import TRANSPORTS
 from ..protocols.protocol_empiar_download import EmpiarDownloader
 from ..protocols.workflow import getMissing, makeWorkflow
 from .dialogs import RemoteTreeDialog, ask
@@ -44,8 +44,7 @@ class _EntryWizard(EmWizard):
     @staticmethod
     def _openArchive(form, entry):
         """ Where the files of the entry are, by the form's transport. """
-        return open_archive(entry.number, Plugin.getVar(constants.EMPIAR_FTP_URL), Plugin.getVar(
-            constants.EMPIAR_HTTPS_URL), TRANSPORTS[form.protocol.transport.get() or 0])
+        return open_archive(entry.number, Plugin.getAddresses(), CHOICES[form.protocol.transport.get() or 0])
 
 
 class EmpiarEntryWizard(_EntryWizard):

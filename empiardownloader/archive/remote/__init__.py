@@ -12,7 +12,7 @@ from typing import Any, Callable, Optional, Tuple
 from urllib.parse import urlsplit
 
 from ..errors import TransientError, UnreachableError, without_password
-from ..sessions import NEVER, within
+from ..stopping import NEVER, StopToken, within
 
 AUTOMATIC, FTP, HTTPS = "automatic", "FTP", "HTTPS"
 
@@ -135,6 +135,8 @@ class Archive:
     transport = ""
     # Seconds that it costs to hang up in the middle of a file.
     parting = 0.0
+    # Whether listings may lack names that the next one shows, of another one of the servers that share the load.
+    may_lack_names = False
     # Whether the server is asked one thing after the other, since it minds what saves round trips.
     patient = False
 
@@ -166,8 +168,8 @@ class Archive:
         """Name of transport and host, without credentials: 'FTP server ftp.ebi.ac.uk'."""
         return "%s server %s" % (self.transport, self.url.hostname)
 
-    def connect(self, timeout: Optional[float] = None, stopped: threading.Event = NEVER) -> Connection:
-        """Raises TransientError, BusyError, StoppedError, UnreachableError."""
+    def connect(self, timeout: Optional[float] = None, stop: StopToken = NEVER) -> Connection:
+        """Raises TransientError, BusyError, Stopped, UnreachableError."""
         with self._lock:
             spare, self._spare = self._spare, None
         if spare is not None:
@@ -176,7 +178,7 @@ class Archive:
                 connection.wait_for(timeout or self.timeout)
                 return connection
             connection.close()
-        return self.learning(lambda: self._begun(timeout or self.timeout, stopped))
+        return self.learning(lambda: self._begun(timeout or self.timeout, stop))
 
     def learning(self, ask: Callable[[], Any]) -> Any:
         """What ``ask`` gives; it is called again where it failed but taught how to ask in another way."""
@@ -195,10 +197,10 @@ class Archive:
             self.lessons += 1
             self.patient = at_once or self.lessons >= LESSONS
 
-    def _begun(self, timeout: float, stopped: threading.Event) -> Connection:
+    def _begun(self, timeout: float, stop: StopToken) -> Connection:
         connection = self._new_connection(timeout)
         try:
-            within(CONNECT_SECONDS, stopped, connection.begin, connection.abort)
+            within(CONNECT_SECONDS, stop, connection.begin, connection.abort)
         except BaseException:
             connection.close()
             raise

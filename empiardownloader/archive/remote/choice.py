@@ -3,21 +3,20 @@
 import logging
 import threading
 import time
-from typing import Callable, List, Optional, Tuple
+from typing import List, Mapping, Optional, Sequence, Tuple
 
 from ..errors import (
     ArchiveError,
     BrokenFileError,
     NotFoundError,
     RemoteError,
-    StoppedError,
+    Stopped,
     TransientError,
     UnreachableError,
 )
-from ..sessions import NEVER, within
-from . import AUTOMATIC, CONNECT_SECONDS, CONNECT_TIMEOUT, FTP, HTTPS, STALL_TIMEOUT, Archive, Connection, Listing
-from .ftp import FtpArchive
-from .https import HttpArchive
+from ..stopping import NEVER, StopToken, within
+from . import AUTOMATIC, CONNECT_SECONDS, CONNECT_TIMEOUT, STALL_TIMEOUT, Archive, Connection, Listing
+from .transports import TRANSPORTS
 
 logger = logging.getLogger(__name__)
 
@@ -25,33 +24,32 @@ logger = logging.getLogger(__name__)
 FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 1.0, 30.0
 # A first range, of the entry's own description say: long enough to show a throttled line, short enough to be no burden.
 PROBE_BYTES, PROBES, PROBE_SECONDS = 256 << 10, 3, 3.0
-# Over HTTPS listings are larger and sizes rounded: it has to be clearly quicker than FTP.
+# Over a later transport (HTTPS) listings are larger and sizes rounded: it has to be clearly quicker.
 QUICKER_SECONDS, QUICKER_SHARE = 0.05, 0.75
 # A transport that has not shown that it works so long after the other one, or in so many times what that took, is slow.
 GRACE_SECONDS, GRACE_SHARE = 2.0, 2.0
 
 
-def open_archive(entry: str, ftp_url: str, https_url: str, transport: str = AUTOMATIC,
-                 timeout: float = STALL_TIMEOUT, stopped: threading.Event = NEVER, patience: float = 0.0) -> Archive:
+def open_archive(entry: str, addresses: Mapping[str, str], transport: str = AUTOMATIC,
+                 timeout: float = STALL_TIMEOUT, stop: StopToken = NEVER, patience: float = 0.0) -> Archive:
     """The archive over the transport asked for, after it has shown that it lists the entry's folder.
 
-    With ``automatic`` that is FTP, or HTTPS where a first range comes clearly sooner over it, or FTP does not work.
+    ``addresses``: values of the configuration variables. With ``automatic`` it is the first transport that works, or
+    another one over which a first range comes clearly sooner.
     Where none works now that may work later, they are tried again for ``patience`` seconds.
-    Raises UnreachableError when none works, StoppedError; NotFoundError never: an unknown folder is one too.
+    Raises UnreachableError when none works, Stopped; NotFoundError never: an unknown folder is one too.
     """
     deadline, waits = time.monotonic() + patience, 0
     while True:
         try:
-            return _open_now(entry, ftp_url, https_url, transport, timeout, stopped)
+            return _open_now(entry, addresses, transport, timeout, stop)
         except _NotNowError as error:
             wait = max(error.retry_after, min(FIRST_WAIT_SECONDS * 2 ** waits, LONGEST_WAIT_SECONDS))
             if time.monotonic() + wait > deadline:
                 raise UnreachableError(str(error)) from error
             logger.warning("%s Trying again in %.0f s.", error, wait)
         waits += 1
-        if stopped.wait(wait):
-            msg = "stopped"
-            raise StoppedError(msg)
+        stop.pause(wait)
 
 
 class _NotNowError(UnreachableError):
@@ -62,28 +60,25 @@ class _NotNowError(UnreachableError):
         self.retry_after = retry_after
 
 
-def _open_now(entry: str, ftp_url: str, https_url: str, transport: str, timeout: float,
-              stopped: threading.Event) -> Archive:
+def _open_now(entry: str, addresses: Mapping[str, str], transport: str, timeout: float, stop: StopToken) -> Archive:
     """Raises _NotNowError where trying again may help."""
-    offers: List[Tuple[Callable[..., Archive], str]] = []
-    if transport in (AUTOMATIC, FTP):
-        offers.append((FtpArchive, ftp_url))
-    if transport in (AUTOMATIC, HTTPS):
-        offers.append((HttpArchive, https_url))
-    complaints, trials = [], []
-    for kind, url in offers:
+    offers = [offer for offer in TRANSPORTS if transport in (AUTOMATIC, offer.name)]
+    complaints: List[str] = []
+    trials: List[_Trial] = []
+    for offer in offers:
         try:
-            trials.append(_Trial(kind(url, entry, timeout), PROBES if len(offers) > 1 else 0))
+            archive = offer.archive(addresses[offer.variable], entry, timeout)
+            trials.append(_Trial(archive, PROBES if len(offers) > 1 else 0))
         except UnreachableError as error:
             if len(offers) == 1:
                 raise
             complaints.append(str(error).rstrip("."))
-    _wait_for(trials, stopped)
+    _wait_for(trials, stop)
     working = []
     for trial in trials:
         if trial.error is None:
             working.append(trial)
-        elif isinstance(trial.error, (NotFoundError, BrokenFileError, TransientError)) or (
+        elif isinstance(trial.error, (NotFoundError, BrokenFileError, TransientError, Stopped)) or (
                 isinstance(trial.error, ArchiveError) and len(offers) > 1):
             complaints.append(trial.complaint)
         else:
@@ -92,14 +87,14 @@ def _open_now(entry: str, ftp_url: str, https_url: str, transport: str, timeout:
         errors = [trial.error for trial in trials]
         msg = "The files of EMPIAR-%s cannot be reached: %s. Check the network%s, then Continue." % (
             entry, "; ".join(complaints), "" if transport == AUTOMATIC else " or choose another transport")
-        if any(isinstance(error, TransientError) for error in errors):
+        if any(isinstance(error, (TransientError, Stopped)) for error in errors):
             raise _NotNowError(msg, max(getattr(error, "retry_after", 0.0) for error in errors))
         raise UnreachableError(msg)
     if complaints:
-        other = HTTPS if working[0].archive.transport == FTP else FTP
-        logger.warning("%s does not work here (%s): the files come over %s.", other, "; ".join(complaints),
-                       working[0].archive.transport)
-    chosen = working[0] if len(working) == 1 else _quicker(*working)
+        others = [offer.name for offer in offers if offer.name not in [trial.archive.transport for trial in working]]
+        logger.warning("%s %s not work here (%s): the files come over %s.", " and ".join(others),
+                       "does" if len(others) == 1 else "do", "; ".join(complaints), working[0].archive.transport)
+    chosen = working[0] if len(working) == 1 else _quickest(working)
     for trial in working:
         if trial is not chosen:
             trial.archive.close()
@@ -115,7 +110,7 @@ class _Trial(threading.Thread):
         self.archive = archive
         self._probes = probes
         self._begun = time.monotonic()
-        self.given_up = threading.Event()
+        self.given_up = StopToken()
         self.error: Optional[BaseException] = None
         self.works = False
         self.seconds = 0.0              # that a first range took
@@ -155,7 +150,7 @@ class _Trial(threading.Thread):
             raise
 
     def _measure(self, connection: Connection, path: str) -> float:
-        times = []
+        times: List[float] = []
         while len(times) < self._probes and sum(times) < PROBE_SECONDS / 2:
             begun = time.monotonic()
             if path:
@@ -169,7 +164,7 @@ class _Trial(threading.Thread):
     def complaint(self) -> str:
         if isinstance(self.error, NotFoundError):
             return "it has no folder for entry %s (%s)" % (self.archive.entry, self.error)
-        if isinstance(self.error, StoppedError):
+        if isinstance(self.error, Stopped):
             return "%s: no answer within %.0f s, while the other transport works" % (
                 self.archive.server, time.monotonic() - self._begun)
         return str(self.error).rstrip(".")
@@ -182,29 +177,31 @@ def _read(connection: Connection, path: str) -> None:
             left -= len(stream.read(left)) or left
 
 
-def _wait_for(trials: List[_Trial], stopped: threading.Event) -> None:
-    """Both at a time; returns once it is clear which ones work. Raises StoppedError."""
+def _wait_for(trials: List[_Trial], stop: StopToken) -> None:
+    """Both at a time; returns once it is clear which ones work. Raises Stopped."""
     begun, grace = time.monotonic(), float("inf")
     for trial in trials:
         trial.start()
     while any(trial.is_alive() for trial in trials):
-        if stopped.is_set() or time.monotonic() > grace:
+        if stop.is_set() or time.monotonic() > grace:
             for trial in trials:
-                if stopped.is_set() or not trial.works:
+                if stop.is_set() or not trial.works:
                     trial.given_up.set()
         for trial in trials:
             trial.join(0.02)
             if trial.works and grace == float("inf"):
                 now = time.monotonic()
                 grace = now + max(GRACE_SECONDS, GRACE_SHARE * (now - begun))
-    if stopped.is_set():
-        msg = "stopped"
-        raise StoppedError(msg)
+    stop.check()
 
 
-def _quicker(ftp: _Trial, https: _Trial) -> _Trial:
-    is_https = https.seconds < min(ftp.seconds - QUICKER_SECONDS, QUICKER_SHARE * ftp.seconds)
-    logger.info("The files come over %s: a first range took %s over FTP and %s over HTTPS.",
-                HTTPS if is_https else FTP, *("more than %.0f s" % PROBE_SECONDS if trial.seconds >= PROBE_SECONDS
-                                              else "%.2f s" % trial.seconds for trial in (ftp, https)))
-    return https if is_https else ftp
+def _quickest(trials: Sequence[_Trial]) -> _Trial:
+    """The first, unless another one is clearly quicker."""
+    chosen = trials[0]
+    for trial in trials[1:]:
+        if trial.seconds < min(chosen.seconds - QUICKER_SECONDS, QUICKER_SHARE * chosen.seconds):
+            chosen = trial
+    logger.info("The files come over %s: a short test took %s.", chosen.archive.transport, " and ".join(
+        "%s over %s" % ("more than %.0f s" % PROBE_SECONDS if trial.seconds >= PROBE_SECONDS
+                        else "%.2f s" % trial.seconds, trial.archive.transport) for trial in trials))
+    return chosen

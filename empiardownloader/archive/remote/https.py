@@ -54,6 +54,7 @@ MOST_MINDED = 3
 
 class HttpArchive(Archive):
     transport = HTTPS
+    may_lack_names = True
 
     def __init__(self, base_url: str, entry: str, timeout: float = STALL_TIMEOUT):
         super().__init__(base_url, entry, timeout)
