@@ -169,7 +169,7 @@ def reason(error: BaseException) -> str:
             return "the proxy does not let us through"
         if type(cause).__name__ == "TooManyRedirects":
             return "it is redirected in a circle"
-        if isinstance(cause, OSError) and cause.errno in errno.errorcode:
+        if isinstance(cause, OSError) and cause.errno is not None and cause.errno in errno.errorcode:
             return os.strerror(cause.errno).lower()
         if isinstance(cause, EOFError) or type(cause).__name__ in ("IncompleteRead", "RemoteDisconnected"):
             return "connection closed early"

@@ -12,7 +12,7 @@ import math
 import ntpath
 import re
 from dataclasses import dataclass, field
-from typing import Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from .tilt_names import order_in_name
 
@@ -109,9 +109,10 @@ def join_frame_sets(frame_sets: Sequence[Section]) -> Mdoc:
 
 
 def _read(head: Section, titles: List[str], sections: List[Section]) -> Mdoc:
-    angles = [_number(section.get("TiltAngle")) for section in sections]
-    if None in angles:
-        msg = "the tilt angle of its section %d is missing" % angles.index(None)
+    told = [_number(section.get("TiltAngle")) for section in sections]
+    angles = [angle for angle in told if angle is not None]
+    if len(angles) < len(told):
+        msg = "the tilt angle of its section %d is missing" % told.index(None)
         raise BadMdocError(msg)
     _refuse_montage(sections, angles)
     mdoc = Mdoc(_base_name(head.get("ImageFile", "")), head=head, titles=titles, sections=sections)
@@ -153,10 +154,11 @@ def _order(mdoc: Mdoc, names: List[str]) -> Tuple[List[int], str]:
     The dose received before a tilt says it surest: it is in the file whatever was cut out of it or sorted since.
     """
     sections = mdoc.sections
-    offers = [("PriorRecordDose", [_number(section.get("PriorRecordDose")) for section in sections]),
-              ("DateTime", [parse_time(section.get("DateTime", ""), mdoc.is_tomo5) for section in sections]),
-              ("TimeStamp", [_number(section.get("TimeStamp")) for section in sections]),
-              ("the names of the files", [order_in_name(name) for name in names])]
+    offers: List[Tuple[str, List[Any]]] = [
+        ("PriorRecordDose", [_number(section.get("PriorRecordDose")) for section in sections]),
+        ("DateTime", [parse_time(section.get("DateTime", ""), mdoc.is_tomo5) for section in sections]),
+        ("TimeStamp", [_number(section.get("TimeStamp")) for section in sections]),
+        ("the names of the files", [order_in_name(name) for name in names])]
     told = [(source, sorted(range(len(values)), key=lambda place: values[place]))
             for source, values in offers if None not in values and len(set(values)) == len(values)]
     if not told:
@@ -178,7 +180,8 @@ def _received(mdoc: Mdoc, ranks: List[int], doses: List[Optional[float]]) -> Dic
     total: Optional[float] = 0.0 if mdoc.order_from else None
     for place in ranks:
         received[place] = total
-        total = None if total is None or doses[place] is None else total + doses[place]
+        dose = doses[place]
+        total = None if total is None or dose is None else total + dose
     return received
 
 
@@ -187,14 +190,16 @@ def parse_time(text: str, is_tomo5: bool = False) -> Optional[datetime.datetime]
     named, iso = NAMED_MONTH.match(text.strip()), ISO.match(text.strip())
     try:
         if iso:
-            return datetime.datetime(*map(int, iso.groups()))
+            year, month, day, hour, minute, second = map(int, iso.groups())
+            return datetime.datetime(year, month, day, hour, minute, second)
         if named and named.group(2).lower() in MONTHS:
             first, last = named.group(1), named.group(3)
-            year, day = (first, last) if len(first) == 4 or (is_tomo5 and len(last) == 2) else (last, first)
-            if len(first) == len(last) == 2 and not _is_year(year) and _is_year(day):
-                year, day = day, year
-            return datetime.datetime(int(year) + (2000 if len(year) == 2 else 0),
-                                     MONTHS.index(named.group(2).lower()) + 1, int(day), *map(int, named.groups()[3:]))
+            its_year, its_day = (first, last) if len(first) == 4 or (is_tomo5 and len(last) == 2) else (last, first)
+            if len(first) == len(last) == 2 and not _is_year(its_year) and _is_year(its_day):
+                its_year, its_day = its_day, its_year
+            hour, minute, second = map(int, named.groups()[3:])
+            return datetime.datetime(int(its_year) + (2000 if len(its_year) == 2 else 0),
+                                     MONTHS.index(named.group(2).lower()) + 1, int(its_day), hour, minute, second)
     except ValueError:
         return None     # a 31st of February
     return None
@@ -212,11 +217,12 @@ def _axis(mdoc: Mdoc, first: Section) -> Optional[float]:
     rotation = _number(first.get("RotationAngle"))
     by_rotation = None if rotation is None else _wrap(rotation if mdoc.is_tomo5 else rotation - 90)
     serialem = next((match for match in map(SERIALEM_AXIS.search, mdoc.titles) if match), None)
-    tomo5 = next((match.group(1) for match in map(TOMO5_AXIS.search, mdoc.titles) if match), first.get("TiltAxisAngle"))
+    tomo5 = _number(next((match.group(1) for match in map(TOMO5_AXIS.search, mdoc.titles) if match),
+                         first.get("TiltAxisAngle")))
     if serialem:
         axis = _number(serialem.group(1))
-    elif tomo5 is not None and _number(tomo5) is not None:
-        axis = _wrap(-_number(tomo5) - 90)
+    elif tomo5 is not None:
+        axis = _wrap(-tomo5 - 90)
     else:
         return by_rotation
     if axis is not None and by_rotation is not None:
@@ -238,8 +244,9 @@ def _dose(section: Section) -> Tuple[Optional[float], str]:
     dose = _positive(section.get("ExposureDose"))
     if dose:
         return dose, "ExposureDose"
-    pairs = [_number(word) for word in section.get("FrameDosesAndNumber", "").split()]
-    if pairs and None not in pairs and len(pairs) % 2 == 0:
+    words = section.get("FrameDosesAndNumber", "").split()
+    pairs = [number for number in map(_number, words) if number is not None]
+    if pairs and len(pairs) == len(words) and len(pairs) % 2 == 0:
         dose = sum(one * count for one, count in zip(pairs[::2], pairs[1::2]))
         if dose > 0:
             return dose, "FrameDosesAndNumber"
@@ -270,9 +277,10 @@ def write_mdoc(mdoc: Mdoc, names: Mapping[int, str]) -> str:
         if not SERIALEM_AXIS.search(title) and not TOMO5_AXIS.search(title):
             lines += ["[T = %s]" % title, ""]
     tilts = sorted((tilt for tilt in mdoc.tilts if tilt.section in names), key=lambda tilt: tilt.order)
-    times = [parse_time(mdoc.sections[tilt.section].get("DateTime", ""), mdoc.is_tomo5) for tilt in tilts]
-    timed = bool(mdoc.order_from) and None not in times and times == sorted(times) and len(set(times)) == len(times)
-    for number, (tilt, moment) in enumerate(zip(tilts, times)):
+    told = [parse_time(mdoc.sections[tilt.section].get("DateTime", ""), mdoc.is_tomo5) for tilt in tilts]
+    times = [moment for moment in told if moment is not None]
+    timed = bool(mdoc.order_from) and len(times) == len(told) and times == sorted(set(times))
+    for number, tilt in enumerate(tilts):
         section = dict(mdoc.sections[tilt.section])
         section.pop("DateTime", None)
         if names[tilt.section]:
@@ -285,6 +293,7 @@ def write_mdoc(mdoc: Mdoc, names: Mapping[int, str]) -> str:
         lines.append("[ZValue = %d]" % number)
         lines += ["%s = %s" % item for item in _plain(section)]
         if timed:
+            moment = times[number]
             lines.append("DateTime = " + TIME_FORMAT % (
                 moment.day, MONTHS[moment.month - 1].capitalize(), moment.year, moment.hour, moment.minute,
                 moment.second))
@@ -340,7 +349,7 @@ def _split(text: str) -> Tuple[Section, List[str], List[Section], List[Section]]
             current.setdefault(pair.group(1).strip(), pair.group(2))
     if None not in numbers and len(set(numbers)) == len(numbers):
         # The number is that of the image in the stack, wherever its section stands.
-        sections = [section for _, section in sorted(zip(numbers, sections), key=lambda item: item[0])]
+        sections = [section for _, section in sorted(zip(numbers, sections), key=lambda item: item[0] or 0)]
     return head, titles, sections, frame_sets
 
 

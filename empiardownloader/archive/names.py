@@ -99,7 +99,8 @@ def matches_name(name: str, pattern: str) -> bool:
 @functools.lru_cache(maxsize=64)
 def _atoms(pattern: str) -> List[Optional[Callable[[str], object]]]:
     """'a*[bc]' -> three tests of one character each, None standing for the star."""
-    atoms, at = [], 0
+    atoms: List[Optional[Callable[[str], object]]] = []
+    at = 0
     while at < len(pattern):
         end = pattern.find("]", at + (3 if pattern[at + 1:at + 2] == "!" else 2)) if pattern[at] == "[" else -1
         piece = pattern[at:end + 1] if end > 0 else pattern[at]

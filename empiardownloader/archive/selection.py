@@ -274,6 +274,7 @@ class ImageFinder:
                 lost[current] = str(error)
                 continue
             lost.pop(current, None)
+            assert listing is not None      # of a folder that is expected
             if self._runs_in_a_circle(current, listing):
                 self.note("Folders that are links in a circle, like %s, are not entered." % current)
                 continue

@@ -11,7 +11,7 @@ import math
 import posixpath
 import re
 from dataclasses import dataclass, replace
-from typing import Callable, Dict, Iterable, Iterator, List, Optional, Sequence, Set, Tuple
+from typing import Callable, Dict, Generator, Iterable, Iterator, List, Optional, Sequence, Set, Tuple
 
 from .errors import RemoteError
 from .mdoc import BadMdocError, Mdoc, join_frame_sets, parse_frame_sets, parse_mdoc, parse_time
@@ -202,8 +202,8 @@ class SeriesFinder:
             self._finder.unread[path] = str(error)
             return None
 
-    def _described(self, mdocs: Sequence[str], images: Sequence[RemoteFile]) -> Iterator[
-            Tuple[List[RemoteFile], Series]]:
+    def _described(self, mdocs: Sequence[str], images: Sequence[RemoteFile]) -> Generator[
+            Tuple[List[RemoteFile], Series], None, List[RemoteFile]]:
         """What .mdoc files tell of images; gives back those of which they tell nothing."""
         known = _Known(images)
         taken: Set[str] = set()
@@ -247,7 +247,7 @@ class SeriesFinder:
         self._used.add(series.mdoc)
         if series.is_stack:
             self._stacks.add(stem_of(series.images[0].path))
-        mdoc = series.description
+        mdoc = series.description or Mdoc()
         remarks = list(mdoc.remarks)
         if not mdoc.order_from and series.ordered:
             series = replace(series, ordered=False)
@@ -363,13 +363,13 @@ class SeriesFinder:
         ordered = bool(mdoc.order_from)
         listed, _, name = self._angles_beside(image, reversed(ANGLES))
         if listed:
-            tilts, problem = _matched(image.path, [tilt.angle for tilt in listed], tilts)
+            tilts, problem = _matched(image.path, [_angle(tilt) for tilt in listed], tilts)
             if problem:
                 ordered = False
                 self._finder.note("%s has the angles of %s, and %s tells others (%s): which tilt is which is not "
                                   "known, so it has no doses." % (image.path, name, path, problem))
-        elif mdoc.is_tomo5 and [tilt.angle for tilt in tilts] != sorted(tilt.angle for tilt in tilts):
-            tilts.sort(key=lambda tilt: tilt.angle)
+        elif mdoc.is_tomo5 and [tilt.angle for tilt in tilts] != sorted(map(_angle, tilts)):
+            tilts.sort(key=_angle)
             self._finder.note("%s is taken to be in the order of its angles, as Tomography writes stacks: no .rawtlt "
                               "file says it." % image.path)
         return Series("", tuple(tilts), (image,), path, mdoc, (), ordered)
@@ -389,19 +389,20 @@ class SeriesFinder:
                 for image, _ in members:
                     yield Series(self._unique(stem_of(image.path), folder), (), (image,), ordered=False)
                 continue
-            if not are_angles([said for _, said in members if said]) or None in [said for _, said in members]:
+            named = [(image, said) for image, said in members if said is not None]
+            if not are_angles([said for _, said in named]) or len(named) < len(members):
                 for image, _ in members:
                     yield self._stack(image)
                 continue
-            orders = {said.order for _, said in members}
-            ordered = 0 not in orders and len(orders) == len(members)
+            orders = {said.order for _, said in named}
+            ordered = 0 not in orders and len(orders) == len(named)
             if not ordered:
                 self._finder.note("No file says in which order the tilts of %s were taken: they are registered in the "
                                   "order of their angles, without dose." % name)
-            members.sort(key=lambda member: member[1].order if ordered else member[1].angle)
+            named.sort(key=lambda member: member[1].order if ordered else member[1].angle)
             tilts = tuple(SeriesTilt(image.path, said.angle, order)
-                          for order, (image, said) in enumerate(members, start=1))
-            yield Series(self._unique(name, folder), tilts, tuple(image for image, _ in members), ordered=ordered)
+                          for order, (image, said) in enumerate(named, start=1))
+            yield Series(self._unique(name, folder), tilts, tuple(image for image, _ in named), ordered=ordered)
 
     def _stack(self, image: RemoteFile) -> Series:
         """An image by itself; its angles from a file of the same name, where there is one."""
@@ -464,7 +465,8 @@ class _Known:
         def far(image: RemoteFile) -> Tuple[int, int]:
             parts = image.folder.split("/")
             # In mirrored folders, 'frames/s1' and 'mdocs/s1', the ends agree.
-            return tuple(-len(posixpath.commonprefix([place[::way], parts[::way]])) for way in (1, -1))
+            front, end = ([place[::way], parts[::way]] for way in (1, -1))
+            return -len(posixpath.commonprefix(front)), -len(posixpath.commonprefix(end))
 
         near = sorted(found, key=lambda image: (far(image), image.path))
         if not near or (len(near) > 1 and far(near[0]) == far(near[1])):
@@ -504,20 +506,26 @@ def _group_of(image: RemoteFile) -> Tuple[str, str]:
 def _in_order(series: Series) -> Series:
     """Tilts and images in the order of acquisition; where that is not known, of the angles."""
     tilts = list(zip(series.tilts, series.images))
-    tilts.sort(key=lambda item: item[0].order if series.ordered else item[0].angle)
+    tilts.sort(key=lambda item: item[0].order if series.ordered else _angle(item[0]))
     if not series.ordered:
         tilts = [(replace(tilt, order=place, before=None), image) for place, (tilt, image) in enumerate(tilts, start=1)]
     return replace(series, tilts=tuple(tilt for tilt, _ in tilts), images=tuple(image for _, image in tilts))
 
 
+def _angle(tilt: SeriesTilt) -> float:
+    """Of a tilt whose angle is told."""
+    assert tilt.angle is not None
+    return tilt.angle
+
+
 def _matched(path: str, angles: List[float], tilts: List[SeriesTilt]) -> Tuple[List[SeriesTilt], str]:
     """The sections of a stack, whose angles a list gives in their order, each with order and dose of the tilt of that
     angle -> (tilts, what does not fit, '' for nothing)"""
-    left = sorted(tilts, key=lambda tilt: tilt.angle)
+    left = sorted(tilts, key=_angle)
     found: Dict[int, SeriesTilt] = {}
     for place in sorted(range(len(angles)), key=lambda place: angles[place]):
-        near = min(left, key=lambda tilt: abs(tilt.angle - angles[place]), default=None)
-        if near is None or abs(near.angle - angles[place]) > MATCHING_ANGLE:
+        near = min(left, key=lambda tilt: abs(_angle(tilt) - angles[place]), default=None)
+        if near is None or abs(_angle(near) - angles[place]) > MATCHING_ANGLE:
             found.clear()
             break
         left.remove(near)
@@ -525,8 +533,7 @@ def _matched(path: str, angles: List[float], tilts: List[SeriesTilt]) -> Tuple[L
     if found:
         return [replace(found[place], angle=angle) for place, angle in enumerate(angles)], ""
     problem = "%d angles from %g to %g, and %d from %g to %g" % (
-        len(angles), min(angles), max(angles), len(tilts), min(tilt.angle for tilt in tilts),
-        max(tilt.angle for tilt in tilts))
+        len(angles), min(angles), max(angles), len(tilts), min(map(_angle, tilts)), max(map(_angle, tilts)))
     return [SeriesTilt(path, angle, place) for place, angle in enumerate(angles, start=1)], problem
 
 

@@ -2,6 +2,7 @@
 """python -m empiardownloader.download ENTRY: an entry's images into a folder, without Scipion."""
 import argparse
 import contextlib
+import io
 import json
 import logging
 import os
@@ -69,7 +70,8 @@ def _mend_streams() -> None:
     sys.stdout = sys.stdout or open(os.devnull, "w")     # noqa: SIM115, until the end
     sys.stderr = sys.stderr or open(os.devnull, "w")     # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="backslashreplace")
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _say(text: str) -> None:

@@ -51,7 +51,7 @@ class Download:
     """
 
     def __init__(self, request: Request, archive: Archive, places: Places, settings: Settings,
-                 stop: StopToken, header_reader: Callable[[str], Header] = read_header,
+                 stop: StopToken, header_reader: Callable[[str], Optional[Header]] = read_header,
                  on_progress: Callable[[Progress], None] = lambda progress: None):
         """Waits for another process that downloads into the same run. Raises ArchiveError."""
         self._request, self._archive, self._places, self._stop = request, archive, places, stop

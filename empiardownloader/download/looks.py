@@ -28,7 +28,7 @@ LONGER_NAME = re.compile(r"[_.-][^0-9]*[a-z]", re.IGNORECASE)
 class Looks:
     """The looks at the files of one run; ``listed`` is for the calling thread, the rest for the transfer's threads."""
 
-    def __init__(self, request: Request, read_header: Callable[[str], Header]):
+    def __init__(self, request: Request, read_header: Callable[[str], Optional[Header]]):
         self._image_set = request.image_set
         self._kind = request.kind
         # Where a pattern is given, the user has chosen.

@@ -90,11 +90,11 @@ class ParticleFile:
         if found is None:
             # Not one row of it was good.
             found = next((cls(path, row.table, optics) for row in bad if IMAGE_NAME in row.table.columns), None)
-        for stack in from_zero:
-            # Which image the other rows mean is not sure either.
-            for _ in found.rows.pop(stack, ()):
-                found.doubt(FROM_ZERO)
         if found is not None:
+            for stack in from_zero:
+                # Which image the other rows mean is not sure either.
+                for _ in found.rows.pop(stack, ()):
+                    found.doubt(FROM_ZERO)
             twice = [label for label, count in Counter(found.table.columns).items() if count > 1]
             if twice:
                 found.remarks.append("The columns %s stand twice in %%s: the first of them counts." % ", ".join(twice))

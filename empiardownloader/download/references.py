@@ -45,7 +45,8 @@ class Search:
 
     def verdict(self, size: Size, outcomes: Dict[str, Outcome]) -> Verdict:
         """Which candidate fits movies of a size, by what became of those fetched so far (path -> outcome)."""
-        notes, failed, turned = [], False, None
+        notes: List[str] = []
+        failed, turned = False, None
         for file in self.candidates:
             outcome = outcomes.get(file.path)
             if outcome is None:
@@ -71,7 +72,7 @@ class References(Collector):
     def __init__(self, request: Request, facts: Facts, note: Callable[[Event], None], files: Files, looks: Looks):
         """``note`` writes an event."""
         self._request, self._facts, self._note, self._files, self._looks = request, facts, note, files, looks
-        self._searches: Dict[Tuple[str, str], Search] = {}      # (kind, key) -> search
+        self._searches: Dict[Tuple[str, Optional[str]], Search] = {}    # (kind, key) -> search
         self._open: Dict[ReferenceKey, Search] = {}      # those without a verdict for a size of movies
         self._fetched: Dict[str, Outcome] = {}                  # candidates, by remote path
         self._keys_of_folder: Dict[str, Keys] = {}
@@ -137,7 +138,7 @@ class References(Collector):
             # Without a size there is no movie yet, unless the movies do not show theirs.
             if not verdict.settled or (size is None and not (last or self._shows_no_size(kind, key))):
                 continue
-            del self._open[(kind, key, size)]
+            del self._open[ReferenceKey(kind, key, size)]
             for text in verdict.notes:
                 self._note(NoteMade(text))
             if kind == GAIN and not search.candidates and self._request.gain_pattern:
@@ -152,7 +153,7 @@ class References(Collector):
             if file:
                 logger.info("The %s reference of the movies that lie nearest to %s is %s.", kind, key, file.path)
 
-    def _shows_no_size(self, kind: str, key: str) -> bool:
+    def _shows_no_size(self, kind: str, key: Optional[str]) -> bool:
         return any(movie.keys.get(kind) == key and movie.size is None for movie in self._facts.images.values())
 
 

@@ -22,9 +22,9 @@ def expected_bytes(file: RemoteFile, image_set: ImageSet, unpack: bool) -> int:
     An MRC movie holds every pixel in a byte at least; how small a TIFF is inside nobody can tell.
     """
     packed = unpack and bool(split_compression(file.path)[1])
-    sizes = (image_set.width, image_set.height, image_set.frames)
-    if packed and extension_of(file.path) in (".mrc", ".mrcs") and None not in sizes:
-        return max(file.size or 0, sizes[0] * sizes[1] * sizes[2])
+    pixels = (image_set.width or 0) * (image_set.height or 0) * (image_set.frames or 0)
+    if packed and extension_of(file.path) in (".mrc", ".mrcs"):
+        return max(file.size or 0, pixels)
     return file.size or 0
 
 

@@ -64,7 +64,7 @@ class ImageChannel:
 
     def _stamp_now(self) -> Any:
         """Changes with the set; None where that cannot be seen without asking another machine."""
-        stamps = []
+        stamps: List[Any] = []
         for name in ("", "-wal"):
             try:
                 found = os.stat((self.node.path or "") + name)
@@ -212,7 +212,7 @@ def _names_another_page(stream: Any, file: Any) -> bool:
     stream.seek(last)
     tags, = struct.unpack(form.tagnoformat, stream.read(form.tagnosize))
     stream.seek(last + form.tagnosize + tags * form.tagsize)
-    return struct.unpack(form.offsetformat, stream.read(form.offsetsize))[0] != 0
+    return bool(struct.unpack(form.offsetformat, stream.read(form.offsetsize))[0])
 
 
 class RemoteFile(io.RawIOBase):
@@ -222,6 +222,8 @@ class RemoteFile(io.RawIOBase):
         super().__init__()
         self._host, self._name, self._position = host, name, 0
         self._process, self._words = start(host, ssh, {})
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._asked, self._answered = self._process.stdin, self._process.stdout
         try:
             self._size = self._ask(0, 0)["size"]
         except BaseException:
@@ -243,7 +245,7 @@ class RemoteFile(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         answer = self._ask(self._position, len(buffer))
-        data = self._process.stdout.read(answer["length"])
+        data = self._answered.read(answer["length"])
         if len(data) < answer["length"]:
             raise FollowError(self._lost())
         buffer[:len(data)] = data
@@ -253,19 +255,19 @@ class RemoteFile(io.RawIOBase):
     def close(self) -> None:
         if not self.closed:
             end(self._process, self._words, os.getpid())
-            self._process.stdout.close()
+            self._answered.close()
         super().close()
 
     def _ask(self, start_: int, length: int) -> Any:
         request = {"path": self._name, "start": start_, "length": length}
         try:
-            self._process.stdin.write(json.dumps(request).encode("ascii") + b"\n")
-            self._process.stdin.flush()
+            self._asked.write(json.dumps(request).encode("ascii") + b"\n")
+            self._asked.flush()
         except OSError as error:
             raise FollowError(self._lost()) from error
-        line = self._process.stdout.readline()
+        line = self._answered.readline()
         while line and not line.startswith(MARK):
-            line = self._process.stdout.readline()      # what the login prints
+            line = self._answered.readline()      # what the login prints
         if not line:
             raise FollowError(self._lost())
         answer = json.loads(line[len(MARK):].decode("ascii"))

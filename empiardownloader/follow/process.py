@@ -59,7 +59,7 @@ def command_line(ssh: Union[str, List[str]]) -> List[str]:
 
 def start(host: str, ssh: Union[str, List[str]], request: Dict[str, Any]) -> "Tuple[subprocess.Popen, BinaryIO]":
     """The child, started with a request, and where its words go when something is wrong. Raises FollowError."""
-    lines = [request]
+    lines: List[Any] = [request]
     if host:
         command = [*command_line(ssh), *SSH_OPTIONS, "--", host, BOOT]
         lines = [LOADER, [[name, _source(name)] for name in MODULES], request]
@@ -75,6 +75,7 @@ def start(host: str, ssh: Union[str, List[str]], request: Dict[str, Any]) -> "Tu
         msg = "%s cannot be started (%s)." % (command[0], (error.strerror or "").lower())
         raise FollowError(msg) from error
     try:
+        assert process.stdin is not None
         for line in lines:
             process.stdin.write(json.dumps(line).encode("ascii") + b"\n")
         process.stdin.flush()
@@ -93,6 +94,7 @@ def end(process: subprocess.Popen, words: BinaryIO, owner: int) -> None:
     if os.getpid() != owner:
         return
     try:
+        assert process.stdin is not None
         # Not by closing alone: a forked copy of the program may hold the life line, too.
         process.stdin.write(b"end\n")
         process.stdin.close()
@@ -152,7 +154,7 @@ class Child:
             except ValueError:
                 return None     # closed by another thread this moment
             raise FollowError(death)
-        message = json.loads(line[len(MARK):].decode("ascii"))
+        message: Dict[str, Any] = json.loads(line[len(MARK):].decode("ascii"))
         if "error" in message:
             raise FollowError(message["error"])
         return message
@@ -163,6 +165,7 @@ class Child:
 
     def ask_to_end(self) -> None:
         """Without waiting for it, so that a signal handler may."""
+        assert self._process.stdin is not None
         with contextlib.suppress(OSError, ValueError):
             os.write(self._process.stdin.fileno(), b"end\n")
 
@@ -205,5 +208,5 @@ def _finish(process: subprocess.Popen, words: BinaryIO, owner: int, closed: thre
     if pump.is_alive() and pump is not threading.current_thread():
         pump.join(PARTING_SECONDS)
     # Not under a reader: closing would wait for it.
-    if not pump.is_alive():
+    if not pump.is_alive() and process.stdout is not None:
         process.stdout.close()

@@ -10,11 +10,12 @@ import re
 import threading
 import time
 import weakref
-from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple, Union
+from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple, TypeVar, Union
 
 from .events import Event, EventData, EventType, FollowError, Item, NodeContent
 from .process import Child, split_host
 
+Content = TypeVar("Content", NodeContent, Event)
 Filter = Union[None, str, Tuple[str, ...], List[str], Callable[[NodeContent], bool]]
 BEGIN_SECONDS = 30.0        # a child, and the way to another machine, have these to begin, beyond a walk's timeout
 _OVER = object()
@@ -42,7 +43,7 @@ class RemoteNodeWalker:
         self.project, self.db_name, self.interval = os.fspath(project), db_name, float(interval)
         self._host, self._folder = split_host(self.project)
         self._ssh = ssh
-        self._walks: "weakref.WeakSet[Walk]" = weakref.WeakSet()
+        self._walks: "weakref.WeakSet[Walk[Any]]" = weakref.WeakSet()
 
     def walk(self, include_filter: Filter = None, exclude_children: Filter = None,
              wait: bool = True) -> "Walk[NodeContent]":
@@ -94,7 +95,7 @@ class RemoteNodeWalker:
             walk.close()
 
     def _start(self, include: Filter, exclude: Filter, wait: bool, nodes: bool = False,
-               timeout: Optional[float] = None, new_only: bool = False) -> "Walk":
+               timeout: Optional[float] = None, new_only: bool = False) -> "Walk[Any]":
         include, exclude = _checked(include), _checked(exclude)
         if timeout is not None and not timeout >= 0:
             msg = "A timeout is a number of seconds, not %r." % timeout
@@ -104,14 +105,15 @@ class RemoteNodeWalker:
             # A callable stays here, and has to see all that comes.
             "include": None if callable(exclude) else _types(include), "exclude": _types(exclude) or [],
             "wait": wait, "interval": self.interval}
-        walk = Walk(self._host, self.db_name, Child(self._host, self._ssh, request), include, exclude, nodes, timeout)
+        child = Child(self._host, self._ssh, request)
+        walk: Walk[Any] = Walk(self._host, self.db_name, child, include, exclude, nodes, timeout)
         self._walks.add(walk)
         if new_only:
             walk.wait_for_start()
         return walk
 
 
-class Walk(Iterator):
+class Walk(Iterator[Content]):
     """An iteration in progress; its end, by ``close``, ``stop`` or when nobody has it any more, ends the child."""
 
     def __init__(self, host: str, root: str, child: Child, include: Filter, exclude: Filter, nodes: bool,
@@ -126,7 +128,7 @@ class Walk(Iterator):
         self._ended = self._begun = False
         self._waiting: List[Any] = []               # read already, not given yet
 
-    def __iter__(self) -> "Walk":
+    def __iter__(self) -> "Walk[Content]":
         return self
 
     def __next__(self) -> Any:
@@ -151,7 +153,7 @@ class Walk(Iterator):
                     if not self._begun and not self._stopped.is_set():
                         self.close()
                         msg = "Nothing came from %s within %.0f s: check that it can be reached." % (
-                            self._host or "what reads the project", self._timeout + BEGIN_SECONDS)
+                            self._host or "what reads the project", (self._timeout or 0) + BEGIN_SECONDS)
                         raise FollowError(msg)
                     break
                 continue
@@ -251,7 +253,7 @@ class Walk(Iterator):
     def _is_excluded(self, node: NodeContent, is_data: bool) -> bool:
         """Whether a node, or its data, lies below one that is excluded."""
         if node.db_name not in self._excluded:
-            self._excluded[node.db_name] = self._exclude(node)
+            self._excluded[node.db_name] = self._exclude is not None and self._exclude(node)
         above = [""] if node.db_name else []
         if ":" in node.db_name:
             above.append(node.db_name.partition(":")[0])
@@ -297,13 +299,13 @@ def _checked(chosen: Filter) -> Filter:
     if chosen is None or callable(chosen) or isinstance(chosen, str):
         return chosen
     try:
-        chosen = tuple(chosen)
+        names = tuple(chosen)
     except TypeError:
-        chosen = (chosen,)
-    if not all(isinstance(name, str) for name in chosen):
-        msg = "A filter is a type such as 'run', several of them, or a function of the node, not %r." % (chosen,)
+        names = (chosen,)       # type: ignore[assignment]  # no filter at all, as is told below
+    if not all(isinstance(name, str) for name in names):
+        msg = "A filter is a type such as 'run', several of them, or a function of the node, not %r." % (names,)
         raise FollowError(msg)
-    return chosen
+    return names
 
 
 def _types(chosen: Filter) -> Optional[List[str]]:

@@ -67,7 +67,7 @@ def _tiff_frames(path: str) -> Iterator[np.ndarray]:
     with tifffile.TiffFile(path) as tiff:
         is_eer = any(page.compression in EER_COMPRESSIONS for page in tiff.pages)
         for number, page in enumerate(tiff.pages):
-            if page.is_reduced or (is_eer and page.compression not in EER_COMPRESSIONS):
+            if getattr(page, "is_reduced", False) or (is_eer and page.compression not in EER_COMPRESSIONS):
                 continue
             try:
                 frame = page.asarray()

@@ -79,4 +79,5 @@ def apply_gain(average: np.ndarray, gain: np.ndarray) -> np.ndarray:
         raise BadImageError(msg)
     if defects.any():
         corrected[defects] = corrected[~defects].mean()
-    return corrected.astype("float32", copy=False)
+    result: np.ndarray = corrected.astype("float32", copy=False)
+    return result

@@ -7,7 +7,7 @@ Sources: the MRC2014 format (https://www.ccpem.ac.uk/mrc_format/mrc2014.php, wit
 import os
 import struct
 from dataclasses import dataclass, field
-from typing import BinaryIO, Callable, List, Optional, Tuple
+from typing import BinaryIO, Callable, Dict, List, Optional, Tuple
 
 MRC_HEADER_BYTES = 1024
 MRC_MODE_BITS = {0: 8, 1: 16, 2: 32, 3: 32, 4: 64, 6: 16, 7: 32, 12: 16, 16: 24}
@@ -207,7 +207,7 @@ def _read_tiff(stream: BinaryIO, start: bytes, size: int) -> Header:
 
 
 def _tags(directory: bytes, entries: int, order: str, big: bool,
-          unpack_at: Callable[[int, str], Tuple[int, ...]]) -> dict:
+          unpack_at: Callable[[int, str], Tuple[int, ...]]) -> Dict[int, int]:
     """The last value of each tag that tells size or place of the pixels."""
     tags = {}
     value_at, inline_bytes, entry_bytes = (12, 8, 20) if big else (8, 4, 12)

@@ -109,7 +109,8 @@ def bin_image(image: np.ndarray, longest: int) -> np.ndarray:
     factors = [min(binning(image, longest), size) for size in image.shape]
     height, width = (size // factor * factor for size, factor in zip(image.shape, factors))
     blocks = image[:height, :width].reshape(height // factors[0], factors[0], width // factors[1], factors[1])
-    return blocks.mean(axis=(1, 3)).astype("float32")
+    small: np.ndarray = blocks.mean(axis=(1, 3)).astype("float32")
+    return small
 
 
 def power_spectrum(image: np.ndarray) -> np.ndarray:
@@ -122,7 +123,7 @@ def power_spectrum(image: np.ndarray) -> np.ndarray:
         for left in range(0, image.shape[1] - side + 1, step):
             tile = image[top:top + side, left:left + side]
             total += np.abs(np.fft.fft2((tile - tile.mean()) * window)) ** 2
-    spectrum = np.log(np.fft.fftshift(total) + 1e-6)
+    spectrum: np.ndarray = np.log(np.fft.fftshift(total) + 1e-6)
     # The middle would outshine all rings.
     centre = side // 2
     spectrum[centre - 1:centre + 2, centre - 1:centre + 2] = np.median(spectrum)

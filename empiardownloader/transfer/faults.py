@@ -33,7 +33,7 @@ class Faults:
     def wait_after(self, failures: int) -> float:
         """Seconds to wait before the next try: growing, bounded, and not the same for all."""
         # Past 2**16 it is bounded anyway, and a float would not hold 2**1100.
-        wait = min(self._settings.first_wait * 2 ** min(failures - 1, 16), self._settings.longest_wait)
+        wait: float = min(self._settings.first_wait * 2 ** min(failures - 1, 16), self._settings.longest_wait)
         return wait * random.uniform(0.5, 1.5)
 
     def count(self, file: FileOnItsWay, error: RemoteError, asked: float, now: float) -> bool:

@@ -84,4 +84,4 @@ class Finisher:
         else:
             os.replace(path, file.job.target)
             file.part.discard()
-        return Outcome(file.job, file.size, header)
+        return Outcome(file.job, file.size or 0, header)

@@ -16,7 +16,7 @@ import os
 import re
 import threading
 import time
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Optional, Set, Tuple
 
 from ..archive.errors import DiskError, LocalNameError
 from ..archive.remote import FileState
@@ -116,7 +116,7 @@ def _tell_once(path: str, text: str) -> None:
         logger.warning(text, folder)
 
 
-_told = set()       # (folder, what was told of it)
+_told: Set[Tuple[str, str]] = set()     # (folder, what was told of it)
 
 
 class Part:

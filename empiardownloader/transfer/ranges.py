@@ -152,7 +152,7 @@ class FileOnItsWay:
 
     def confirm(self, size: int) -> None:
         """The server has told the size of a file that was presumed; none of its bytes has been read so far."""
-        believed, self.size, self.presumed = self.size, size, False
+        believed, self.size, self.presumed = self.size or 0, size, False
         # Whoever asked for the last range of a listed file gets all that there is.
         end = size if self.listed else min(believed, size)
 
@@ -170,7 +170,7 @@ class FileOnItsWay:
         self.gaps = []
         for other in self.pieces:
             other.end = other.position
-        piece.end = self.size
+        piece.end = self.size or 0
 
     def prepared(self, size: int, gaps: List[Tuple[int, int]], whole: bool) -> None:
         """Its size is known, and what of it is missing; ``whole``: it can only be fetched in one go."""
@@ -358,7 +358,7 @@ class Plan:
             hangs = alive and now - piece.last_byte > patience and piece.file.drops < MOST_DROPS
             left = self._seconds_left(piece, now)
             piece.crawls = not hangs and piece.file.crawls < MOST_DROPS and (
-                self.pace > 0 and piece.flowing and left > CRAWLING_SECONDS
+                self.pace > 0 and piece.flowing > 0 and left > CRAWLING_SECONDS
                 and now - piece.flowing > CRAWLING_SECONDS / 2
                 and piece.remaining / self.pace < CRAWLING_SHARE * left)
             if hangs or piece.crawls:
@@ -418,9 +418,10 @@ class Plan:
         for file in self.files:
             if file.ending or file.phase in (COMPLETE, ENDING):
                 continue
-            size = file.job.size if file.phase == NEW else file.size - file.bytes_there
+            size = file.job.size if file.phase == NEW else file.size
             if size is None:
                 return sys.maxsize
+            size -= file.bytes_there
             total += size
         return max(total // connections, self._least_rest())
 

@@ -42,8 +42,8 @@ class Steps:
     """The steps of all files; called by any worker, each with a file or piece of its own."""
 
     def __init__(self, archive: Archive, plan: Plan, pool: ConnectionPool, faults: Faults, line: Line,
-                 finisher: Finisher, ended: Callable[[FileOnItsWay, Outcome], None]):
-        """``ended`` is called for a file that was there already."""
+                 finisher: Finisher, ended: Callable[[FileOnItsWay, Optional[Outcome]], None]):
+        """``ended`` is called for a file that was there already, without an outcome for one that is fetched anew."""
         self._archive, self._plan, self._pool, self._faults = archive, plan, pool, faults
         self._line, self._finisher, self._ended = line, finisher, ended
         # What has been asked for ahead: a piece, or the state of a file that is whole then.
@@ -295,6 +295,7 @@ class Steps:
     def _last_look(self, piece: Piece, state: Optional[FileState]) -> None:
         """What was told along with a piece about a file of which all bytes are there."""
         file = piece.passenger
+        assert file is not None
         with self._line.changed:
             file.get_off(piece)
             if state is None or file.phase != COMPLETE or file.ending:

@@ -32,7 +32,7 @@ from ..archive.stopping import StopToken, within
 from .blame import is_held_against, is_of_the_file, may_be_of_the_file, tries_for
 from .faults import Faults
 from .finisher import Finisher
-from .jobs import PENDING, NextJob, Outcome, Settings
+from .jobs import NextJob, Outcome, Pending, Settings
 from .pool import ConnectionPool, Slot
 from .ranges import ENDING, FileOnItsWay, Piece, Plan
 from .steps import Line, Steps
@@ -224,7 +224,7 @@ class Transfer:
                 if not self._plan.wants_more(self.pool.limit):
                     return False
             job = next_job()
-            if job is PENDING:
+            if isinstance(job, Pending):
                 return True
             with self._line.changed:
                 self._plan.exhausted = job is None
@@ -365,7 +365,7 @@ class Transfer:
             with self._line.changed:
                 self._steps.whole_files_only(error)
                 # Whoever asked for the first bytes may have got all in the meantime.
-                file.restart = piece.remaining > 0
+                file.restart = piece is not None and piece.remaining > 0
         except LocalNameError as error:
             fault = error
         except RemoteError as error:

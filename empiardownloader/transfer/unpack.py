@@ -6,13 +6,13 @@ import lzma
 import os
 import shutil
 import zlib
-from typing import Callable
+from typing import Any, Callable, Dict
 
 from ..archive.errors import DiskError, Stopped
 from ..images.header import BadImageError, promised_bytes
 from .parts import LINKS_ARE_NOT_FOLLOWED, sync_to_disk
 
-OPENERS = {".bz2": bz2.open, ".gz": gzip.open, ".xz": lzma.open}
+OPENERS: Dict[str, Callable[[str], Any]] = {".bz2": bz2.BZ2File, ".gz": gzip.GzipFile, ".xz": lzma.LZMAFile}
 CHUNK_BYTES = 1 << 20   # the modules release the interpreter's lock while they work on a chunk
 # A file system is never filled to the brim: databases and logs of the run need room as well.
 SPARE_BYTES = 64 << 20
@@ -32,7 +32,7 @@ def unpack(packed: str, compression: str, target: str, stopped: Callable[[], boo
         os.remove(target)
     try:
         descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | LINKS_ARE_NOT_FOLLOWED, 0o666)
-        with OPENERS[compression](packed, "rb") as source, open(descriptor, "wb") as sink:
+        with OPENERS[compression](packed) as source, open(descriptor, "wb") as sink:
             written = 0
             for chunk in iter(lambda: source.read(CHUNK_BYTES), b""):
                 if stopped():

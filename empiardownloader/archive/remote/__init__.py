@@ -8,11 +8,11 @@ import contextlib
 import threading
 import time
 from dataclasses import dataclass
-from typing import Any, Callable, Optional, Tuple
+from typing import Callable, Optional, Tuple
 from urllib.parse import urlsplit
 
 from ..errors import TransientError, UnreachableError, without_password
-from ..stopping import NEVER, StopToken, within
+from ..stopping import NEVER, Answer, StopToken, within
 
 AUTOMATIC, FTP, HTTPS = "automatic", "FTP", "HTTPS"
 
@@ -180,7 +180,7 @@ class Archive:
             connection.close()
         return self.learning(lambda: self._begun(timeout or self.timeout, stop))
 
-    def learning(self, ask: Callable[[], Any]) -> Any:
+    def learning(self, ask: Callable[[], Answer]) -> Answer:
         """What ``ask`` gives; it is called again where it failed but taught how to ask in another way."""
         while True:
             lessons = self.lessons

@@ -75,11 +75,18 @@ class _RawNamesFtp(ftplib.FTP):
     """ftplib with names as bytes: what is no UTF-8 survives as surrogates instead of ending the session."""
 
     def connect(self, host: str = "", port: int = 0, timeout: float = -999, source_address: object = None) -> str:
-        self.sock = KNOWN.reach(host, lambda address: socket.create_connection((address, port), timeout))
-        self.host, self.port, self.timeout, self.af = host, port, timeout, self.sock.family
-        self.file = self.sock.makefile("r", encoding="utf-8", errors="surrogateescape", newline="\n")
+        self.sock = sock = KNOWN.reach(host, lambda address: socket.create_connection((address, port), timeout))
+        self.host, self.port, self.timeout, self.af = host, port, timeout, sock.family
+        self.file = sock.makefile("r", encoding="utf-8", errors="surrogateescape", newline="\n")
         self.welcome = self.getresp()
         return self.welcome
+
+    @property
+    def control(self) -> socket.socket:
+        """The control connection's. Raises EOFError where there is none any more."""
+        if self.sock is None:
+            raise EOFError
+        return self.sock
 
     def putline(self, line: str) -> None:
         self.putlines([line])
@@ -90,7 +97,7 @@ class _RawNamesFtp(ftplib.FTP):
         if any(character in line for line in lines for character in "\r\n\0"):
             msg = "a line break in an FTP command"
             raise ValueError(msg)
-        self.sock.sendall("".join(line + "\r\n" for line in lines).encode("utf-8", "surrogateescape"))
+        self.control.sendall("".join(line + "\r\n" for line in lines).encode("utf-8", "surrogateescape"))
 
     def getmultiline(self) -> str:
         """ftplib's own would read an endless answer for ever."""
@@ -111,7 +118,7 @@ class _RawNamesFtp(ftplib.FTP):
             if self.af != socket.AF_INET:
                 raise
             # Some servers know the newer command only.
-            return ftplib.parse229(self.sendcmd("EPSV"), self.sock.getpeername())
+            return ftplib.parse229(self.sendcmd("EPSV"), self.control.getpeername())
 
 
 class FtpConnection(Connection):
@@ -127,7 +134,7 @@ class FtpConnection(Connection):
     def begin(self) -> None:
         url = self._archive.url
         with self._translated(login=True):
-            self._ftp.connect(url.hostname, url.port or ftplib.FTP_PORT, min(self._timeout, CONNECT_TIMEOUT))
+            self._ftp.connect(url.hostname or "", url.port or ftplib.FTP_PORT, min(self._timeout, CONNECT_TIMEOUT))
             if self._aborted:
                 # Given up while the name was still being looked up.
                 self._ftp.close()
@@ -138,7 +145,7 @@ class FtpConnection(Connection):
 
     def wait_for(self, seconds: float) -> None:
         self._timeout = self._ftp.timeout = seconds
-        self._ftp.sock.settimeout(seconds)
+        self._ftp.control.settimeout(seconds)
 
     def _login(self, user: str, password: str) -> None:
         # ftplib's login() sends an address of its own making for anonymous; EMPIAR asks for an empty password.
@@ -164,7 +171,7 @@ class FtpConnection(Connection):
         """
         proven = group in self._archive.proven
         try:
-            self._ftp.sock.settimeout(self._timeout if proven else min(self._timeout, CONNECT_TIMEOUT))
+            self._ftp.control.settimeout(self._timeout if proven else min(self._timeout, CONNECT_TIMEOUT))
             self._ftp.putlines(commands)
             yield
         except (EOFError, OSError) as error:
@@ -176,7 +183,7 @@ class FtpConnection(Connection):
             self._archive.proven.add(group)
         finally:
             if self._ftp.sock is not None:
-                self._ftp.sock.settimeout(self._timeout)
+                self._ftp.control.settimeout(self._timeout)
 
     def _hear(self, needed: bool = True) -> str:
         """The next answer. Raises what ftplib makes of it where it is no good one and ``needed``."""
@@ -269,7 +276,7 @@ class FtpConnection(Connection):
         if nothing is not None:
             yield nothing, NoBytes()
             return
-        stream = _FtpStream(self._data, self._translated)
+        stream = self._stream()
         try:
             with self._translated():
                 state = self._state_of(path, answers[:2])
@@ -279,6 +286,11 @@ class FtpConnection(Connection):
             yield state, stream
         finally:
             self._finish_transfer(stream)
+
+    def _stream(self) -> "_FtpStream":
+        """What comes over the data connection that was opened."""
+        assert self._data is not None
+        return _FtpStream(self._data, self._translated)
 
     def abort(self) -> None:
         self._aborted = True
@@ -304,7 +316,7 @@ class FtpConnection(Connection):
         """The lines of a listing, and whether the server says that it left some out."""
         self._open_data(command)
         blocks, left = [], LISTING_BYTES
-        stream = _FtpStream(self._data, self._translated)
+        stream = self._stream()
         answer = ""
         try:
             for block in iter(lambda: bytes(stream.read(READ_BYTES)), b""):
@@ -357,10 +369,10 @@ class FtpConnection(Connection):
                     msg = "the %s said: %s" % (self._archive.server, " ".join(passive.split())[:200])
                     raise TransientError(msg)
                 try:
-                    self._connect_data((self._ftp.sock.getpeername()[0], ftplib.parse227(passive)[1]), window)
+                    self._connect_data((self._ftp.control.getpeername()[0], ftplib.parse227(passive)[1]), window)
                 except OSError:
                     # ProFTPD closes the port when it refuses the transfer.
-                    self._ftp.sock.settimeout(ABORT_TIMEOUT)
+                    self._ftp.control.settimeout(ABORT_TIMEOUT)
                     with contextlib.suppress(OSError, EOFError):
                         self._accept_transfer(self._hear_all([*rest, command]))
                     raise
@@ -408,12 +420,13 @@ class FtpConnection(Connection):
 
         -> its words, '' where they cannot be had.
         """
-        self._data.close()
+        if self._data is not None:
+            self._data.close()
         self._data = None
         if stream.failed:
             self.usable = False
             return ""
-        self._ftp.sock.settimeout(self._timeout if stream.ended else ABORT_TIMEOUT)
+        self._ftp.control.settimeout(self._timeout if stream.ended else ABORT_TIMEOUT)
         try:
             answer = self._ftp.getmultiline()
         except (OSError, EOFError, ftplib.Error) as error:
@@ -422,7 +435,7 @@ class FtpConnection(Connection):
                 msg = "%s: %s" % (self._archive.server, reason(error))
                 raise TransientError(msg) from error
             return ""
-        self._ftp.sock.settimeout(self._timeout)
+        self._ftp.control.settimeout(self._timeout)
         # Where we hung up, 426 or 451 is the right answer. Where the server did, they tell that it broke off.
         if stream.ended and answer[:1] in "45":
             msg = "the %s said: %s" % (self._archive.server, " ".join(answer.split())[:200])

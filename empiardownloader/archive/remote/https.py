@@ -3,7 +3,8 @@
 import codecs
 import contextlib
 import re
-from typing import Iterator, Mapping, Optional, Tuple
+from http.client import HTTPMessage
+from typing import Dict, Iterator, Mapping, Optional, Tuple, Union
 from urllib.parse import quote, unquote, urlsplit
 
 import requests
@@ -48,6 +49,7 @@ PAGE_TYPES = {
     "application/json": (".json",), "application/problem+json": (), "application/xml": (".xml",), "text/xml": (".xml",)}
 # Answers of servers that let nobody ask about a file without fetching it.
 NOT_ALLOWED = (403, 405, 501)
+Headers = Union[Mapping[str, str], HTTPMessage]
 # So many connections in a row that were lost over a request asked ahead show a server that minds it.
 MOST_MINDED = 3
 
@@ -166,7 +168,7 @@ class HttpConnection(Connection):
                 msg = "the %s only sends whole files" % self._archive.server
                 raise NoRangesError(msg)
             total, versions = _size_and_versions(response)
-            state = FileState(size if total is None else total, *versions)
+            state = FileState((size or 0) if total is None else total, *versions)
             complaint = _complaint(response, start, state.size if end is None else min(end, state.size), partial)
             if complaint:
                 msg = "the %s sent %s in place of the bytes of %s that were asked for" % (
@@ -255,8 +257,9 @@ class HttpConnection(Connection):
         # Every part is encoded, also '#', '%', '+' and blanks.
         return "%s/%s" % (self._base, quote(path, errors="surrogateescape"))
 
-    def _request(self, method: str, path: str, headers: Optional[dict] = None, welcome: Tuple[int, ...] = (200, 206),
-                 impatient: bool = False, ahead: bool = False) -> requests.Response:
+    def _request(self, method: str, path: str, headers: Optional[Dict[str, str]] = None,
+                 welcome: Tuple[int, ...] = (200, 206), impatient: bool = False,
+                 ahead: bool = False) -> requests.Response:
         self._ahead = None
         if not ahead:
             self._session.forget_ahead()
@@ -346,14 +349,14 @@ def _size_and_versions(response: requests.Response) -> Tuple[Optional[int], Tupl
     return _total_bytes(response.status_code, response.headers), _versions(response.headers)
 
 
-def _versions(headers: Mapping[str, str]) -> Tuple[str, str]:
+def _versions(headers: Headers) -> Tuple[str, str]:
     """(version, modification time) for FileState"""
     modified = headers.get("Last-Modified") or ""
     # A tag may be called weak in one answer and not in the other.
     return re.sub("^W/", "", headers.get("ETag") or modified), modified
 
 
-def _content_range(headers: Mapping[str, str]) -> Optional[Tuple[int, int, Optional[int]]]:
+def _content_range(headers: Headers) -> Optional[Tuple[int, int, Optional[int]]]:
     """'bytes 0-9/120' -> (0, 10, 120); what is none -> None"""
     match = re.fullmatch(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)",
                          headers.get("Content-Range", "").strip(), re.IGNORECASE)
@@ -363,7 +366,7 @@ def _content_range(headers: Mapping[str, str]) -> Optional[Tuple[int, int, Optio
     return int(first), int(last) + 1, None if total == "*" else int(total)
 
 
-def _total_bytes(status: int, headers: Mapping[str, str]) -> Optional[int]:
+def _total_bytes(status: int, headers: Headers) -> Optional[int]:
     """Size of the whole file, from the header that tells it in this kind of answer."""
     if status == 206:
         found = _content_range(headers)

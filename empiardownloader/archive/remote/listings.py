@@ -143,7 +143,7 @@ class PageParser(html.parser.HTMLParser):
         self._is_marked = self._is_marked or LISTING_WORDS.search(text) is not None
         self._before += text
         sizes = _PAGE_SIZE.findall(text) if self._last is not None else []
-        if sizes:
+        if sizes and self._last is not None:
             number, unit = sizes[-1]
             self.files[self._last] = int(float(number) * 1024 ** " KMGT".index(unit or " "))
             self._last = None
