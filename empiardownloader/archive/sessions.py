@@ -85,7 +85,7 @@ class _Kept:
 
 
 # Older versions look at a connection by themselves, and take one whose answer is there already for a dead one.
-CAN_ASK_AHEAD = hasattr(urllib3.connection.HTTPConnection, "is_connected")
+CAN_PIPELINE = hasattr(urllib3.connection.HTTPConnection, "is_connected")
 
 
 class _TrackingAdapter(HTTPAdapter):
@@ -100,14 +100,14 @@ class _TrackingAdapter(HTTPAdapter):
         self._ahead: Optional[Tuple[bytes, SideQuestion]] = None    # what has been asked already
         super().__init__(pool_connections=1, pool_maxsize=1, max_retries=retries or 0)
 
-    def ask_ahead(self, url: str, byte_range: str, along: str) -> bool:
+    def pipeline(self, url: str, byte_range: str, along: str) -> bool:
         """Ask for bytes, and about the file ``along``, while those of the request before are still to come; only about
         a file (HEAD) where ``byte_range`` is ''.
 
         The same request made afterwards is not sent again, but gets the answer; another one may not be made on the
         connection. -> whether it was asked.
         """
-        if not CAN_ASK_AHEAD or self.connection is None or self._stream is None:
+        if not CAN_PIPELINE or self.connection is None or self._stream is None:
             return False
         method = b"GET" if byte_range else b"HEAD"
         request, question = _retargeted(self._request, method, url, byte_range), SideQuestion(along)
@@ -117,7 +117,7 @@ class _TrackingAdapter(HTTPAdapter):
         return True
 
     @property
-    def asked_ahead(self) -> bool:
+    def is_pipelined(self) -> bool:
         return self._ahead is not None
 
     def sending(self, data: bytes) -> bytes:
@@ -186,7 +186,7 @@ class _TrackingAdapter(HTTPAdapter):
                 @property
                 def is_connected(self) -> bool:
                     # An answer that has come already is no sign that the server has hung up.
-                    return adapter.asked_ahead or super().is_connected
+                    return adapter.is_pipelined or super().is_connected
 
                 def send(self, data: Any) -> None:
                     if isinstance(data, bytes):
@@ -253,13 +253,13 @@ class Session(requests.Session):
         finally:
             adapter.question = SideQuestion()
 
-    def ask_ahead(self, url: str, byte_range: str, along: str) -> bool:
+    def pipeline(self, url: str, byte_range: str, along: str) -> bool:
         """See the adapter's."""
-        return self._adapter.ask_ahead(url, byte_range, along)
+        return self._adapter.pipeline(url, byte_range, along)
 
-    def forget_ahead(self) -> None:
+    def drop_pipelined(self) -> None:
         """What was asked ahead is not wanted any more, and with it the connection."""
-        if self._adapter.asked_ahead:
+        if self._adapter.is_pipelined:
             self._adapter.disconnected()
             self.abort()
 

@@ -18,8 +18,8 @@ from ..archive.remote.texts import read_from
 from ..archive.selection import GAIN, ImageFinder, RemoteFile
 from ..archive.stopping import StopToken
 from ..images.header import Header, read_header
+from ..transfer.file import MOST_SIZE_DOUBTS
 from ..transfer.jobs import PENDING, Job, Outcome, Pending, Settings
-from ..transfer.ranges import MOST_SIZE_DOUBTS
 from ..transfer.transfer import Transfer
 from .complete import is_there, missing_companions
 from .files import Files

@@ -83,10 +83,10 @@ class TestServersThatSayOddThings(unittest.TestCase):
 
     def test_one_lost_connection_is_no_lesson(self):
         archive = FtpArchive("ftp://127.0.0.1:1/x", "1", 1)
-        archive.doubt(at_once=False)
-        self.assertFalse(archive.patient)
-        archive.doubt(at_once=False)
-        self.assertTrue(archive.patient)
+        archive.probe_failed(at_once=False)
+        self.assertFalse(archive.sequential)
+        archive.probe_failed(at_once=False)
+        self.assertTrue(archive.sequential)
 
     def test_a_greeting_that_never_ends(self):
         """S8: neither for ever nor with all the memory; and a stop is heard."""

@@ -7,7 +7,7 @@ import time
 import unittest
 
 from empiardownloader.archive.errors import NotFoundError, TransientError
-from empiardownloader.archive.remote import LESSONS, FileState
+from empiardownloader.archive.remote import MOST_FAILED_PROBES, FileState
 from empiardownloader.archive.remote.https import MOST_MINDED, HttpArchive, _versions
 from empiardownloader.archive.sessions import Session
 from empiardownloader.archive.stopping import StopToken
@@ -57,13 +57,13 @@ class TestQuestionsAlong(unittest.TestCase):
             with self.subTest(manner), small_http(CONTENT, manner) as (port, packets):
                 archive = self.archive(port)
                 connection = archive.connect()
-                for _ in range(LESSONS):
+                for _ in range(MOST_FAILED_PROBES):
                     if manner == HANGS_UP:
                         with self.assertRaises(TransientError):
                             self.read(connection, "a", "b")
                     else:
                         self.assertEqual(FileState(len(CONTENT), "x"), self.read(connection, "a", "b"))
-                self.assertTrue(archive.patient)
+                self.assertTrue(archive.sequential)
                 del packets[:]
                 self.assertIsNone(self.read(connection, "a", "b"))
                 self.assertEqual([[(b"GET", b"/x%20y/1/a")]], packets)
@@ -73,18 +73,18 @@ class TestQuestionsAlong(unittest.TestCase):
         """Bytes, and the last look at the file before, asked for while others are still to come."""
         with small_http(CONTENT) as (port, packets):
             connection = self.archive(port).connect()
-            self.assertFalse(connection.ask_ahead("b", 0, 10))      # nothing is known of the server yet
+            self.assertFalse(connection.pipeline("b", 0, 10))      # nothing is known of the server yet
             self.read(connection, "a", "b")
             del packets[:]
             with connection.open("a", 0, 1000) as (_, stream):
                 data = bytes(stream.read(500))
-                self.assertTrue(connection.ask_ahead("c", 5, None, "a"))
+                self.assertTrue(connection.pipeline("c", 5, None, "a"))
                 data += bytes(stream.read(500))
             self.assertEqual(CONTENT[:1000], data)
             with connection.open("c", 5, None, "a") as (_, stream):
                 self.assertEqual(FileState(len(CONTENT), "x"), stream.also)
                 self.assertEqual(CONTENT[5:50], bytes(stream.read(45)))
-                self.assertTrue(connection.look_ahead("c"))
+                self.assertTrue(connection.pipeline_state("c"))
                 while stream.read(1 << 20):
                     pass
             self.assertEqual(FileState(len(CONTENT), "x"), connection.state("c"))
@@ -103,12 +103,12 @@ class TestQuestionsAlong(unittest.TestCase):
                          lambda: connection.state("c"), lambda: self.assertRaises(NotFoundError, connection.state,
                                                                                   "gone")):
                 with connection.open("a", 0, 1000) as (_, stream):
-                    self.assertTrue(connection.ask_ahead("c", 10, 20))
+                    self.assertTrue(connection.pipeline("c", 10, 20))
                     self.assertEqual(CONTENT[:1000], bytes(stream.read(1000)))
                 then()
             # Nor where the bytes before it were not all wanted.
             with connection.open("a", 0, 1 << 20) as (_, stream):
-                self.assertTrue(connection.ask_ahead("c", 10, 20))
+                self.assertTrue(connection.pipeline("c", 10, 20))
                 stream.read(10)
             self.read(connection, "c", "")
             connection.close()
@@ -119,7 +119,7 @@ class TestQuestionsAlong(unittest.TestCase):
             connection = self.archive(port).connect()
             self.read(connection, "a", "b")
             with connection.open("a", 0, 1000) as (_, stream):
-                self.assertTrue(connection.ask_ahead("c", 10, 20))
+                self.assertTrue(connection.pipeline("c", 10, 20))
                 stream.read(1000)
             connection._session.headers["X-Other"] = "than before"
             ahead = [(b"GET", b"/x%20y/1/c")]
@@ -148,12 +148,12 @@ class TestQuestionsAlong(unittest.TestCase):
             self.read(connection, "a", "b")
             for also, told in (("gone", None), ("b", FileState(len(CONTENT), "x"))):
                 with connection.open("a", 0, 1000) as (_, stream):
-                    self.assertTrue(connection.ask_ahead("c", 10, 20, "b" if also == "gone" else "gone"))
+                    self.assertTrue(connection.pipeline("c", 10, 20, "b" if also == "gone" else "gone"))
                     stream.read(1000)
                 self.assertEqual(told, self.read(connection, "c", also))
             # Nor where nothing is wanted along any more.
             with connection.open("a", 0, 1000) as (_, stream):
-                self.assertTrue(connection.ask_ahead("c", 10, 20, "b"))
+                self.assertTrue(connection.pipeline("c", 10, 20, "b"))
                 stream.read(1000)
             self.assertIsNone(self.read(connection, "c", ""))
             connection.close()
@@ -167,7 +167,7 @@ class TestQuestionsAlong(unittest.TestCase):
                 connection = archive.connect()
                 with connection.open("a", 0, 1 << 20, "b") as (_, stream):
                     data = bytes(stream.read(1000))
-                    asked.append(connection.ask_ahead("c", 10, 20))
+                    asked.append(connection.pipeline("c", 10, 20))
                     while len(data) < 1 << 20:
                         data += bytes(stream.read(1 << 20))
                 self.assertEqual(CONTENT[:1 << 20], data)
@@ -189,7 +189,7 @@ class TestQuestionsAlong(unittest.TestCase):
             connection = self.archive(port).connect()
             self.read(connection, "a", "b")
             with connection.open("a", 0, 10) as (_, stream):
-                self.assertTrue(connection.ask_ahead("c", 10, 20))
+                self.assertTrue(connection.pipeline("c", 10, 20))
                 stream.read(10)
             connection._session.abort()
             self.read(connection, "c", "")

@@ -23,7 +23,7 @@ from empiardownloader.demo import faults
 from empiardownloader.tests.base import read_bytes
 from empiardownloader.tests.outage import cuttable
 from empiardownloader.tests.transfer_case import FtpCase, HttpCase, TransferCase
-from empiardownloader.transfer import transfer
+from empiardownloader.transfer import board
 from empiardownloader.transfer.blame import (
     TRIES_BROKEN,
     TRIES_GONE,
@@ -167,7 +167,7 @@ class BlameRows(TransferCase):
         line = self.line(silent=True)
         names = self.fill(2, 20000)
         line.cut()
-        with mock.patch.object(transfer, "ASLEEP_SECONDS", 0.3), self.assertRaisesRegex(ArchiveError, "Nothing came"):
+        with mock.patch.object(board, "ASLEEP_SECONDS", 0.3), self.assertRaisesRegex(ArchiveError, "Nothing came"):
             self.fetch(names, tick=lambda: time.sleep(0.5), archive=self.archive(timeout=1.0), give_up=3)
 
     def test_one_file_gone_among_others(self):

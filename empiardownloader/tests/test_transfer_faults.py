@@ -122,7 +122,7 @@ class FaultRows(TransferCase):
         names = self.fill(4, 6 << 20)
         self.demo.rate = 1 << 20
         self.demo.add_fault(faults.STALL, "*m_0*", after=1 << 20, times=1)
-        with mock.patch("empiardownloader.transfer.ranges.HUNG_SECONDS", 1.0):
+        with mock.patch("empiardownloader.transfer.ranges.STALLED_SECONDS", 1.0):
             began = time.monotonic()
             self.check_whole(self.fetch(names, archive=self.archive(timeout=120)), names)
         self.assertLess(time.monotonic() - began, 60)
@@ -274,7 +274,7 @@ class TestUnpacking(HttpCase):
             original(*arguments)
 
         with mock.patch("empiardownloader.transfer.finisher.unpack", slowly):
-            outcomes = self.fetch([], jobs=jobs, tick=lambda: most.append(len(self.transfer._plan.files)))
+            outcomes = self.fetch([], jobs=jobs, tick=lambda: most.append(len(self.transfer._board.plan.files)))
         self.assertEqual(60, sum(not outcome.error for outcome in outcomes.values()))
         self.assertLess(max(most), 25)
         self.check_clean(names)

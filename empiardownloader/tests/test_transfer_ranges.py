@@ -4,8 +4,9 @@ import random
 import unittest
 
 from empiardownloader.transfer import ranges
+from empiardownloader.transfer.file import FileTransfer, Phase, Piece
 from empiardownloader.transfer.jobs import Job
-from empiardownloader.transfer.ranges import COMPLETE, NEW, OPEN, FileOnItsWay, Piece, Plan
+from empiardownloader.transfer.ranges import Plan
 
 IS_QUICK = True
 
@@ -13,7 +14,7 @@ MB = 1 << 20
 
 
 def new(path="job", **options):
-    return FileOnItsWay(Job(path, "", **options))
+    return FileTransfer(Job(path, "", **options))
 
 
 class TestPlan(unittest.TestCase):
@@ -81,11 +82,11 @@ class TestPlan(unittest.TestCase):
         first = self.claim(plan, 0.0)
         first.position = first.end
         plan.files[0].give_back(first)
-        self.assertEqual(COMPLETE, plan.files[0].phase)
+        self.assertEqual(Phase.COMPLETE, plan.files[0].phase)
         piece = self.claim(plan, 1.0)
-        self.assertEqual((plan.files[0], plan.files[1]), (piece.passenger, piece.file))
+        self.assertEqual((plan.files[0], plan.files[1]), (piece.piggyback, piece.file))
         # Nobody else looks at it meanwhile.
-        self.assertIsNone(self.claim(plan, 1.0).passenger)
+        self.assertIsNone(self.claim(plan, 1.0).piggyback)
         # Nothing was told of it: now it goes by itself.
         plan.files[1].give_back(piece)
         self.assertIs(plan.files[0], self.claim(plan, 1.1))
@@ -114,8 +115,8 @@ class TestPlan(unittest.TestCase):
                 task = plan.claim(now, 8)
                 if task is None:
                     break
-                if isinstance(task, FileOnItsWay):
-                    if task.phase == NEW:
+                if isinstance(task, FileTransfer):
+                    if task.phase == Phase.NEW:
                         task.presume(4 * MB, listed=True)
                         task.confirm(4 * MB)
                         task.busy = False
@@ -199,12 +200,12 @@ class TestPlan(unittest.TestCase):
         piece = self.claim(plan, 0.0)
         piece.position = MB
         plan.files[0].give_back(piece)
-        self.assertEqual(OPEN, plan.files[0].phase)
+        self.assertEqual(Phase.OPEN, plan.files[0].phase)
         rest = self.claim(plan, 1.0)
         self.assertEqual((MB, 4 * MB), (rest.start, rest.end))
         rest.position = 4 * MB
         plan.files[0].give_back(rest)
-        self.assertEqual(COMPLETE, plan.files[0].phase)
+        self.assertEqual(Phase.COMPLETE, plan.files[0].phase)
 
     def test_a_file_in_trouble_waits_while_others_go_on(self):
         plan = self.plan(MB, MB, connections=1)
@@ -233,25 +234,25 @@ class TestPlan(unittest.TestCase):
         plan = self.plan(8 * MB)
         hanging, alive = self.claim(plan, 0.0), self.claim(plan, 0.0)
         alive.last_byte = 20.0
-        self.assertEqual([hanging], plan.hung(20.0, 2))
-        self.assertEqual([], plan.hung(4.0, 2))
+        self.assertEqual([hanging], plan.stalled(20.0, 2))
+        self.assertEqual([], plan.stalled(4.0, 2))
         alive.last_byte = 0.0
-        self.assertEqual([], plan.hung(4.0, 2))
-        self.assertEqual(1, len(plan.hung(20.0, 2)))      # the line may be down: one of them finds out
-        self.assertEqual([hanging, alive], plan.hung(20.0, 3))     # a third connection has nothing to do
+        self.assertEqual([], plan.stalled(4.0, 2))
+        self.assertEqual(1, len(plan.stalled(20.0, 2)))      # the line may be down: one of them finds out
+        self.assertEqual([hanging, alive], plan.stalled(20.0, 3))     # a third connection has nothing to do
         alive.last_byte = 20.0
         # From afar the first byte is granted more than the next one.
         plan.answered(1.0, False)
         hanging.last_byte = 15.0
-        self.assertEqual([], plan.hung(20.0, 2))
+        self.assertEqual([], plan.stalled(20.0, 2))
         plan.arrived(hanging, 1, 15.0)
-        self.assertEqual([hanging], plan.hung(20.0, 2))
+        self.assertEqual([hanging], plan.stalled(20.0, 2))
         plan.gap = 2.0      # all are slow
-        self.assertEqual([], plan.hung(20.0, 2))
+        self.assertEqual([], plan.stalled(20.0, 2))
         plan.gap = 0.0
         hanging.last_byte = 0.0
         plan.files[0].drops = ranges.MOST_DROPS
-        self.assertEqual([], plan.hung(20.0, 2))
+        self.assertEqual([], plan.stalled(20.0, 2))
 
     def test_all_that_hang_at_the_same_time(self):
         """One is dropped, to find out whether it is the line; not each of them, and not soon."""
@@ -261,8 +262,8 @@ class TestPlan(unittest.TestCase):
         for piece in pieces:
             plan.arrived(piece, 1000, 1.0)
         pieces[1].last_byte = 1.5
-        self.assertEqual([], plan.hung(6.0, 2))
-        self.assertEqual([pieces[0]], plan.hung(1.0 + ranges.ALL_HUNG_SECONDS + 0.1, 2))
+        self.assertEqual([], plan.stalled(6.0, 2))
+        self.assertEqual([pieces[0]], plan.stalled(1.0 + ranges.ALL_STALLED_SECONDS + 0.1, 2))
 
     def test_what_was_asked_ahead_does_not_hide_that_all_hang(self):
         plan = self.plan(8 * MB, 8 * MB, connections=2)
@@ -272,9 +273,9 @@ class TestPlan(unittest.TestCase):
             piece.connection = object()
             plan.arrived(piece, 1000, 2.0)
         ahead = plan.claim(1.0, 2, ahead=True)
-        ahead.asked_ahead = True
-        self.assertEqual(1, len(plan.hung(2.0 + ranges.ALL_HUNG_SECONDS + 0.1, 2)))
-        self.assertNotIn(ahead, plan.hung(2.0 + ranges.ALL_HUNG_SECONDS + 0.1, 2))
+        ahead.is_pipelined = True
+        self.assertEqual(1, len(plan.stalled(2.0 + ranges.ALL_STALLED_SECONDS + 0.1, 2)))
+        self.assertNotIn(ahead, plan.stalled(2.0 + ranges.ALL_STALLED_SECONDS + 0.1, 2))
 
     def test_connections_that_hang_are_not_held_against_a_file_that_gets_on(self):
         plan = self.plan(800 * MB, connections=1)
@@ -282,11 +283,11 @@ class TestPlan(unittest.TestCase):
         piece = self.claim(plan, 0.0)
         for _ in range(10):
             plan.arrived(piece, 2 * MB, 1.0)
-            file.hung()
+            file.stalled()
             self.assertEqual(1, file.drops)
         for drops in range(2, 5):
             plan.arrived(piece, MB // 2, 1.0)
-            file.hung()
+            file.stalled()
             self.assertEqual(drops, file.drops)
 
     def test_a_crawling_connection_is_found(self):
@@ -294,9 +295,9 @@ class TestPlan(unittest.TestCase):
         crawling, plan.pace = self.claim(plan, 0.0), float(MB)
         plan.files[0].moved(crawling, 1000, 0.5, True)
         plan.files[0].moved(crawling, 19000, 6.0, True)
-        self.assertEqual([crawling], plan.hung(6.0, 2))
+        self.assertEqual([crawling], plan.stalled(6.0, 2))
         crawling.position = crawling.end - 1000
-        self.assertEqual([], plan.hung(6.0, 2))
+        self.assertEqual([], plan.stalled(6.0, 2))
 
     def test_few_files_are_made_known(self):
         plan = Plan()
@@ -310,9 +311,9 @@ class TestPlan(unittest.TestCase):
             plan.files.append(new())
             plan.files[-1].held = True
         self.assertEqual(ranges.MOST_IN_TROUBLE + 1, len(plan.files))
-        plan.files = [new() for _ in range(4 + ranges.MOST_ENDING + 1)]
+        plan.files = [new() for _ in range(4 + ranges.MOST_FINISHING + 1)]
         for file in plan.files:
-            file.phase = ranges.ENDING
+            file.phase = Phase.FINISHING
         self.assertFalse(plan.wants_more(4))
 
     def test_every_byte_once_whatever_happens(self):
@@ -324,12 +325,12 @@ class TestPlan(unittest.TestCase):
             plan.exhausted = chance.random() < 0.5
             covered = [[] for _ in sizes]
             active, now = [], 0.0
-            while any(file.phase != COMPLETE for file in plan.files):
+            while any(file.phase != Phase.COMPLETE for file in plan.files):
                 now += 0.1
                 piece = self.claim(plan, now) if len(active) < 8 else None
                 if isinstance(piece, Piece):
                     active.append(piece)
-                elif isinstance(piece, FileOnItsWay):
+                elif isinstance(piece, FileTransfer):
                     piece.busy = True
                 for piece in list(active):
                     step = min(piece.remaining, chance.randint(0, 2 * MB))
@@ -349,5 +350,5 @@ class TestPlan(unittest.TestCase):
         plan = self.plan(MB)
         plan.files[0].restart = True
         plan.files[0].begin_again()
-        self.assertEqual((NEW, [], 0, False), (plan.files[0].phase, plan.files[0].gaps, plan.files[0].bytes_there,
-                                               plan.files[0].ending))
+        self.assertEqual((Phase.NEW, [], 0, False), (plan.files[0].phase, plan.files[0].gaps, plan.files[0].bytes_there,
+                                               plan.files[0].is_abandoned))

@@ -12,8 +12,8 @@ from ..archive.errors import (
 )
 from ..images.header import BadImageError
 from .blame import TRIES_BROKEN
+from .file import FileTransfer
 from .jobs import Settings
-from .ranges import FileOnItsWay
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ class Faults:
         wait: float = min(self._settings.first_wait * 2 ** min(failures - 1, 16), self._settings.longest_wait)
         return wait * random.uniform(0.5, 1.5)
 
-    def count(self, file: FileOnItsWay, error: RemoteError, asked: float, now: float) -> bool:
+    def count(self, file: FileTransfer, error: RemoteError, asked: float, now: float) -> bool:
         """A request failed that was made at ``asked`` -> whether that is news, and whose fault it was to be found out.
         """
         if asked < file.last_fault:
@@ -49,7 +49,7 @@ class Faults:
             file.not_before = max(file.not_before, now + min(error.retry_after, self._settings.give_up))
         return True
 
-    def refuse(self, file: FileOnItsWay, error: RemoteError, server: str) -> None:
+    def refuse(self, file: FileTransfer, error: RemoteError, server: str) -> None:
         """Leave the file out. Raises ArchiveError where that happens to all of them."""
         if isinstance(error, TransientError):
             self.hopeless += 1
@@ -57,10 +57,10 @@ class Faults:
                 msg = "%d files in a row could not be had from the %s (at last: %s): try Continue later; what is " \
                       "there is kept." % (HOPELESS_FILES, server, error)
                 raise ArchiveError(msg)
-        file.refused = str(error)
+        file.refuse(str(error))
 
     @staticmethod
-    def changed(file: FileOnItsWay, error: ChangedFileError) -> None:
+    def changed(file: FileTransfer, error: ChangedFileError) -> None:
         """The file is not the version that its first bytes are of: it is fetched anew, but not for ever."""
         if file.restart:
             return      # said already, by another request
@@ -73,14 +73,14 @@ class Faults:
         else:
             logger.warning("%s: it is fetched from its beginning.", error)
         if file.changes > MOST_CHANGES + TRIES_BROKEN:
-            file.refused = str(error)
+            file.refuse(str(error))
 
     @staticmethod
-    def reject(file: FileOnItsWay, error: BadImageError) -> None:
+    def reject(file: FileTransfer, error: BadImageError) -> None:
         """The whole file is no good image."""
         # What was put together from two runs gets a second chance, what came in one piece is so at the source.
-        if file.part.resumed:
+        if file.held_part.resumed:
             logger.warning("%s: %s; it is fetched once more.", file.job.path, error)
             file.restart = True
         else:
-            file.refused = str(error)
+            file.refuse(str(error))

@@ -11,9 +11,9 @@ from typing import Callable, Optional
 from ..archive.errors import DiskError, LocalNameError, Stopped
 from ..images.header import BadImageError
 from .faults import Faults
+from .file import FileTransfer
 from .jobs import Outcome
 from .parts import UNPACKED_PREFIX, Part, disk_error, hidden_path
-from .ranges import FileOnItsWay
 from .unpack import unpack
 
 UNPACKERS = 2
@@ -23,7 +23,7 @@ class Finisher:
     """Threads for whole files; see the module's docstring."""
 
     def __init__(self, is_over: Callable[[], bool], faults: Faults,
-                 ended: Callable[[FileOnItsWay, Optional[Outcome]], None], failed: Callable[[BaseException], None]):
+                 ended: Callable[[FileTransfer, Optional[Outcome]], None], failed: Callable[[BaseException], None]):
         """``ended`` is called for each file, without an outcome where it is to be left out or fetched anew; ``failed``
         with what ends the run. Both from threads of the finisher's own."""
         self._is_over = is_over
@@ -33,7 +33,7 @@ class Finisher:
         self._unpackers = concurrent.futures.ThreadPoolExecutor(UNPACKERS, "transfer-unpack")
         self._closers = concurrent.futures.ThreadPoolExecutor(1, "transfer-close")     # one, to keep the order
 
-    def submit(self, file: FileOnItsWay) -> None:
+    def submit(self, file: FileTransfer) -> None:
         (self._unpackers if file.job.compression else self._closers).submit(self._finish, file)
 
     def sync(self, part: Part) -> None:
@@ -51,12 +51,12 @@ class Finisher:
         except DiskError as error:
             self._failed(error)
 
-    def _finish(self, file: FileOnItsWay) -> None:
-        path, unpacked = file.part.path, hidden_path(file.job.target, UNPACKED_PREFIX)
+    def _finish(self, file: FileTransfer) -> None:
+        path, unpacked = file.held_part.path, hidden_path(file.job.target, UNPACKED_PREFIX)
         outcome = None
         try:
             if file.job.compression:
-                file.part.close_journal()
+                file.held_part.close_journal()
                 unpack(path, file.job.compression, unpacked, self._is_over)
                 path = unpacked
             outcome = self._name(file, path)
@@ -67,7 +67,7 @@ class Finisher:
         except Exception as error:  # noqa: BLE001 - handed to the calling thread, which raises it
             error = disk_error(error, file.job.target) if isinstance(error, OSError) else error
             if isinstance(error, LocalNameError):
-                file.refused = str(error)
+                file.refuse(str(error))
             else:
                 self._failed(error)
         finally:
@@ -76,12 +76,12 @@ class Finisher:
             self._ended(file, outcome)
 
     @staticmethod
-    def _name(file: FileOnItsWay, path: str) -> Outcome:
+    def _name(file: FileTransfer, path: str) -> Outcome:
         """The last look at a whole file, and its final name. Raises BadImageError."""
         header = file.job.check(path)
-        if path == file.part.path:
-            file.part.finish()
+        if path == file.held_part.path:
+            file.held_part.finish()
         else:
             os.replace(path, file.job.target)
-            file.part.discard()
+            file.held_part.discard()
         return Outcome(file.job, file.size or 0, header)

@@ -6,6 +6,7 @@ import threading
 import time
 from typing import Iterator, List, Optional
 
+from ..archive.errors import RemoteError, Stopped, TransientError
 from ..archive.remote import Archive, Connection
 from ..archive.stopping import StopToken
 
@@ -145,6 +146,22 @@ class Slot:
 
     def connect(self) -> Connection:
         return self._pool.take(self)
+
+    @contextlib.contextmanager
+    def connected(self) -> Iterator[Connection]:
+        """The connection, dropped when it is of no use any more."""
+        try:
+            connection = self.connect()
+            yield connection
+            if not connection.usable:
+                self.drop()
+        except (TransientError, Stopped):
+            self.drop()
+            raise
+        except RemoteError:
+            if self.connection is not None and not self.connection.usable:
+                self.drop()
+            raise
 
     def drop(self) -> None:
         connection, self.connection = self.connection, None

@@ -2,19 +2,20 @@
 """One step on a file's way, on one connection: its state is asked for, a range of it fetched, the whole looked at."""
 import logging
 import os
-import threading
 import time
-from typing import Any, Callable, Dict, List, Optional, Tuple, Union
+from typing import Any, List, Optional, Tuple
 
 from ..archive.errors import BrokenFileError, BusyError, ChangedFileError, TransientError
 from ..archive.remote import Archive, Connection, FileState, Stream
 from ..images.header import MRC_HEADER_BYTES, BadImageError
+from .board import Board
 from .faults import Faults
+from .file import FileTransfer, Phase, Piece
 from .finisher import Finisher
 from .jobs import Outcome
 from .parts import Part, remove_leftovers
 from .pool import ConnectionPool
-from .ranges import COMPLETE, ENDING, MIN_RANGE_BYTES, NEW, FileOnItsWay, Piece, Plan
+from .ranges import MIN_RANGE_BYTES
 
 logger = logging.getLogger(__name__)
 
@@ -28,79 +29,65 @@ MOST_PRESUMED = 3
 PACE_BYTES, PACE_SECONDS = 1 << 20, 0.5
 
 
-class Line:
-    """What the threads of a transfer share: the lock, and what the line does."""
-
-    def __init__(self) -> None:
-        self.changed = threading.Condition()
-        self.over = False           # no more is to be fetched
-        self.last_byte = 0.0        # when it came, or whatever else shows that the line works
-        self.received = 0           # bytes that came over the line in this run
-
-
 class Steps:
-    """The steps of all files; called by any worker, each with a file or piece of its own."""
+    """The steps of all files; called by any worker, each with a file or piece that it has claimed."""
 
-    def __init__(self, archive: Archive, plan: Plan, pool: ConnectionPool, faults: Faults, line: Line,
-                 finisher: Finisher, ended: Callable[[FileOnItsWay, Optional[Outcome]], None]):
-        """``ended`` is called for a file that was there already, without an outcome for one that is fetched anew."""
-        self._archive, self._plan, self._pool, self._faults = archive, plan, pool, faults
-        self._line, self._finisher, self._ended = line, finisher, ended
-        # What has been asked for ahead: a piece, or the state of a file that is whole then.
-        self._promises: Dict[Connection, Union[Piece, FileOnItsWay]] = {}
+    def __init__(self, archive: Archive, board: Board, pool: ConnectionPool, faults: Faults, finisher: Finisher):
+        self._archive, self._pool, self._faults = archive, pool, faults
+        self._board, self._plan, self._finisher = board, board.plan, finisher
 
-    def carry_out(self, connection: Connection, file: FileOnItsWay, piece: Optional[Piece]) -> None:
+    def carry_out(self, connection: Connection, file: FileTransfer, piece: Optional[Piece]) -> None:
         if piece is not None:
             piece.connection = connection
             self._fetch(connection, piece)
-        elif file.phase == COMPLETE:
+        elif file.phase is Phase.COMPLETE:
             self._end(connection, file)
         else:
             self._prepare(connection, file)
 
-    def presume(self, file: FileOnItsWay) -> bool:
+    def presume(self, file: FileTransfer) -> bool:
         """Whether nothing has to be known of a file before its first bytes are asked for, which tell of it, too."""
         job = file.job
-        if file.phase != NEW or file.single or not self._plan.ranges or os.path.exists(job.target):
+        if file.phase is not Phase.NEW or file.single or not self._plan.ranges or os.path.exists(job.target):
             return False
         if not self._acquire(file):
             return True     # once more, and soon
-        if not file.part.is_fresh:
+        if not file.held_part.is_fresh:
             return False
-        with self._line.changed:
+        with self._board.changed:
             if job.doubtful():
                 file.presume(MRC_HEADER_BYTES, listed=False)
             else:
                 file.presume(job.size or MIN_RANGE_BYTES, listed=bool(job.size))
         return True
 
-    def _prepare(self, connection: Connection, file: FileOnItsWay) -> None:
+    def _prepare(self, connection: Connection, file: FileTransfer) -> None:
         state = self._state(connection, file)
         job = file.job
         if os.path.exists(job.target) and job.is_whole(state.size):
             if file.part is not None:
                 file.part.discard()
             remove_leftovers(job.target)
-            self._ended(file, Outcome(job, state.size, job.check(job.target), found=True))
+            self._board.ended(file, Outcome(job, state.size, job.check(job.target), found=True))
             return
         if not self._acquire(file):
             return
-        with self._line.changed:
+        with self._board.changed:
             gaps = self._begin_part(file, state)
             file.prepared(state.size, gaps, file.single or not self._plan.ranges)
 
-    def _state(self, connection: Connection, file: FileOnItsWay) -> FileState:
-        with self._line.changed:
-            file.busy_since, file.question = time.monotonic(), connection
+    def _state(self, connection: Connection, file: FileTransfer) -> FileState:
+        with self._board.changed:
+            file.begin_question(connection, time.monotonic())
         try:
             state = connection.state(file.job.path)
         finally:
-            with self._line.changed:
+            with self._board.changed:
                 file.question = None
-        self._line.last_byte = time.monotonic()
+        self._board.line_works()
         return state
 
-    def _begin_part(self, file: FileOnItsWay, state: FileState) -> List[Tuple[int, int]]:
+    def _begin_part(self, file: FileTransfer, state: FileState) -> List[Tuple[int, int]]:
         """The file's state is known -> the spans that are to be fetched; the lock is held."""
         if state.size == 0:
             msg = "it is empty on the %s" % self._archive.server
@@ -110,11 +97,11 @@ class Steps:
             is_page = self._plan.is_page(file.job.path, state.size)
             if file.doubt_size(state.size, is_page):
                 raise (BusyError if is_page else TransientError)(msg)
-        gaps: List[Tuple[int, int]] = file.part.begin(file.job.path, state)
+        gaps: List[Tuple[int, int]] = file.held_part.begin(file.job.path, state)
         file.state = state
         return gaps
 
-    def _acquire(self, file: FileOnItsWay) -> bool:
+    def _acquire(self, file: FileTransfer) -> bool:
         """Get hold of the file's part; False, and look again soon, while another process has it."""
         if file.part is None:
             file.part = Part.acquire(file.job.target)
@@ -129,16 +116,16 @@ class Steps:
         file, is_new = piece.file, connection.is_new
         asked = piece.began = piece.last_byte = time.monotonic()
         end = None if file.single or piece.to_the_end else piece.end
-        also = piece.passenger.job.path if piece.passenger else ""
-        if piece.asked_ahead:
-            end = piece.asked_end
+        also = piece.piggyback.job.path if piece.piggyback else ""
+        if piece.is_pipelined:
+            end = piece.pipelined_end
         with connection.open(file.job.path, piece.position, end, also) as (state, stream):
-            if piece.passenger is not None:
+            if piece.piggyback is not None:
                 self._last_look(piece, stream.also)
-            with self._line.changed:
-                if file.ending:
+            with self._board.changed:
+                if file.is_abandoned:
                     return
-                if not piece.asked_ahead:
+                if not piece.is_pipelined:
                     self._plan.answered(time.monotonic() - asked, is_new)
                 self._recognize(piece, state)
                 if stream.whole and end is not None:
@@ -146,84 +133,66 @@ class Steps:
                     file.comes_whole(piece)
             self._read(connection, stream, piece)
 
-    def _ask_ahead(self, connection: Connection, piece: Piece) -> None:
+    def _pipeline(self, connection: Connection, piece: Piece) -> None:
         """The next piece for this connection is asked for while the last bytes of the one at hand are still to come."""
-        if self._pool.urgent or connection in self._promises:
+        if self._pool.urgent or self._board.is_pipelined(connection):
             return
-        following = self._claim_ahead()
+        following = self._claim_next()
         if following is None:
-            self._look_ahead(connection, piece)
+            self._pipeline_state(connection, piece)
             return
-        with self._line.changed:
-            if following.passenger is None and piece.file.ends_with(piece):
+        with self._board.changed:
+            if following.piggyback is None and piece.file.ends_with(piece):
                 # The server answers after it has sent the last bytes of the piece.
-                following.passenger, piece.file.rides = piece.file, True
-        also = following.passenger.job.path if following.passenger else ""
+                following.piggyback, piece.file.is_piggybacked = piece.file, True
+        also = following.piggyback.job.path if following.piggyback else ""
         asked = False
         try:
-            asked = not following.file.single and connection.ask_ahead(
-                following.file.job.path, following.start, following.asked_end, also)
+            asked = not following.file.single and connection.pipeline(
+                following.file.job.path, following.start, following.pipelined_end, also)
         finally:
-            with self._line.changed:
+            with self._board.changed:
                 if asked:
-                    self._promises[connection] = following
+                    self._board.put_pipelined_locked(connection, following)
                 else:
-                    if following.passenger is not None:
+                    if following.piggyback is not None:
                         # Nothing has been asked about it, so it may still go along with another one.
-                        following.passenger.rides, following.passenger = False, None
+                        following.piggyback.is_piggybacked, following.piggyback = False, None
                     following.file.give_back(following)
-                    self._line.changed.notify_all()
+                    self._board.changed.notify_all()
 
-    def _look_ahead(self, connection: Connection, piece: Piece) -> None:
+    def _pipeline_state(self, connection: Connection, piece: Piece) -> None:
         """The same where only a last look at its file is to follow."""
         file = piece.file
-        with self._line.changed:
+        with self._board.changed:
             if not file.ends_with(piece):
                 return
-            file.rides = True
+            file.is_piggybacked = True
         asked = False
         try:
-            asked = connection.look_ahead(file.job.path)
+            asked = connection.pipeline_state(file.job.path)
         finally:
-            with self._line.changed:
-                file.rides = asked
+            with self._board.changed:
+                file.is_piggybacked = asked
                 if asked:
-                    self._promises[connection] = file
+                    self._board.put_pipelined_locked(connection, file)
 
-    def _claim_ahead(self) -> Optional[Piece]:
+    def _claim_next(self) -> Optional[Piece]:
         """The next piece, where nothing has to be known of its file before."""
         for _ in range(MOST_PRESUMED):
-            with self._line.changed:
+            with self._board.changed:
                 task = self._plan.claim(time.monotonic(), self._pool.limit, ahead=True)
                 if task is None or isinstance(task, Piece):
                     if task is not None:
-                        task.asked_ahead, task.asked_end = True, None if task.to_the_end else task.end
+                        task.is_pipelined, task.pipelined_end = True, None if task.to_the_end else task.end
                     return task
-            presumed = task.phase == NEW and self.presume(task)
-            with self._line.changed:
+            presumed = task.phase is Phase.NEW and self.presume(task)
+            with self._board.changed:
                 task.busy = False
-                self._line.changed.notify_all()
+                self._board.changed.notify_all()
             if not presumed:
                 return None
         return None
-
-    def promised(self, connection: Optional[Connection]) -> Union[Piece, FileOnItsWay, None]:
-        """What has been asked for on a connection already; the lock is held."""
-        task = self._promises.pop(connection, None) if connection is not None else None
-        if isinstance(task, FileOnItsWay):
-            task.rides = False
-            if task.phase != COMPLETE or task.ending or task.busy:
-                return None     # it has not come whole after all
-            task.busy, task.busy_since = True, time.monotonic()
-        return task
-
-    def break_promise(self, connection: Optional[Connection]) -> None:
-        """Nothing more comes over a connection; the lock is held."""
-        task = self.promised(connection)
-        if isinstance(task, Piece):
-            task.file.give_back(task)
-        elif task is not None:
-            task.busy = False
 
     def _recognize(self, piece: Piece, state: FileState) -> None:
         """An answer tells about the piece's file, perhaps for the first time; the lock is held.
@@ -237,13 +206,13 @@ class Steps:
         elif file.state is None:
             self._begin_part(file, state)
             file.confirm(state.size)
-            self._line.changed.notify_all()
+            self._board.changed.notify_all()
         elif not file.single:
             self._compare(file, state)
 
-    def _compare(self, file: FileOnItsWay, state: FileState) -> None:
+    def _compare(self, file: FileTransfer, state: FileState) -> None:
         """Raises ChangedFileError where it is not the version any more that the first bytes are of."""
-        if not state.same_as(file.state):
+        if file.state is None or not state.same_as(file.state):
             msg = "%s changed on the %s" % (file.job.path, self._archive.server)
             raise ChangedFileError(msg)
 
@@ -254,7 +223,7 @@ class Steps:
 
     def _read(self, connection: Connection, stream: Stream, piece: Piece) -> None:
         file, chunk, tried = piece.file, MIN_CHUNK_BYTES, not self._plan.ranges
-        while piece.remaining > 0 and not self._line.over and not file.ending:
+        while piece.remaining > 0 and not self._board.over and not file.is_abandoned:
             before = time.monotonic()
             data = stream.read(min(chunk, piece.remaining))
             if not data:
@@ -262,57 +231,55 @@ class Steps:
                 raise BrokenFileError(msg)
             if piece.position == 0 and not self._is_wanted(file, data):
                 break
-            if file.part.write(piece.position, data):
-                self._finisher.sync(file.part)
+            if file.held_part.write(piece.position, data):
+                self._finisher.sync(file.held_part)
             now = time.monotonic()
-            with self._line.changed:
-                self._plan.arrived(piece, len(data), now)
-                self._line.received += len(data)
-                self._line.last_byte = now
+            with self._board.changed:
+                self._board.arrived_locked(piece, len(data), now)
                 self._faults.hopeless = 0
             if self._pool.urgent and not file.single and self._pool.wanted_at_once():
                 break
             if not tried and self._plan.nearly_done(piece):
                 tried = True
-                self._ask_ahead(connection, piece)
+                self._pipeline(connection, piece)
             wanted = int(len(data) * CHUNK_SECONDS / max(now - before, 1e-6))
             chunk = min(max(wanted, MIN_CHUNK_BYTES), 2 * chunk, MAX_CHUNK_BYTES)
         count, seconds = piece.position - piece.flowed, time.monotonic() - piece.flowing
         if piece.flowing and (count > PACE_BYTES or seconds > PACE_SECONDS):
             self._plan.pace = count / max(seconds, 1e-6)
 
-    def _is_wanted(self, file: FileOnItsWay, start: memoryview) -> bool:
+    def _is_wanted(self, file: FileTransfer, start: memoryview) -> bool:
         """Whether the first bytes show a file worth fetching; where they do not it is left out."""
         try:
-            file.job.look(bytes(start[:MRC_HEADER_BYTES]), file.size)
+            file.job.look(bytes(start[:MRC_HEADER_BYTES]), file.size or 0)
         except BadImageError as error:
-            with self._line.changed:
-                self._line.received += len(start)
-                file.refused = str(error)
+            with self._board.changed:
+                self._board.received += len(start)
+                file.refuse(str(error))
             return False
         return True
 
     def _last_look(self, piece: Piece, state: Optional[FileState]) -> None:
         """What was told along with a piece about a file of which all bytes are there."""
-        file = piece.passenger
+        file = piece.piggyback
         assert file is not None
-        with self._line.changed:
-            file.get_off(piece)
-            if state is None or file.phase != COMPLETE or file.ending:
+        with self._board.changed:
+            file.drop_piggyback(piece)
+            if state is None or file.phase is not Phase.COMPLETE or file.is_abandoned:
                 return
             try:
                 self._compare(file, state)
-                file.phase = ENDING
+                file.phase = Phase.FINISHING
             except ChangedFileError as error:
                 self._faults.changed(file, error)
-        if file.phase == ENDING:
+        if file.phase is Phase.FINISHING:
             self._finisher.submit(file)
         else:
-            self._ended(file, None)
+            self._board.ended(file, None)
 
-    def _end(self, connection: Connection, file: FileOnItsWay) -> None:
+    def _end(self, connection: Connection, file: FileTransfer) -> None:
         # Whatever its answers said when they began: a range goes on bringing the old version, or a mixture.
         if not file.single:
             self._compare(file, self._state(connection, file))
-        file.phase = ENDING
+        file.phase = Phase.FINISHING
         self._finisher.submit(file)

@@ -28,7 +28,7 @@ SPARE_SECONDS = 10
 # Bytes asked from a socket at once: enough to keep system calls rare at full speed.
 READ_BYTES = 1 << 20
 # Who loses a connection over something new may have lost it for another reason, but not so often.
-LESSONS = 2
+MOST_FAILED_PROBES = 2
 # The text of a folder's listing: 600,000 names; the largest folders of the archive hold about 30,000.
 LISTING_BYTES = 64 << 20
 
@@ -110,7 +110,7 @@ class Connection:
         """
         raise NotImplementedError
 
-    def ask_ahead(self, path: str, start: int, end: Optional[int], also: str = "") -> bool:
+    def pipeline(self, path: str, start: int, end: Optional[int], also: str = "") -> bool:
         """Ask for what is to be opened next, while bytes of the file that is open are still to come.
 
         -> whether that was done: then nothing but ``open`` with the same arguments may follow, unless the connection is
@@ -118,7 +118,7 @@ class Connection:
         """
         return False
 
-    def look_ahead(self, path: str) -> bool:
+    def pipeline_state(self, path: str) -> bool:
         """The same for ``state``."""
         return False
 
@@ -134,18 +134,18 @@ class Archive:
     """The files of one entry on one server: opens connections to it."""
     transport = ""
     # Seconds that it costs to hang up in the middle of a file.
-    parting = 0.0
+    hangup_seconds = 0.0
     # Whether listings may lack names that the next one shows, of another one of the servers that share the load.
     may_lack_names = False
     # Whether the server is asked one thing after the other, since it minds what saves round trips.
-    patient = False
+    sequential = False
 
     def __init__(self, base_url: str, entry: str, timeout: float = STALL_TIMEOUT):
         """``base_url`` is the address of the folder that holds the entries, ``timeout`` in seconds."""
         self.url = urlsplit("%s/%s" % (base_url.rstrip("/"), entry))
         self.entry = entry
         self.timeout = timeout
-        self.lessons = 0        # how often it was learned that something is to be asked in another way
+        self.failed_probes = 0        # how often it was learned that something is to be asked in another way
         self._spare: Optional[Tuple[Connection, float]] = None
         self._lock = threading.Lock()
         if not self.url.hostname:
@@ -178,24 +178,24 @@ class Archive:
                 connection.wait_for(timeout or self.timeout)
                 return connection
             connection.close()
-        return self.learning(lambda: self._begun(timeout or self.timeout, stop))
+        return self.probing(lambda: self._begun(timeout or self.timeout, stop))
 
-    def learning(self, ask: Callable[[], Answer]) -> Answer:
+    def probing(self, ask: Callable[[], Answer]) -> Answer:
         """What ``ask`` gives; it is called again where it failed but taught how to ask in another way."""
         while True:
-            lessons = self.lessons
+            failed_probes = self.failed_probes
             try:
                 return ask()
             except TransientError:
-                if self.lessons == lessons:
+                if self.failed_probes == failed_probes:
                     raise
 
-    def doubt(self, at_once: bool = False) -> None:
+    def probe_failed(self, at_once: bool = False) -> None:
         """What saves a round trip, and never worked so far, has failed, which may have another reason unless
         ``at_once``."""
-        if not self.patient:
-            self.lessons += 1
-            self.patient = at_once or self.lessons >= LESSONS
+        if not self.sequential:
+            self.failed_probes += 1
+            self.sequential = at_once or self.failed_probes >= MOST_FAILED_PROBES
 
     def _begun(self, timeout: float, stop: StopToken) -> Connection:
         connection = self._new_connection(timeout)

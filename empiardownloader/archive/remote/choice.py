@@ -124,7 +124,7 @@ class _Trial(threading.Thread):
             self.archive.close()
 
     def _try(self) -> None:
-        connection, listing = self.archive.learning(self._listed)
+        connection, listing = self.archive.probing(self._listed)
         self.works = True
         if self._probes:
             path = listing.files[0][0] if listing.files else ""

@@ -57,7 +57,7 @@ CUT_LISTING = re.compile(r"truncated", re.IGNORECASE)      # pure-ftpd, at the e
 class FtpArchive(Archive):
     transport = FTP
     # What is in the sockets' buffers is sent in vain, and the next range needs a connection of its own.
-    parting = 0.1
+    hangup_seconds = 0.1
 
     def __init__(self, base_url: str, entry: str, timeout: float = STALL_TIMEOUT):
         super().__init__(base_url, entry, timeout)
@@ -150,7 +150,7 @@ class FtpConnection(Connection):
     def _login(self, user: str, password: str) -> None:
         # ftplib's login() sends an address of its own making for anonymous; EMPIAR asks for an empty password.
         commands = ["USER " + user, "PASS " + password, "TYPE I"]
-        if self._archive.patient:
+        if self._archive.sequential:
             if self._ftp.sendcmd(commands[0]).startswith("3"):
                 self._ftp.sendcmd(commands[1])
             self._ftp.voidcmd(commands[2])
@@ -177,7 +177,7 @@ class FtpConnection(Connection):
         except (EOFError, OSError) as error:
             self.usable = False
             if not proven and not self._aborted:
-                self._archive.doubt(isinstance(error, socket.timeout))
+                self._archive.probe_failed(isinstance(error, socket.timeout))
             raise
         else:
             self._archive.proven.add(group)
@@ -226,7 +226,7 @@ class FtpConnection(Connection):
     def state(self, path: str) -> FileState:
         questions = self._questions(path)
         with self._translated():
-            if self._archive.patient:
+            if self._archive.sequential:
                 answers = [self._ask(question) for question in questions]
             else:
                 with self._together(QUESTIONS, questions):
@@ -354,7 +354,7 @@ class FtpConnection(Connection):
         answers = [] if answers is None else answers
         rest = ["REST %d" % start] if start else []
         try:
-            if self._archive.patient or self._ftp.af != socket.AF_INET:
+            if self._archive.sequential or self._ftp.af != socket.AF_INET:
                 answers += [self._ask(question) for question in questions]
                 self._connect_data(self._ftp.makepasv(), window)
                 self._accept_transfer([self._ask(line) for line in [*rest, command]])
@@ -365,7 +365,7 @@ class FtpConnection(Connection):
                 if not passive.startswith("227"):
                     # Some servers know the newer command only. What follows here is anybody's guess.
                     self.usable = False
-                    self._archive.doubt(at_once=True)
+                    self._archive.probe_failed(at_once=True)
                     msg = "the %s said: %s" % (self._archive.server, " ".join(passive.split())[:200])
                     raise TransientError(msg)
                 try:

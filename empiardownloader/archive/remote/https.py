@@ -185,7 +185,7 @@ class HttpConnection(Connection):
         ahead = self._was_asked(path, byte_range, also)
         headers = {"Range": byte_range} if ahead or start or end is not None else {}
         archive, told = self._archive, None
-        if ahead or (also and not archive.patient):
+        if ahead or (also and not archive.sequential):
             with self._session.asking_along(self._address(also) if also else "") as along:
                 try:
                     with self._judged(ahead), self._translated():
@@ -198,24 +198,24 @@ class HttpConnection(Connection):
                     # time, or has had enough of this connection; as it may between two requests, too.
                     answered = along().status > 0
                     if not archive.proven and (answered or not self._aborted):
-                        archive.doubt()
+                        archive.probe_failed()
                     if self._aborted or not (answered or ahead):
                         raise
                     told = _told(along())
         with self._translated():
             return self._request("GET", path, headers, (200, 206, 416)), told
 
-    def ask_ahead(self, path: str, start: int, end: Optional[int], also: str = "") -> bool:
-        return self._ask_ahead(path, _byte_range(start, end), also)
+    def pipeline(self, path: str, start: int, end: Optional[int], also: str = "") -> bool:
+        return self._pipeline(path, _byte_range(start, end), also)
 
-    def look_ahead(self, path: str) -> bool:
-        return self._ask_ahead(path, "", "")
+    def pipeline_state(self, path: str) -> bool:
+        return self._pipeline(path, "", "")
 
-    def _ask_ahead(self, path: str, byte_range: str, also: str) -> bool:
-        if not self._archive.proven or self._archive.patient or self._archive.minded >= MOST_MINDED:
+    def _pipeline(self, path: str, byte_range: str, also: str) -> bool:
+        if not self._archive.proven or self._archive.sequential or self._archive.minded >= MOST_MINDED:
             return False
         with self._translated():
-            asked = self._session.ask_ahead(self._address(path), byte_range, self._address(also) if also else "")
+            asked = self._session.pipeline(self._address(path), byte_range, self._address(also) if also else "")
         self._ahead = (path, byte_range, also) if asked else None
         return asked
 
@@ -262,7 +262,7 @@ class HttpConnection(Connection):
                  ahead: bool = False) -> requests.Response:
         self._ahead = None
         if not ahead:
-            self._session.forget_ahead()
+            self._session.drop_pipelined()
         connect, answer = self._timeout
         response = self._session.request(
             method, self._address(path), headers=headers, stream=True, allow_redirects=True,
