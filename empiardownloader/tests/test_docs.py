@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What docs/architecture.rst says of the code is so."""
+import ast
+import os
+import re
+import unittest
+
+import empiardownloader
+
+IS_QUICK = True
+
+PACKAGE = os.path.dirname(os.path.abspath(empiardownloader.__file__))
+DOCS = os.path.join(os.path.dirname(PACKAGE), "docs")
+# Longer than about 400 lines, and why.
+LONG = {
+    "archive/selection.py": "one search with one set of notes; what tells images from references is two thirds of it",
+    "archive/series.py": "the four ways in which entries tell of tilt series, which fall back on one another",
+    "archive/remote/ftp.py": "one protocol, with the workarounds that five servers need"}
+
+
+def modules():
+    """(path below the package, its syntax tree), but for tests."""
+    for folder, folders, names in os.walk(PACKAGE):
+        folders[:] = [name for name in folders if name not in ("tests", "__pycache__")]
+        for name in names:
+            if name.endswith(".py"):
+                path = os.path.join(folder, name)
+                with open(path, encoding="utf-8") as stream:
+                    yield os.path.relpath(path, PACKAGE), ast.parse(stream.read())
+
+
+def members(node):
+    """Names of methods, attributes and class variables of a class."""
+    for part in ast.walk(node):
+        if isinstance(part, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            yield part.name
+        elif isinstance(part, ast.Attribute) and isinstance(part.value, ast.Name) and part.value.id == "self" \
+                and isinstance(part.ctx, ast.Store):
+            yield part.attr
+
+
+@unittest.skipUnless(os.path.isdir(DOCS), "the package was installed without its documentation")
+class TestArchitecture(unittest.TestCase):
+
+    @classmethod
+    def setUpClass(cls):
+        with open(os.path.join(DOCS, "architecture.rst"), encoding="utf-8") as stream:
+            cls.text = stream.read()
+        cls.trees = dict(modules())
+        cls.classes, cls.functions = {}, set()
+        for tree in cls.trees.values():
+            for node in ast.walk(tree):
+                if isinstance(node, ast.ClassDef):
+                    cls.classes.setdefault(node.name, (set(), []))[0].update(members(node))
+                    cls.classes[node.name][1].extend(base.id for base in node.bases if isinstance(base, ast.Name))
+                elif isinstance(node, ast.FunctionDef):
+                    cls.functions.add(node.name)
+
+    def has(self, name, member):
+        found, bases = self.classes.get(name, (set(), []))
+        return member in found or any(self.has(base, member) for base in bases)
+
+    def test_all_names_are_there(self):
+        for name in sorted(set(re.findall(r"``([^`]+)``", self.text))):
+            with self.subTest(name):
+                if "/" in name or name.endswith((".py", ".rst")):
+                    places = [os.path.join(top, name) for top in (PACKAGE, os.path.join(PACKAGE, "follow"), DOCS)]
+                    places += [os.path.join(PACKAGE, folder, name) for folder in ("tests", "transfer")]
+                    self.assertTrue(any(map(os.path.exists, places)))
+                elif re.fullmatch(r"_?[A-Z]\w+\.\w+", name):
+                    # Scipion's own, of protocols.
+                    self.assertTrue(self.has(*name.split(".")) or name == "EmpiarDownloader._lock")
+                elif re.fullmatch(r"[A-Z]\w+", name):
+                    self.assertIn(name, self.classes)
+                elif re.fullmatch(r"\w+", name) and name not in ("flock", "_locked"):
+                    self.assertTrue(name in self.functions, name)
+
+    def test_all_threads_are_there(self):
+        named = set()
+        for tree in self.trees.values():
+            for node in ast.walk(tree):
+                if isinstance(node, ast.keyword) and node.arg == "name" and isinstance(node.value, ast.Constant):
+                    named.add(node.value.value)
+                elif isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "ThreadPoolExecutor":
+                    named.add(node.args[1].value)
+        table = self.text.partition("\nThreads\n=======\n")[2].partition("\nLocks\n")[0]
+        told = set(re.findall(r"^([a-z][\w-]*)(?: \.\.\.)?  ", table, re.MULTILINE)) - {"transfer-0"}
+        self.assertLessEqual(told, named)
+
+    def test_what_wants_the_boards_lock_says_so(self):
+        """In the board, whatever changes a file or the plan either takes the lock or is called '..._locked'."""
+        board = next(node for node in ast.walk(self.trees[os.path.join("transfer", "board.py")])
+                     if isinstance(node, ast.ClassDef) and node.name == "Board")
+        for method in board.body:
+            if not isinstance(method, ast.FunctionDef) or method.name in ("__init__", "release_parts"):
+                continue
+            takes = any(isinstance(node, ast.With) and ast.unparse(node.items[0].context_expr) == "self.changed"
+                        for node in ast.walk(method)) if hasattr(ast, "unparse") else None
+            calls = {node.func.attr for node in ast.walk(method)
+                     if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)}
+            if any(name.endswith("_locked") for name in calls) and takes is not None:
+                with self.subTest(method.name):
+                    self.assertTrue(takes or method.name.endswith("_locked"))
+
+    def test_no_room_grows_without_a_reason(self):
+        for path in self.trees:
+            with open(os.path.join(PACKAGE, path), encoding="utf-8") as stream:
+                lines = sum(1 for _ in stream)
+            with self.subTest(path):
+                self.assertTrue(lines <= 425 or path in LONG, "%d lines" % lines)
+        for path in LONG:
+            self.assertIn(path, self.trees)
