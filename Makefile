@@ -29,9 +29,10 @@ downstream: downstream-python   ## Feed our sets to RELION, motion correction, t
 quick: test-python      ## Run the quick tests and one real run, on another Python say: make quick PYTHON=3.8 VENV=.venv-3.8
 	@$(RUN) .test -- $(PY) -m pytest -q -n 2 -m quick empiardownloader/tests --ignore empiardownloader/tests/downstream
 
-check: test-python      ## Look for mistakes, style and types
+check: test-python      ## Look for mistakes, style, types, and pages that cannot be made
 	@$(PY) -m ruff check .
 	@$(PY) -m mypy
+	@for page in README.rst CONTRIBUTING.rst docs/*.rst; do $(PY) -m docutils --report=2 --halt=2 $$page /dev/null || exit 1; done
 
 bench: test-python      ## Measure speed and cost, side by side with other programs; ONLY=transfer measures a part
 	@$(RUN) .bench -- $(PY) bench $(ONLY)
