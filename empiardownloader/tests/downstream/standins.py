@@ -285,6 +285,16 @@ def aretomo(given):
         aln.write("# SEC ROT GMAG TX TY SMEAN SFIT SCALE BASE TILT\n")
         for section, angle in enumerate(angles):
             aln.write("%5d %9.4f 1.0 0.0 0.0 1.0 1.0 1.0 0.0 %8.2f\n" % (section, axis, angle))
+    if "-Cs" in given:
+        # Where Cs is said AreTomo2 estimates CTF; here that of the least tilted section stands for all.
+        flattest = min(range(len(angles)), key=lambda section: abs(angles[section]))
+        u, v, turn, score = fit_defocus(stack[flattest], pixel, float(given["-Kv"][0]), float(given["-Cs"][0]),
+                                        float(given["-AmpContrast"][0]))
+        with open(os.path.splitext(output)[0] + "_ctf.txt", "w") as ctf:
+            ctf.write("# Columns: #1 micrograph number; #2 - defocus 1 [A]; #3 - defocus 2; #4 - azimuth; "
+                      "#5 - phase shift [radian]; #6 - cross correlation; #7 - fits up to (in Angstroms)\n")
+            for section in range(1, len(angles) + 1):
+                ctf.write("%4d %.2f %.2f %.2f 0.0 %.4f 5.0\n" % (section, u, v, turn, score))
 
 
 def tilt(given):
