@@ -2,6 +2,7 @@
 """Tilt series on their way to tomograms: angles, order, axis, dose and sign are right where gold beads lie right."""
 import glob
 import os
+import tempfile
 import unittest
 
 import numpy as np
@@ -120,7 +121,7 @@ class TestTilts(DownstreamCase):
         """Its protocols want RELION 5; what scipion-em-reliontomo writes for it can be looked at."""
         run = self.finish(self.new(entryId=UPRIGHT, allImages=True))
         convert = pw.Config.getDomain().importFromPlugin("reliontomo.convert", doRaise=True).convert50_tomo
-        folder = os.path.join(self.proj.getPath(), "for_relion")
+        folder = tempfile.mkdtemp(dir=self.proj.getPath())
         os.makedirs(os.path.join(folder, "frames"))
         convert.Writer().tsMSet2Star(run.outputTiltSeriesM, folder)
         rows = [(float(row["rlnTomoNominalStageTiltAngle"]), float(row["rlnMicrographPreExposure"]),
