@@ -29,17 +29,15 @@ class Value(NamedTuple):
 UNKNOWN = Value(None, "")
 
 
-def decide(protocol, found, facts, frames=None, told=None):
-    """ :param found: what the archives say.
-    :param facts: what the record of the download says.
+def decide(protocol, context, frames=None, told=None):
+    """ :param context: what the archives and the record say.
     :param frames: frames of an image, its dose is divided by; None where unknown.
     :param told: dict name -> Value of what a file says of these very images.
     :return: dict name -> Value; samplingRate may be UNKNOWN, and so may dosePerFrame. """
-    archived = found.acquisition
-    imageSet = found.entry.image_set(protocol.imageSet.get())
-    dose = getTotalDose(protocol, found, facts)
+    archived = context.found.acquisition
+    dose = getTotalDose(protocol, context)
     entry = {
-        "samplingRate": (imageSet.pixel_size, found.entry.name),
+        "samplingRate": (context.imageSet.pixel_size, context.found.entry.name),
         "voltage": (archived.voltage, archived.source),
         "sphericalAberration": (archived.spherical_aberration, archived.source),
         "magnification": (archived.magnification, archived.source),
@@ -48,7 +46,7 @@ def decide(protocol, found, facts, frames=None, told=None):
         "voltage": constants.DEFAULT_VOLTAGE, "sphericalAberration": constants.DEFAULT_SPHERICAL_ABERRATION,
         "magnification": constants.DEFAULT_MAGNIFICATION, "amplitudeContrast": constants.DEFAULT_AMPLITUDE_CONTRAST,
         "doseInitial": 0.0}
-    microscope = askMdocs(facts)
+    microscope = askMdocs(context.facts)
     told = {**{name: value for name, value in microscope.items() if name != "samplingRate"}, **(told or {})}
     values = {}
     for name in ("samplingRate", *OF_ACQUISITION):
@@ -58,26 +56,25 @@ def decide(protocol, found, facts, frames=None, told=None):
     return values
 
 
-def decidePixelSize(protocol, found, facts, told=UNKNOWN):
+def decidePixelSize(protocol, context, told=UNKNOWN):
     """ :param told: what a file says of these very images.
     :return: Å/px as a Value. """
-    return decide(protocol, found, facts, told={"samplingRate": told})["samplingRate"]
+    return decide(protocol, context, told={"samplingRate": told})["samplingRate"]
 
 
-def getTotalDose(protocol, found, facts):
+def getTotalDose(protocol, context):
     """ :return: e/Å² of a whole image (movie or tilt) as a Value, the form apart. """
-    if facts.series:
+    if context.facts.series:
         # EMDB's dose may be that of a tilt or of a series, who knows; the microscope's own words are of a tilt.
-        for series in facts.series.values():
+        for series in context.facts.series.values():
             doses = [tilt.dose for tilt in series.tilts if tilt.dose]
             if doses:
                 # A rate is measured at the camera.
                 is_rate = "DoseRate" in series.dose_from
                 return Value(sum(doses) / len(doses), MDOC_FILES + ", dose rate behind the sample" * is_rate)
         return UNKNOWN
-    kind = found.entry.image_set(protocol.imageSet.get()).kind
-    dose = found.acquisition.dose_per_movie if kind == MOVIES else None
-    return UNKNOWN if dose is None else Value(dose, found.acquisition.source)
+    dose = context.found.acquisition.dose_per_movie if context.imageSet.kind == MOVIES else None
+    return UNKNOWN if dose is None else Value(dose, context.found.acquisition.source)
 
 
 def askMdocs(facts):

@@ -36,6 +36,7 @@ from ..download.request import Places, Request
 from ..images.header import BadImageError, Header
 from ..transfer.jobs import Settings
 from .acquisition import decidePixelSize
+from .context import Context
 from .form import (
     MIN_STREAMING_THREADS,
     addAcquisitionSection,
@@ -150,18 +151,19 @@ class EmpiarDownloader(EMProtocol):
         # A file that describes particles or tilts tells it, too.
         described = (imageSet.kind == PARTICLES and (request.companions or request.particles_file)) \
             or imageSet.kind == TILT_SERIES
-        if decidePixelSize(self, found, facts).value is None and not imageSet.kind.files_only and not described:
+        context = Context(found, facts, imageSet)
+        if decidePixelSize(self, context).value is None and not imageSet.kind.files_only and not described:
             raise ArchiveError("%s does not tell the pixel size of image set %s: type it in under Acquisition."
                                % (found.entry.name, imageSet.describe()))
         self.info("%s: %s" % (found.entry.name, found.entry.title))
         self.info("Image set %s" % imageSet.describe())
-        for why in (imageSet.why_files_only, getattr(self.getSets(), "why", "")):
+        for why in (imageSet.why_files_only, self.getSets().why):
             if why:
                 self.warning(why)
         for note in found.acquisition.notes:
             self.warning(note)
         with self._lock:
-            self.getSets().refresh(found, facts)
+            self.getSets().refresh(context)
 
     def downloadImagesStep(self, stamp):
         """ Download what is missing. What arrives is written into the record,
@@ -205,21 +207,21 @@ class EmpiarDownloader(EMProtocol):
                 headers[name] = self._readHeader(found, name)
             except (BadImageError, OSError) as error:
                 self._leaveOut(name, error)
-        facts = self._readFacts()
+        context = self._getContext()
         with self._lock:
-            added = self.getSets().append(found, facts, headers)
-            self.getSets().settle(found, facts)
+            added = self.getSets().append(context, headers)
+            self.getSets().settle(context)
         for output, count in added.items():
             self.info("Registered %d items in %s%s." % (count, output, ": " + ", ".join(headers) if len(headers) <= 3
                                                         else ""))
 
     def closeSetStep(self, stamp):
         """ Close the output sets: there will be no more images. """
-        found, facts = metadata.load(self._getMetadataFile()), self._readFacts()
+        context = self._getContext()
         with self._lock:
-            self.getSets().close(found, facts)
+            self.getSets().close(context)
             if not any(True for _ in self.getSets().iterSets()):
-                self.warning("%d files are here, in no set." % len(facts.images) if facts.images
+                self.warning("%d files are here, in no set." % len(context.facts.images) if context.facts.images
                              else "Nothing has arrived, so there is no output.")
 
     # -------------------------- INFO functions -----------------------
@@ -324,6 +326,10 @@ class EmpiarDownloader(EMProtocol):
             return ""
         return ("This run already holds images of EMPIAR-%s: to get EMPIAR-%s choose Restart, or copy the protocol."
                 % (facts.begin.entry, number))
+
+    def _getContext(self):
+        found = metadata.load(self._getMetadataFile())
+        return Context(found, self._readFacts(), found.entry.image_set(self.imageSet.get()))
 
     def _readFacts(self):
         """ What the record says by now: a picture of it, for steps and _stepsCheck

@@ -14,6 +14,7 @@ from ..download.progress import format_bytes
 from ..download.record.facts import Facts
 from ..download.series import MDOC_FOLDER
 from .acquisition import ASSUMED, FORM, MDOC_FILES, OF_ACQUISITION, askMdocs, decide, getTotalDose
+from .context import Context
 from .headers import isDmFile
 from .outputs import hasTomo
 
@@ -53,9 +54,9 @@ def summarize(protocol):
     allSets = [(name, itsSet) for name, itsSet in protocol.getSets().iterSets(recover=False) if itsSet.getSize()]
     sets = [(name, itsSet) for name, itsSet in allSets if isinstance(itsSet, SetOfMovies)]
     others = [(name, itsSet) for name, itsSet in allSets if not isinstance(itsSet, SetOfMovies)]
-    summary += [why for why in (imageSet.why_files_only, getattr(protocol.getSets(), "why", "")) if why]
+    summary += [why for why in (imageSet.why_files_only, protocol.getSets().why) if why]
     if not imageSet.kind.files_only:
-        summary += _summarizeAcquisition(protocol, found, facts, allSets)
+        summary += _summarizeAcquisition(protocol, Context(found, facts, imageSet), allSets)
     if imageSet.kind.gain and not (facts.series and not sets and others):
         summary += _summarizeReferences(protocol, facts, sets)
     summary += _summarizeSets(protocol, sets, facts)
@@ -89,38 +90,39 @@ def groupLeftOut(leftOut):
     return lines
 
 
-def _summarizeAcquisition(protocol, found, facts, sets):
+def _summarizeAcquisition(protocol, context, sets):
     """ What the sets have, each value with its source; as long as there is no
     set, what is known. """
     lines = {}
     if not sets:
-        values = decide(protocol, found, facts)
-        dose = getTotalDose(protocol, found, facts)
+        values = decide(protocol, context)
+        dose = getTotalDose(protocol, context)
         lines[_describeValues(values, {}, "%g e/Å² in all (%s)" % dose if dose.value is not None
                               and values["dosePerFrame"].value is None else "")] = []
     for name, itsSet in sets[:SETS]:
         has = {value: itsSet.getAcquisition().getAttributeValue("_" + value) for value in OF_ACQUISITION}
         has["samplingRate"] = itsSet.getSamplingRate()
-        noted = facts.values.get(name) or decide(protocol, found, facts)
+        noted = context.facts.values.get(name) or decide(protocol, context)
         perTilt = {"dosePerFrame": "%.3g e/Å² per tilt"} if name.startswith("outputTiltSeries") else {}
         values = {value: (its, _findSource(its, noted.get(value))) for value, its in has.items()}
         lines.setdefault(_describeValues(values, perTilt), []).append(name)
     summary = ["Acquisition%s: %s" % (" of " + ", ".join(names) if len(lines) > 1 else "", text)
                for text, names in lines.items()]
     for name, _ in sets[:SETS]:
-        noted = facts.values.get(name, {})
-        summary += [line for line in _findDisagreements(found, facts, noted) if line not in summary]
-    return summary + ["_%s_" % note for note in found.acquisition.notes]
+        noted = context.facts.values.get(name, {})
+        summary += [line for line in _findDisagreements(context, noted) if line not in summary]
+    return summary + ["_%s_" % note for note in context.found.acquisition.notes]
 
 
-def _findDisagreements(found, facts, noted):
+def _findDisagreements(context, noted):
     """ Where a file about the images says something else than the archives.
     :param noted: name -> (value, source) of a set. """
-    imageSet = found.entry.image_set(str(facts.begin.image_set)) if facts.begin else None
-    archived = {"samplingRate": (imageSet.pixel_size if imageSet else None, found.entry.name),
-                "voltage": (found.acquisition.voltage, found.acquisition.source),
-                "sphericalAberration": (found.acquisition.spherical_aberration, found.acquisition.source)}
-    said = {name: value.value for name, value in askMdocs(facts).items() if name == "samplingRate"}
+    imageSet = context.found.entry.image_set(str(context.facts.begin.image_set)) if context.facts.begin else None
+    acquisition = context.found.acquisition
+    archived = {"samplingRate": (imageSet.pixel_size if imageSet else None, context.found.entry.name),
+                "voltage": (acquisition.voltage, acquisition.source),
+                "sphericalAberration": (acquisition.spherical_aberration, acquisition.source)}
+    said = {name: value.value for name, value in askMdocs(context.facts).items() if name == "samplingRate"}
     lines = []
     for name, (value, source) in archived.items():
         has, its = noted.get(name, (None, ""))

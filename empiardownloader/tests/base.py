@@ -12,11 +12,12 @@ import pyworkflow as pw
 import pyworkflow.tests as pwtests
 import pyworkflow.utils as pwutils
 from pyworkflow.object import Set
-from pyworkflow.protocol import MODE_RESTART, MODE_RESUME
+from pyworkflow.protocol import MODE_RESTART, MODE_RESUME, getProtocolFromDb
 
 from empiardownloader.demo import movies
 from empiardownloader.demo.archive import DemoArchive
 from empiardownloader.protocols import EmpiarDownloader
+from empiardownloader.tests.forked import forking
 from empiardownloader.tests.waiting import Waiting
 
 MOVIES_CATEGORY = "micrographs - multiframe"
@@ -133,10 +134,23 @@ def write_movies(root, number, names, folder="data/Movies", **options):
     return paths
 
 
+def its_own_word(run):
+    """The run as the project has it, or, where the project may be wrong, as its own database has it.
+
+    Scipion asks for the status first and for the process next. A run that ends well in between, or that is handed from
+    the process that scheduled it to its own, is taken for one that died, and stays so.
+    """
+    if not run.isFailed() or "not found running" not in str(run.getErrorMessage()):
+        return run
+    own = getProtocolFromDb(run.getProject().path, run.getDbPath(), run.getObjId())
+    own.setProject(run.getProject())
+    return run if own.isRunning() and not pwutils.isProcessAlive(own.getPid()) else own
+
+
 class ProtocolTestCase(Waiting, pwtests.BaseTest):
     """A Scipion project and a demo archive for the class; runs are launched as Scipion launches them."""
     RATE = 0
-    CHECK_PIDS = True       # notice runs that died
+    FORKED = True           # whether runs are forked from a process that has loaded Scipion, see forked.py
 
     @classmethod
     def setUpClass(cls):
@@ -186,7 +200,8 @@ class ProtocolTestCase(Waiting, pwtests.BaseTest):
         return protocol
 
     def launch(self, protocol, wait=True):
-        return self.proj.launchProtocol(protocol, wait=wait)
+        with forking() if self.FORKED else contextlib.nullcontext():
+            return self.proj.launchProtocol(protocol, wait=wait)
 
     def finish(self, protocol):
         """Launch, wait, and demand that the run finished."""
@@ -198,11 +213,7 @@ class ProtocolTestCase(Waiting, pwtests.BaseTest):
         """The protocol as the run's own database has it by now."""
         for run in self.proj.getRuns(refresh=True):
             if run.getObjId() == protocol.getObjId():
-                # Scipion asks for the status first and for the process next; a run that ends well in between would be
-                # taken for one that died. Of a process that is gone already, the status is the last.
-                if self.CHECK_PIDS and run.isActive() and run.getPid() and not pwutils.isProcessAlive(run.getPid()):
-                    self.proj._updateProtocol(run, checkPid=True)
-                return run
+                return its_own_word(run)
         return None
 
     def again(self, protocol, **changes):

@@ -13,6 +13,7 @@ from empiardownloader.tests.base import ProtocolTestCase, entry, environment, im
 
 
 class TestMainJob(ProtocolTestCase):
+    FORKED = False
 
     def finish_all(self, protocols, seconds=120):
         """Launch all at once: runs spend most of their time in the engine's sleeps."""

@@ -166,6 +166,7 @@ sys.meta_path.insert(0, Absent())
 
 
 class TestWithoutOtherPlugins(KindsCase):
+    FORKED = False
 
     def test_what_needs_tomo_says_so(self):
         """Where neither scipion-em-tomo nor scipion-em-relion is there: files, movies and a sentence."""
@@ -226,8 +227,10 @@ class TestKilled(KindsCase):
         seen, killed, waiting = {}, [], {kind for kind in runs if OUTPUTS[kind][0]}
 
         def look():
+            # All runs are read at once: what takes longer finds them over.
+            now = {run.getObjId(): run for run in self.proj.getRuns(refresh=True)}
             for kind in sorted(waiting):
-                fresh = self.fresh(runs[kind])
+                fresh = now[runs[kind].getObjId()]
                 if not hasattr(fresh, OUTPUTS[kind][0]):
                     continue
                 seen[kind] = self.read(fresh, *OUTPUTS[kind][:2])

@@ -70,9 +70,9 @@ def missing():
 
 @unittest.skipIf(missing(), missing())
 class TestSlurm(ProtocolTestCase):
+    FORKED = False
     RATE = 60000
     # Between a job's end and the run's last word pyworkflow would call it dead, and that stays written.
-    CHECK_PIDS = False
 
     @classmethod
     def setUpClass(cls):

@@ -19,7 +19,7 @@ class MicrographSets(ImageSets):
     def _getFrames(traits):
         return 1
 
-    def _appendPart(self, itsSet, found, facts, name, header, part):
+    def _appendPart(self, itsSet, context, name, header, part):
         micrograph = Micrograph(location=self._protocol._getExtraPath(name))
         micrograph.setMicName(name)
         micrograph.setAcquisition(itsSet.getAcquisition())
@@ -35,7 +35,7 @@ class StackSets(ImageSets):
         super().__init__(protocol)
         self._stacks = None             # how many stacks are registered
 
-    def _appendPart(self, itsSet, found, facts, name, header, part):
+    def _appendPart(self, itsSet, context, name, header, part):
         if self._stacks is None:
             self._stacks = len(self.getRegisteredNames())
         self._stacks += 1
@@ -66,30 +66,30 @@ class VolumeSets(ImageSets):
     def describe(self, itsSet):
         return "%d x %d x %d voxels" % tuple(itsSet.getDim())
 
-    def _getTraits(self, found, facts, name, header):
+    def _getTraits(self, context, name, header):
         return header.width, header.height, header.frames
 
     def _fits(self, itsSet, facts, traits):
         return tuple(itsSet.getDim() or traits) == traits
 
-    def _prepareSet(self, itsSet, found, facts, traits):
-        values = self._setAcquisition(itsSet, found, facts, traits)
+    def _prepareSet(self, itsSet, context, traits):
+        values = self._setAcquisition(itsSet, context, traits)
         itsSet.setDim(traits)
         return values
 
-    def _appendPart(self, itsSet, found, facts, name, header, part):
+    def _appendPart(self, itsSet, context, name, header, part):
         volume = itsSet.ITEM_TYPE()
         volume.setLocation(self._protocol._getExtraPath(name))
-        volume.setObjComment(os.path.basename(facts.path_of(name)))
+        volume.setObjComment(os.path.basename(context.facts.path_of(name)))
         volume.setAcquisition(itsSet.getAcquisition())
         self._setOrigin(itsSet, volume)
         itsSet.append(volume)
         return 1
 
-    def close(self, found, facts):
+    def close(self, context):
         for _, itsSet in self.iterSets():
             self._pairHalves(itsSet)
-        super().close(found, facts)
+        super().close(context)
 
     def _pairHalves(self, itsSet):
         """ A map knows its half maps, which stay volumes of the set. """
@@ -101,8 +101,8 @@ class VolumeSets(ImageSets):
                 item.setHalfMaps(halves)
                 itsSet.update(item)
 
-    def _refreshItem(self, itsSet, item, found, facts):
-        super()._refreshItem(itsSet, item, found, facts)
+    def _refreshItem(self, itsSet, item, context):
+        super()._refreshItem(itsSet, item, context)
         self._setOrigin(itsSet, item)
 
     @staticmethod
@@ -122,7 +122,7 @@ class SubTomogramSets(VolumeSets):
         super().__init__(protocol)
         self.setClass = tomoObjects().SetOfSubTomograms
 
-    def _setAcquisition(self, itsSet, found, facts, traits):
-        values = super()._setAcquisition(itsSet, found, facts, traits)
+    def _setAcquisition(self, itsSet, context, traits):
+        values = super()._setAcquisition(itsSet, context, traits)
         setTomoAcquisition(itsSet)
         return values

@@ -23,17 +23,17 @@ class MovieSets(ImageSets):
         super().__init__(protocol)
         self._references = None         # how many references were known when the sets got theirs
 
-    def append(self, found, facts, headers):
-        self._takeReferences(facts)
-        return super().append(found, facts, headers)
+    def append(self, context, headers):
+        self._takeReferences(context.facts)
+        return super().append(context, headers)
 
-    def close(self, found, facts):
+    def close(self, context):
         self._references = None
-        self._takeReferences(facts)
-        super().close(found, facts)
+        self._takeReferences(context.facts)
+        super().close(context)
 
-    def refresh(self, found, facts):
-        super().refresh(found, facts)
+    def refresh(self, context):
+        super().refresh(context)
         for output, itsSet in self.iterSets():
             moved = []
             for kind, path in ((GAIN, itsSet.getGain()), (DARK, itsSet.getDark())):
@@ -53,8 +53,9 @@ class MovieSets(ImageSets):
         size = "%d x %d pixels and %d frames" % tuple(dim) if dim else "a size they do not show"
         return "%s, %s" % (size, "gain reference " + os.path.basename(gain) if gain else "no gain reference")
 
-    def _getTraits(self, found, facts, name, header):
+    def _getTraits(self, context, name, header):
         # Unknown at the end of a run that was stopped: none, until Continue.
+        facts = context.facts
         events = [self._getWanted(facts, kind, facts.images.get(name)) or NO_REFERENCE for kind in (GAIN, DARK)]
         return tuple((event.name, _identity(event)) for event in events), header
 
@@ -71,10 +72,10 @@ class MovieSets(ImageSets):
         return tuple(dim[:2]) == (header.width, header.height) and (
             not frames or abs(frames - header.frames) <= FRAMES_TOLERANCE * frames)
 
-    def _prepareSet(self, itsSet, found, facts, traits):
+    def _prepareSet(self, itsSet, context, traits):
         references, header = traits
-        frames = _fullFrames(facts, header) if header else None
-        values = self._setAcquisition(itsSet, found, facts, frames)
+        frames = _fullFrames(context.facts, header) if header else None
+        values = self._setAcquisition(itsSet, context, frames)
         if header is not None:
             itsSet.setDim((header.width, header.height, frames))
             itsSet.setFramesRange([1, frames, 1])
@@ -85,7 +86,7 @@ class MovieSets(ImageSets):
     def _getTraitsOf(self, itsSet, facts):
         return itsSet.getFramesRange()[1]
 
-    def _appendPart(self, itsSet, found, facts, name, header, part):
+    def _appendPart(self, itsSet, context, name, header, part):
         movie = Movie(location=self._protocol._getExtraPath(name))
         movie.setMicName(name)
         movie.setSamplingRate(itsSet.getSamplingRate())

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Files that no set of Scipion holds."""
+from .sets import OutputSets
 
 
-class NoSets:
-    """ Works like ImageSets, without a set. """
+class NoSets(OutputSets):
+    """ Nothing is registered. """
 
     def __init__(self, protocol, why=""):
+        super().__init__(protocol)
         self.why = why
 
     def iterSets(self, recover=True):
@@ -14,14 +16,11 @@ class NoSets:
     def getRegisteredNames(self):
         return set()
 
-    def append(self, found, facts, headers):
+    def append(self, context, headers):
         return {}
 
-    def settle(self, found, facts):
-        """ Nothing is registered. """
-
-    def close(self, found, facts):
+    def close(self, context):
         """ Nothing was opened. """
 
-    def refresh(self, found, facts):
+    def refresh(self, context):
         """ Nothing says anything of the acquisition. """

@@ -1,36 +1,34 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Particles: from the file that describes them, with CTF, coordinates and alignment, else the images of bare stacks.
 
-What RELION's labels mean: https://relion.readthedocs.io/en/latest/Reference/Conventions.html. Files of RELION 3.1 and
-later have optics groups and shifts in angstrom; older ones have neither, their shifts are in pixels, their pixel size
-follows from detector and magnification. The matrices are those that Scipion's plugin for RELION makes of them.
+What a row means is in relion_rows.py; here is which particles share a set, and how they are registered.
 """
 import hashlib
 import os
 from collections import Counter
 from typing import NamedTuple, Optional, Tuple
 
-import numpy as np
-import pwem.convert.transformations as transformations
-from pwem.constants import ALIGN_2D, ALIGN_NONE, ALIGN_PROJ
-from pwem.objects import Coordinate, CTFModel, Particle, SetOfParticles, Transform
-from pyworkflow.object import Float, Integer, String
+from pwem.constants import ALIGN_2D, ALIGN_PROJ
+from pwem.objects import SetOfParticles
 
 from ...download.particles import IMAGE_NAME, MICROGRAPH_NAME, OPTICS_GROUP, ParticleFile
 from ...images.star import number, row_at, split_image
 from ..acquisition import Value, decide, decidePixelSize, makeAcquisition
 from .images import StackSets
+from .relion_rows import (
+    ACQUISITION,
+    PIXEL_SIZE_ERROR,
+    formatOptics,
+    getGroup,
+    makeCoordinate,
+    makeParticle,
+    makeTransform,
+    ofParticlePixels,
+    remarkOnCoordinates,
+    whatIsTold,
+)
 
-# Columns that other protocols look for under their RELION name, and what they hold.
-KEPT = {"rlnRandomSubset": Integer, OPTICS_GROUP: Integer, "rlnGroupNumber": Integer, "rlnGroupName": String,
-        "rlnCtfBfactor": Float, "rlnCtfScalefactor": Float}
-MICROGRAPH_PIXELS = ("rlnMicrographPixelSize", "rlnMicrographOriginalPixelSize")
-PIXEL_SIZE_ERROR = 1e-4
 BARE = (), False, ""        # the last of its Traits where nothing is known of a particle
-ACQUISITION = (("voltage", "rlnVoltage"), ("sphericalAberration", "rlnSphericalAberration"),
-               ("amplitudeContrast", "rlnAmplitudeContrast"))
-POSSIBLE = {"samplingRate": lambda value: value > 0, "voltage": lambda value: value > 0,
-            "sphericalAberration": lambda value: value >= 0, "amplitudeContrast": lambda value: 0 <= value <= 1}
 
 
 class Traits(NamedTuple):
@@ -82,10 +80,10 @@ class ParticleSets(StackSets):
 
     # -------------------------- what is said of a whole set -----------------------
 
-    def _getParts(self, found, facts, name, header):
-        rows = self._getRows(facts, name)
+    def _getParts(self, context, name, header):
+        rows = self._getRows(context.facts, name)
         if not rows:
-            pixelSize = decidePixelSize(self._protocol, found, facts).value
+            pixelSize = decidePixelSize(self._protocol, context).value
             return [(Traits(header.width, header.height, pixelSize, None, *BARE), None)]
         within = [row for row in rows if split_image(row[IMAGE_NAME])[0] <= header.frames]
         if len(within) < len(rows):
@@ -93,14 +91,14 @@ class ParticleSets(StackSets):
             self._protocol.remark("%d particles are left out: %s has no more than %d images." % (
                 self._beyond[name], name, header.frames))
         parts = {}
-        star = facts.images[name].star
+        star = context.facts.images[name].star
         common, decided = self._getCommon(star), {}      # pixel size as a row says it -> as it is decided
         for row in within:
             full = self._getFullRow(star, row)
-            told = self._tell(star, full)
+            told = whatIsTold(star, full)
             said = told["samplingRate"]
             if said not in decided:
-                decided[said] = decidePixelSize(self._protocol, found, facts, said).value
+                decided[said] = decidePixelSize(self._protocol, context, said).value
             traits = Traits(header.width, header.height, decided[said], told["voltage"].value, *common)
             self._samples.setdefault(traits, Sample(star, full))
             parts.setdefault(traits, []).append(full)
@@ -129,7 +127,7 @@ class ParticleSets(StackSets):
         if not rows:
             return None
         full = self._getFullRow(star, rows[0])
-        traits = Traits(*size, itsSet.getSamplingRate(), self._tell(star, full)["voltage"].value,
+        traits = Traits(*size, itsSet.getSamplingRate(), whatIsTold(star, full)["voltage"].value,
                         *self._getCommon(star))
         self._samples[traits] = Sample(star, full)
         return traits
@@ -138,8 +136,8 @@ class ParticleSets(StackSets):
         # Not where its .star file is gone: the set keeps what that said.
         return self._getTraitsOf(itsSet, facts) is not None
 
-    def _prepareSet(self, itsSet, found, facts, traits):
-        values = self._setAcquisition(itsSet, found, facts, traits)
+    def _prepareSet(self, itsSet, context, traits):
+        values = self._setAcquisition(itsSet, context, traits)
         itsSet.setDim((traits.width, traits.height, 1))
         columns = set(traits.columns)
         itsSet.setHasCTF({"rlnDefocusU", "rlnDefocusV", "rlnDefocusAngle"} <= columns)
@@ -153,7 +151,7 @@ class ParticleSets(StackSets):
         sample = self._samples.get(traits)
         if not sample:
             return {}
-        told = self._tell(*sample)
+        told = whatIsTold(*sample)
         for name, label in ACQUISITION:
             values = {group.get(label) for group in self._getFile(sample.star).optics}
             if len(values) > 1 and told[name].value is not None:
@@ -161,60 +159,51 @@ class ParticleSets(StackSets):
                                                      "own group's" % sample.star)
         return told
 
-    def _setAcquisition(self, itsSet, found, facts, traits):
-        values = super()._setAcquisition(itsSet, found, facts, traits)
+    def _setAcquisition(self, itsSet, context, traits):
+        values = super()._setAcquisition(itsSet, context, traits)
         sample = self._samples.get(traits)
         optics = self._getFile(sample.star).optics if sample else None
         if optics:
             # As RELION's protocols hand it from one to the next.
-            itsSet.getAcquisition().opticsGroupInfo.set(_formatOptics(
-                _ofParticlePixels(optics, itsSet.getSamplingRate())))
+            itsSet.getAcquisition().opticsGroupInfo.set(formatOptics(
+                ofParticlePixels(optics, itsSet.getSamplingRate())))
         return values
 
-    def _tell(self, star, row):
-        """ What a row and its optics group say of the microscope: name -> Value. """
-        pixelSize = _getImagePixelSize(row)
-        told = {name: Value(number(row, label), star) for name, label in ACQUISITION}
-        told["samplingRate"] = Value(pixelSize, star)
-        # What cannot be was not filled in.
-        return {name: value if value.value is not None and POSSIBLE[name](value.value) else Value(None, star)
-                for name, value in told.items()}
-
-    def _getItemAcquisition(self, found, facts, star, row):
+    def _getItemAcquisition(self, context, star, row):
         """ The acquisition of one particle, as its own optics group says. """
-        told = self._tell(star, row)
+        told = whatIsTold(star, row)
         key = star, tuple(told[name] for name, _ in ACQUISITION)
         if key not in self._acquisitions:
             # Without the table of optics groups: in each of a million rows it would be hundreds of megabytes.
-            self._acquisitions[key] = makeAcquisition(decide(self._protocol, found, facts, told=told))
+            self._acquisitions[key] = makeAcquisition(decide(self._protocol, context, told=told))
         return self._acquisitions[key]
 
     # -------------------------- a changed form -----------------------
 
-    def _beginRefresh(self, itsSet, found, facts):
+    def _beginRefresh(self, itsSet, context):
         self._refreshed.clear()
         self._acquisitions.clear()
 
-    def _refreshItem(self, itsSet, item, found, facts):
+    def _refreshItem(self, itsSet, item, context):
         """ Acquisition, and shifts in pixels that were angstrom in the .star file. """
         index, path = item.getLocation()
         name = self._getLocalName(path)
-        rows = self._getRowsOf(facts, name, index, item)
+        rows = self._getRowsOf(context.facts, name, index, item)
         # Several particles may be of one image (symmetry expansion): they are in the order of the rows.
-        key = name, index, _getGroup(item)
+        key = name, index, getGroup(item)
         place = self._refreshed[key]
         self._refreshed[key] += 1
         if place >= len(rows):
             item.setAcquisition(itsSet.getAcquisition())
             return
-        star = facts.images[name].star
+        star = context.facts.images[name].star
         full = self._getFullRow(star, rows[place])
-        item.setAcquisition(self._getItemAcquisition(found, facts, star, full))
+        item.setAcquisition(self._getItemAcquisition(context, star, full))
         if item.hasTransform() and "rlnOriginXAngst" in full:
-            item.setTransform(_makeTransform(full, itsSet.getAlignment(), itsSet.getSamplingRate()))
+            item.setTransform(makeTransform(full, itsSet.getAlignment(), itsSet.getSamplingRate()))
         if item.hasCoordinate():
             micId = item.getCoordinate().getMicId()
-            item.setCoordinate(_makeCoordinate(full, itsSet.getSamplingRate()))
+            item.setCoordinate(makeCoordinate(full, itsSet.getSamplingRate()))
             item.getCoordinate().setMicId(micId)
 
     # -------------------------- rows -----------------------
@@ -231,7 +220,7 @@ class ParticleSets(StackSets):
     def _getCommon(self, star):
         """ What all particles of a .star file have in common: the last of their Traits. """
         described = self._getFile(star)
-        optics = hashlib.sha1(_formatOptics(described.optics).encode()).hexdigest() if described.optics else ""
+        optics = hashlib.sha1(formatOptics(described.optics).encode()).hexdigest() if described.optics else ""
         return tuple(sorted(described.table.columns)), described.has_views, optics
 
     def _getDescription(self, facts, name):
@@ -264,7 +253,7 @@ class ParticleSets(StackSets):
     def _getRowsOf(self, facts, name, index, item):
         """ The rows that a particle may be of: of its image, and of its optics group. """
         rows = self._getRowsByIndex(facts, name).get(index, ())
-        group = _getGroup(item)
+        group = getGroup(item)
         return [row for row in rows if group is None or number(row, OPTICS_GROUP) in (None, group)]
 
     def _countRows(self, facts, name):
@@ -274,14 +263,14 @@ class ParticleSets(StackSets):
         """ What a row says, and what the optics group says it belongs to. """
         return {**self._getFile(star).group(row), **row}
 
-    def _appendPart(self, itsSet, found, facts, name, header, part):
+    def _appendPart(self, itsSet, context, name, header, part):
         if part is None:
-            return super()._appendPart(itsSet, found, facts, name, header, part)
+            return super()._appendPart(itsSet, context, name, header, part)
         if name in self.getNames(itsSet):
             return 0        # by a process that was killed between two sets
         star, rows = part
         path = self._protocol._getExtraPath(name)
-        remark = _remarkOnCoordinates(rows[0], star, itsSet.getSamplingRate())
+        remark = remarkOnCoordinates(rows[0], star, itsSet.getSamplingRate())
         if remark:
             self._protocol.remark(remark)
         # As Scipion's plugin for RELION has it, a micrograph that particles were picked in has a number. It is written
@@ -290,125 +279,10 @@ class ParticleSets(StackSets):
             row[MICROGRAPH_NAME] for row in rows if MICROGRAPH_NAME in row))
         for row in rows:
             index, _ = split_image(row[IMAGE_NAME])
-            particle = _makeParticle(itsSet, row, (index, path), self._getItemAcquisition(found, facts, star, row))
+            particle = makeParticle(itsSet, row, (index, path), self._getItemAcquisition(context, star, row))
             micrograph = micrographs.get(row.get(MICROGRAPH_NAME))
             particle.setMicId(micrograph)
             if particle.hasCoordinate():
                 particle.getCoordinate().setMicId(micrograph)
             itsSet.append(particle)
         return len(rows)
-
-
-def _makeParticle(itsSet, row, location, acquisition):
-    particle = Particle()
-    particle.setLocation(*location)
-    particle.setAcquisition(acquisition)
-    if itsSet.hasCTF():
-        particle.setCTF(_makeCtf(row))
-    if itsSet.getAlignment() != ALIGN_NONE:
-        particle.setTransform(_makeTransform(row, itsSet.getAlignment(), itsSet.getSamplingRate()))
-    if {"rlnCoordinateX", "rlnCoordinateY"} <= row.keys():
-        particle.setCoordinate(_makeCoordinate(row, itsSet.getSamplingRate()))
-    if "rlnClassNumber" in row:
-        particle.setClassId(int(number(row, "rlnClassNumber") or 0))
-    for label, kind in KEPT.items():
-        if label in row:
-            setattr(particle, "_" + label, String(row[label]) if kind is String else kind(number(row, label)))
-    return particle
-
-
-def _makeCtf(row):
-    ctf = CTFModel()
-    ctf.setDefocusU(number(row, "rlnDefocusU") or 0.0)
-    ctf.setDefocusV(number(row, "rlnDefocusV") or 0.0)
-    ctf.setDefocusAngle(number(row, "rlnDefocusAngle") or 0.0)
-    ctf.setResolution(number(row, "rlnCtfMaxResolution") or 0.0)
-    ctf.setFitQuality(number(row, "rlnCtfFigureOfMerit") or 0.0)
-    if "rlnPhaseShift" in row:
-        ctf.setPhaseShift(number(row, "rlnPhaseShift") or 0.0)
-    ctf.standardize()
-    return ctf
-
-
-def _makeTransform(row, alignment, pixelSize):
-    shifts = np.zeros(3)
-    for place, axis in enumerate("XYZ"):
-        inAngstrom = number(row, "rlnOrigin%sAngst" % axis)
-        shifts[place] = inAngstrom / pixelSize if inAngstrom is not None else number(row, "rlnOrigin%s" % axis) or 0.0
-    rot, tilt, psi = (np.deg2rad(number(row, "rlnAngle" + name) or 0.0) for name in ("Rot", "Tilt", "Psi"))
-    if alignment == ALIGN_PROJ:
-        matrix = transformations.euler_matrix(-rot, -tilt, -psi, "szyz")
-        matrix[:3, 3] = -shifts
-        matrix = np.linalg.inv(matrix)
-    else:
-        matrix = transformations.euler_matrix(0, 0, psi, "szyz")
-        matrix[:2, 3] = shifts[:2]
-    transform = Transform()
-    transform.setMatrix(matrix)
-    return transform
-
-
-def _makeCoordinate(row, pixelSize):
-    """ Scipion's coordinates of particles are whole pixels of the particles, RELION's are in pixels of the micrograph.
-    Both pixel sizes as the .star file says them: a better one in the form is of both.
-    :param pixelSize: of the particles where the row does not say it, Å/px. """
-    its = _getImagePixelSize(row) or pixelSize
-    scale = (_getMicrographPixelSize(row) or its) / its
-    # One that is no number stays open: all particles of a set have a coordinate, or none.
-    x, y = (None if value is None else round(value * scale)
-            for value in (number(row, "rlnCoordinateX"), number(row, "rlnCoordinateY")))
-    coordinate = Coordinate(x=x, y=y)
-    if MICROGRAPH_NAME in row:
-        coordinate.setMicName(os.path.basename(row[MICROGRAPH_NAME]))
-    return coordinate
-
-
-def _getImagePixelSize(row):
-    """ Å/px of the particles, None where a row does not tell it. """
-    pixelSize = number(row, "rlnImagePixelSize", "rlnPixelSize")
-    if pixelSize is None:
-        detector, magnification = number(row, "rlnDetectorPixelSize"), number(row, "rlnMagnification")
-        pixelSize = detector * 1e4 / magnification if detector and magnification else None
-    # A pixel of no size is none.
-    return pixelSize if pixelSize and pixelSize > 0 else None
-
-
-def _getGroup(item):
-    """ The number of a particle's optics group, None where it has none. """
-    group = getattr(item, "_" + OPTICS_GROUP, None)
-    return None if group is None else group.get()
-
-
-def _getMicrographPixelSize(row):
-    """ Å/px of the micrographs that the coordinates are in, None where a row
-    does not tell it. The pixel size "original" is that of the movies, which
-    is the same unless motion correction binned them. """
-    return next((size for size in (number(row, label) for label in MICROGRAPH_PIXELS) if size), None)
-
-
-def _remarkOnCoordinates(row, star, pixelSize):
-    """ What is uncertain of the coordinates in a .star file, '' for nothing. """
-    told = _getMicrographPixelSize(row)
-    if "rlnCoordinateX" not in row or number(row, "rlnMicrographPixelSize"):
-        return ""
-    if told is None:
-        return "%s does not tell the pixel size of the micrographs: its coordinates are taken for pixels of the " \
-               "particles (%g Å)." % (star, pixelSize)
-    if abs(told - pixelSize) < PIXEL_SIZE_ERROR * pixelSize:
-        return ""
-    return "The coordinates of %s are taken for pixels of %g Å (rlnMicrographOriginalPixelSize): if motion " \
-           "correction binned the movies, they are too small by that factor." % (star, told)
-
-
-def _ofParticlePixels(optics, pixelSize):
-    """ The table with coordinates being in pixels of the particles, as ours are. """
-    told = any(row.get(name) for row in optics for name in MICROGRAPH_PIXELS)
-    return [dict(row, rlnMicrographPixelSize="%g" % pixelSize) for row in optics] if told else optics
-
-
-def _formatOptics(optics):
-    """ The table of optics groups as a .star file. """
-    columns = list(optics[0])
-    lines = ["data_optics", "", "loop_"] + ["_%s #%d" % item for item in zip(columns, range(1, len(columns) + 1))]
-    lines += ["  ".join("_".join((row.get(column) or "None").split()) for column in columns) for row in optics]
-    return "\n".join(lines) + "\n\n"

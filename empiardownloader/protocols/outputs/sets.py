@@ -14,16 +14,53 @@ from ..acquisition import asNoted, decide, noteValues, setValues
 COMMIT_ITEMS = 500
 
 
-class ImageSets:
-    """ The output sets of a run. The caller sees to it that one thread at a
-    time works with them. """
+class OutputSets:
+    """ What the protocol asks of its outputs, whatever their kind. The caller
+    sees to it that one thread at a time works with them. """
+    why = ""                # a sentence for the user where files go to no set
+
+    def __init__(self, protocol):
+        self._protocol = protocol
+
+    def iterSets(self, recover=True):
+        """ (name of the output, set): of this process, of the run's database,
+        or, where that was lost with a killed process, of the set's own file;
+        the last only with ``recover``, which is for the run itself. """
+        raise NotImplementedError
+
+    def getRegisteredNames(self):
+        """ Local names of the files that are registered. """
+        raise NotImplementedError
+
+    def append(self, context, headers):
+        """ Add files to the sets they fit.
+        :param headers: dict local name -> header, None for a file that does not show its own.
+        :return: how many items each output got, by its name. """
+        raise NotImplementedError
+
+    def settle(self, context):
+        """ Called when the download has told more, or has ended: what belongs
+        to several files can be registered. """
+
+    def close(self, context):
+        """ There will be no more images. """
+        raise NotImplementedError
+
+    def refresh(self, context):
+        """ A form changed since the sets were begun changes what they say, in
+        place: no item comes or goes. """
+        raise NotImplementedError
+
+
+class ImageSets(OutputSets):
+    """ Sets that grow, of images of one kind. """
     output = ""             # name of the first output
     file = ""               # of its database, without the ending
     setClass = None
     words = "images"
 
     def __init__(self, protocol):
-        self._protocol = protocol
+        super().__init__(protocol)
         self._appendable = set()        # names of the outputs that this process has opened for appending
         self._unpublished = {}          # sets made just now, whose first item is not written yet
         self._loaded = set()            # names of the outputs of earlier processes that have been read whole
@@ -31,9 +68,6 @@ class ImageSets:
     # -------------------------- for the protocol -----------------------
 
     def iterSets(self, recover=True):
-        """ (name of the output, set): of this process, of the run's database,
-        or, where that was lost with a killed process, of the set's own file;
-        the last only with ``recover``, which is for the run itself. """
         number = 1
         while True:
             name = self._getName(number)
@@ -62,21 +96,17 @@ class ImageSets:
     def _getLocalName(self, path):
         return os.path.relpath(path, self._protocol._getExtraPath())
 
-    def append(self, found, facts, headers):
-        """ Add files to the sets they fit.
-        :param facts: what the record says.
-        :param headers: dict local name -> header, None for a file that does not show its own.
-        :return: how many items each output got, by its name. """
+    def append(self, context, headers):
         registered = self.getRegisteredNames()
         added, fitting, touched, waiting = {}, {}, {}, 0
         for name in headers:
             if name in registered:
                 continue
-            for traits, part in self._getParts(found, facts, name, headers[name]):
+            for traits, part in self._getParts(context, name, headers[name]):
                 if traits not in fitting:
-                    fitting[traits] = self._choose(found, facts, traits)
+                    fitting[traits] = self._choose(context, traits)
                 output, itsSet = fitting[traits]
-                count = self._appendPart(itsSet, found, facts, name, headers[name], part)
+                count = self._appendPart(itsSet, context, name, headers[name], part)
                 touched[output] = itsSet
                 added[output] = added.get(output, 0) + count
                 waiting += count
@@ -86,12 +116,7 @@ class ImageSets:
         self._publish(touched)
         return added
 
-    def settle(self, found, facts):
-        """ Called when the download has told more, or has ended: what belongs
-        to several files can be registered. """
-
-    def close(self, found, facts):
-        """ There will be no more images. """
+    def close(self, context):
         for _, itsSet in self.iterSets():
             itsSet.setStreamState(Set.STREAM_CLOSED)
             itsSet.write()
@@ -99,24 +124,22 @@ class ImageSets:
             itsSet.close()
         self._appendable.clear()
 
-    def refresh(self, found, facts):
-        """ A form changed since the sets were begun changes what they say, in
-        place: no item comes or goes. """
+    def refresh(self, context):
         for output, itsSet in self.iterSets():
-            if not itsSet.getSize() or not self._isKnown(itsSet, facts):
+            if not itsSet.getSize() or not self._isKnown(itsSet, context.facts):
                 continue
             fresh = self.setClass()
-            values = self._setAcquisition(fresh, found, facts, self._getTraitsOf(itsSet, facts))
-            noted = facts.values.get(output, asNoted(values))
+            values = self._setAcquisition(fresh, context, self._getTraitsOf(itsSet, context.facts))
+            noted = context.facts.values.get(output, asNoted(values))
             if noted == asNoted(values) and not self._isOther(itsSet, fresh):
                 continue
             self._protocol.info("The acquisition in the form has changed: it is changed in %s too." % output)
             itsSet.setAcquisition(fresh.getAcquisition())
             itsSet.setSamplingRate(fresh.getSamplingRate())
-            self._beginRefresh(itsSet, found, facts)
+            self._beginRefresh(itsSet, context)
             for item in [item.clone() for item in itsSet.iterItems()]:
                 item.setSamplingRate(fresh.getSamplingRate())
-                self._refreshItem(itsSet, item, found, facts)
+                self._refreshItem(itsSet, item, context)
                 itsSet.update(item)
             itsSet.write()
             self._protocol._store(itsSet)
@@ -129,11 +152,11 @@ class ImageSets:
 
     # -------------------------- for each kind -----------------------
 
-    def _getParts(self, found, facts, name, header):
+    def _getParts(self, context, name, header):
         """ What of a file goes to which kind of set: (traits, part). """
-        return [(self._getTraits(found, facts, name, header), None)]
+        return [(self._getTraits(context, name, header), None)]
 
-    def _getTraits(self, found, facts, name, header):
+    def _getTraits(self, context, name, header):
         """ What has to be the same for two files to share a set; hashable. """
         return None if header is None else (header.width, header.height)
 
@@ -148,23 +171,23 @@ class ImageSets:
         dim = itsSet.getDim()
         return traits is None or dim is None or tuple(dim[:2]) == traits
 
-    def _prepareSet(self, itsSet, found, facts, traits):
+    def _prepareSet(self, itsSet, context, traits):
         """ Tell a new set what all its items have in common.
         :return: what was decided of its acquisition. """
-        values = self._setAcquisition(itsSet, found, facts, traits)
+        values = self._setAcquisition(itsSet, context, traits)
         if traits is not None:
             itsSet.setDim((*traits, 1))
         return values
 
-    def _appendPart(self, itsSet, found, facts, name, header, part):
+    def _appendPart(self, itsSet, context, name, header, part):
         """ :return: how many items a file, or a part of it, became. """
         raise NotImplementedError
 
-    def _setAcquisition(self, itsSet, found, facts, traits):
+    def _setAcquisition(self, itsSet, context, traits):
         """ Acquisition and pixel size of a set with some traits.
         :return: what was decided, with the sources. """
-        values = decide(self._protocol, found, facts, self._getFrames(traits), self._getTold(traits))
-        setValues(itsSet, values, found.entry.image_set(self._protocol.imageSet.get()).describe())
+        values = decide(self._protocol, context, self._getFrames(traits), self._getTold(traits))
+        setValues(itsSet, values, context.imageSet.describe())
         return values
 
     def _getTold(self, traits):
@@ -177,10 +200,10 @@ class ImageSets:
         return fresh.getSamplingRate() != itsSet.getSamplingRate() \
             or not fresh.getAcquisition().equalAttributes(itsSet.getAcquisition())
 
-    def _beginRefresh(self, itsSet, found, facts):
+    def _beginRefresh(self, itsSet, context):
         """ The items of a set are going to be refreshed, in their order. """
 
-    def _refreshItem(self, itsSet, item, found, facts):
+    def _refreshItem(self, itsSet, item, context):
         """ What follows from acquisition and pixel size changes with them. """
         item.setAcquisition(itsSet.getAcquisition())
 
@@ -190,21 +213,21 @@ class ImageSets:
 
     # -------------------------- which set -----------------------
 
-    def _choose(self, found, facts, traits):
+    def _choose(self, context, traits):
         """ (name, set) for images of a kind, open for appending; a new one
         where none fits. """
         count = 0
         for output, itsSet in [*self.iterSets(), *self._unpublished.items()]:
             count += 1
-            if self._fits(itsSet, facts, traits):
+            if self._fits(itsSet, context.facts, traits):
                 return output, self._openForAppending(output, itsSet)
-        return self._create(count + 1, found, facts, traits)
+        return self._create(count + 1, context, traits)
 
-    def _create(self, number, found, facts, traits):
+    def _create(self, number, context, traits):
         output = self._getName(number)
         itsSet = self.setClass.create(self._protocol._getPath(), prefix=self.file,
                                       suffix=str(number) if number > 1 else None)
-        noteValues(self._protocol, output, self._prepareSet(itsSet, found, facts, traits))
+        noteValues(self._protocol, output, self._prepareSet(itsSet, context, traits))
         itsSet.setStreamState(Set.STREAM_OPEN)
         self._unpublished[output] = itsSet
         self._appendable.add(output)

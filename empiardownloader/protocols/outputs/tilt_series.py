@@ -17,6 +17,7 @@ from ..acquisition import FORM, Value, getTotalDose
 from .images import MicrographSets
 from .movies import MovieSets
 from .optional import hasTomo, setTomoAcquisition, tomoObjects
+from .sets import OutputSets
 
 LEAST_TILTS = 2
 # Share by which values of two .mdoc files differ that are not the same.
@@ -26,11 +27,11 @@ FORM_VALUES = ("samplingRate", "voltage", "sphericalAberration", "magnification"
                "doseInitial", "downloadGain", "gainPattern")
 
 
-class TiltSeriesSets:
-    """ The sets of all that a tilt series becomes; works like ImageSets. """
+class TiltSeriesSets(OutputSets):
+    """ The sets of all that a tilt series becomes. """
 
     def __init__(self, protocol):
-        self._protocol = protocol
+        super().__init__(protocol)
         self._movies = MovieSets(protocol)
         self._micrographs = MicrographSets(protocol)
         self._seriesOfMovies = self._seriesOfStacks = None
@@ -51,20 +52,20 @@ class TiltSeriesSets:
         names = self._movies.getRegisteredNames() | self._micrographs.getRegisteredNames() | self._told
         return names | (self._seriesOfStacks.getFileNames() if self._seriesOfStacks else set())
 
-    def append(self, found, facts, headers):
-        stacks = {event.tilts[0].path: name for name, event in facts.series.items() if event.stack}
+    def append(self, context, headers):
+        stacks = {event.tilts[0].path: name for name, event in context.facts.series.items() if event.stack}
         movies, micrographs, added = {}, {}, {}
         for name, header in headers.items():
-            series = stacks.get(facts.path_of(name))
+            series = stacks.get(context.facts.path_of(name))
             if series is not None and header is not None and header.frames > 1:
-                self._checkStack(facts, series, name, header)
+                self._checkStack(context.facts, series, name, header)
             elif header is None or header.frames > 1:
                 movies[name] = header
             else:
                 micrographs[name] = header
         for sets, its in ((self._movies, movies), (self._micrographs, micrographs)):
             if its:
-                added.update(sets.append(found, facts, its))
+                added.update(sets.append(context, its))
         return added
 
     def _checkStack(self, facts, series, name, header):
@@ -82,38 +83,38 @@ class TiltSeriesSets:
         self._told.add(name)
         self._protocol.remark("%s is here, but registered in no set: %s." % (name, why))
 
-    def settle(self, found, facts):
+    def settle(self, context):
         """ Register the series that are whole, and anew those of which more
         is known than when they were. """
         if self._seriesOfMovies is None:
             return
         here = self._movies.getRegisteredNames()
-        names = {image.path: name for name, image in facts.images.items()}
+        names = {image.path: name for name, image in context.facts.images.items()}
         movies, stacks = {}, {}
-        for series, event in facts.series.items():
+        for series, event in context.facts.series.items():
             paths = [tilt.path for tilt in event.tilts]
             if event.stack:
-                image = facts.images.get(names.get(paths[0]))
+                image = context.facts.images.get(names.get(paths[0]))
                 if image and image.frames == len(paths) > 1 and None not in [tilt.angle for tilt in event.tilts]:
                     stacks[series] = Header(*image.size, image.frames)
                 continue
             there = [path for path in paths if names.get(path) in here]
-            gone = [path for path in paths if path in facts.left_out]
+            gone = [path for path in paths if path in context.facts.left_out]
             # Where only some of its images were asked for, a series waits for the rest.
             if len(there) + len(gone) < len(paths) or len(there) < LEAST_TILTS:
                 continue
-            image = facts.images[names[there[0]]]
+            image = context.facts.images[names[there[0]]]
             if image.size and image.frames:
                 movies[series] = Header(*image.size, image.frames)
         for sets, whole in ((self._seriesOfMovies, movies), (self._seriesOfStacks, stacks)):
-            for output, count in sets.register(found, facts, whole).items():
+            for output, count in sets.register(context, whole).items():
                 self._protocol.info("Registered %d tilt series in %s." % (count, output))
 
-    def close(self, found, facts):
-        self.settle(found, facts)
-        self._tellOfDifferences(facts)
+    def close(self, context):
+        self.settle(context)
+        self._tellOfDifferences(context.facts)
         for sets in self._all:
-            sets.close(found, facts)
+            sets.close(context)
 
     def _tellOfDifferences(self, facts):
         """ A set has one value each, and the series may have several. """
@@ -129,10 +130,10 @@ class TiltSeriesSets:
             self._protocol.remark("%d of %d tilt series, like %s, have no dose: nothing tells it." % (
                 len(without), len(facts.series), without[0]))
 
-    def refresh(self, found, facts):
+    def refresh(self, context):
         for sets in (self._movies, self._micrographs):
-            sets.refresh(found, facts)
-        self.settle(found, facts)
+            sets.refresh(context)
+        self.settle(context)
 
 
 def _imagesByPath(facts):
@@ -157,20 +158,20 @@ class TiltMovieSets(MovieSets):
     def getNames(self, itsSet):
         return set(itsSet.getTSIds()) if itsSet.getSize() else set()
 
-    def _getTraits(self, found, facts, name, header):
-        images = _imagesByPath(facts)
-        first, _ = next(images[tilt.path] for tilt in facts.series[name].tilts if tilt.path in images)
-        return super()._getTraits(found, facts, first, header)
+    def _getTraits(self, context, name, header):
+        images = _imagesByPath(context.facts)
+        first, _ = next(images[tilt.path] for tilt in context.facts.series[name].tilts if tilt.path in images)
+        return super()._getTraits(context, first, header)
 
-    def register(self, found, facts, whole):
+    def register(self, context, whole):
         """ Add series, unless they are in the sets as they are known now; where
         more, or something else, is known of one that is, the sets are made
         anew, which takes moments.
         :param whole: dict name of a series -> header of its first image. """
-        images = _imagesByPath(facts)
-        prints = {name: self._getPrint(found, facts, name, images) for name in whole}
+        images = _imagesByPath(context.facts)
+        prints = {name: self._getPrint(context, name, images) for name in whole}
         registered = self.getRegisteredNames()
-        if any(facts.registered.get(name) not in (None, prints[name]) for name in whole if name in registered):
+        if any(context.facts.registered.get(name) not in (None, prints[name]) for name in whole if name in registered):
             self._protocol.info("More is known of tilt series by now: %s is made anew." % self.output)
             self._remove()
             registered = set()
@@ -178,17 +179,17 @@ class TiltMovieSets(MovieSets):
         # Written down first: a process that is killed in between makes the sets anew, and loses nothing.
         for name in new:
             self._protocol.noteSeries(name, prints[name])
-        return self.append(found, facts, new) if new else {}
+        return self.append(context, new) if new else {}
 
-    def _getPrint(self, found, facts, name, images):
+    def _getPrint(self, context, name, images):
         """ All that the registered series depends on, as a text. """
-        event = facts.series[name]
+        event = context.facts.series[name]
         here = [images[tilt.path][1] for tilt in event.tilts if tilt.path in images]
-        gains = [(self._getWanted(facts, kind, image) or NO_REFERENCE).name for kind in (GAIN, DARK)
+        gains = [(self._getWanted(context.facts, kind, image) or NO_REFERENCE).name for kind in (GAIN, DARK)
                  for image in here[:1] if image.path == event.tilts[0].path]
         form = [self._protocol.getAttributeValue(name) for name in FORM_VALUES]
         told = json.dumps([event.to_line(), [(image.path, image.frames) for image in here], form, gains,
-                           str(found.acquisition), found.entry.image_set(self._protocol.imageSet.get()).pixel_size],
+                           str(context.found.acquisition), context.imageSet.pixel_size],
                           sort_keys=True)
         return hashlib.sha1(told.encode("utf-8")).hexdigest()
 
@@ -201,11 +202,11 @@ class TiltMovieSets(MovieSets):
         self._unpublished.clear()
         self._loaded.clear()
 
-    def _setAcquisition(self, itsSet, found, facts, traits):
-        values = super()._setAcquisition(itsSet, found, facts, traits)
+    def _setAcquisition(self, itsSet, context, traits):
+        values = super()._setAcquisition(itsSet, context, traits)
         typed = self._protocol.getAttributeValue("dosePerFrame")
         # Of a tilt, in the sets of tomo.
-        values["dosePerFrame"] = getTotalDose(self._protocol, found, facts) if typed is None else Value(
+        values["dosePerFrame"] = getTotalDose(self._protocol, context) if typed is None else Value(
             typed * self._framesOfATilt(traits or 1), FORM)
         setTomoAcquisition(itsSet)
         itsSet.getAcquisition().setDosePerFrame(values["dosePerFrame"].value)
@@ -218,9 +219,9 @@ class TiltMovieSets(MovieSets):
             itsSet.close()
             self._appendable.discard(output)
 
-    def _appendPart(self, itsSet, found, facts, name, header, part):
-        event = facts.series[name]
-        images = _imagesByPath(facts)
+    def _appendPart(self, itsSet, context, name, header, part):
+        event = context.facts.series[name]
+        images = _imagesByPath(context.facts)
         tilts = [tilt for tilt in event.tilts if tilt.path in images]
         series = itsSet.ITEM_TYPE(tsId=name)
         sampling = itsSet.getSamplingRate()
@@ -330,15 +331,15 @@ class TiltStackSets(TiltMovieSets):
         dim = itsSet.getDim()
         return "%d x %d pixels" % tuple(dim[:2]) if dim else "a size they do not show"
 
-    def _getTraits(self, found, facts, name, header):
+    def _getTraits(self, context, name, header):
         return header.width, header.height
 
     def _fits(self, itsSet, facts, traits):
         dim = itsSet.getDim()
         return dim is None or tuple(dim[:2]) == traits
 
-    def _prepareSet(self, itsSet, found, facts, traits):
-        values = self._setAcquisition(itsSet, found, facts, None)
+    def _prepareSet(self, itsSet, context, traits):
+        values = self._setAcquisition(itsSet, context, None)
         itsSet.setDim((*traits, 1))
         return values
 

@@ -19,6 +19,7 @@ class DownstreamCase(ProtocolTestCase):
     """``PLUGINS`` and ``RELION``: what has to be here."""
     PLUGINS = ()
     RELION = False
+    FORKED = False      # plugins read their variables when they are loaded
     measured = []       # what ``make downstream`` prints at its end
 
     @classmethod

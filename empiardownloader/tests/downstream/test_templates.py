@@ -12,6 +12,7 @@ from pyworkflow.template import LocalTemplate
 
 import empiardownloader
 from empiardownloader.demo import entries, kinds
+from empiardownloader.tests.base import its_own_word
 from empiardownloader.tests.downstream import programs
 from empiardownloader.tests.downstream.case import DownstreamCase
 
@@ -57,8 +58,7 @@ class TestTemplates(DownstreamCase):
         os.chdir(opened.getPath())
 
         def over():
-            # Before it has a process of its own, a scheduled run would look dead.
-            runs = opened.getRuns(refresh=True, checkPids=False)
+            runs = [its_own_word(run) for run in opened.getRuns(refresh=True)]
             for run in runs:
                 self.assertFalse(run.isFailed() or run.isAborted(), "%s: %s" % (
                     run.getClassName(), run.getErrorMessage()))
