@@ -80,7 +80,7 @@ class TestKilled(InterruptedCase):
         protocol = self.new(amountOfImages=amount, connections=2)
         while kills < 20:
             pid = self.launched(protocol)
-            deadline = time.monotonic() + moments.uniform(0, 9)
+            deadline = time.monotonic() + moments.uniform(0, 4)
             while time.monotonic() < deadline and self.fresh(protocol).isActive():
                 time.sleep(0.1)
             run = self.fresh(protocol)
