@@ -4,7 +4,6 @@ import contextlib
 import os
 import socket
 import threading
-import time
 from unittest import mock
 
 from empiardownloader.archive.errors import UnreachableError
@@ -20,6 +19,8 @@ from empiardownloader.tests.far import forwarder
 from empiardownloader.tests.transfer_case import SIZE
 from empiardownloader.transfer.jobs import Job, Settings
 from empiardownloader.transfer.transfer import Transfer
+
+FOR_EVER = 3600     # seconds; the test would be ended before
 
 
 class TestHttps(ArchiveTestCase):
@@ -48,12 +49,11 @@ class TestHttps(ArchiveTestCase):
     def test_stopped_while_it_is_encrypted(self):
         """By a server that takes the connection and says nothing more."""
         with socket.create_server(("127.0.0.1", 0)) as server:
-            archive = HttpArchive("https://127.0.0.1:%d/x" % server.getsockname()[1], "1")
+            archive = HttpArchive("https://127.0.0.1:%d/x" % server.getsockname()[1], "1", FOR_EVER)
             jobs, cancelled = [Job("a.mrc", os.path.join(self.folder, "a.mrc"))], StopToken()
             threading.Timer(0.5, cancelled.set).start()
-            began = time.monotonic()
-            Transfer(archive, Settings(), cancelled).run(lambda: jobs.pop() if jobs else None, self.fail)
-            self.assertLess(time.monotonic() - began, 3)
+            with mock.patch("empiardownloader.archive.remote.CONNECT_SECONDS", FOR_EVER):
+                Transfer(archive, Settings(), cancelled).run(lambda: jobs.pop() if jobs else None, self.fail)
 
 
 class TestChoice(ArchiveTestCase):
@@ -76,9 +76,7 @@ class TestChoice(ArchiveTestCase):
             self.assertEqual("HTTPS", self.choose(demo, EMPIAR_FTP_URL="ftp://localhost:1/x"))
             for mode, words in (("reset", "connection reset"), ("silent", "no answer within")):
                 demo.ftp_mode = mode
-                began = time.monotonic()
                 self.assertEqual("HTTPS", self.choose(demo), mode)
-                self.assertLess(time.monotonic() - began, 10)
                 self.assertIn(words, log.output[-1])
 
     def test_the_quicker_one(self):
@@ -118,11 +116,9 @@ class TestChoice(ArchiveTestCase):
 
     def test_one_that_dawdles_is_not_waited_for(self):
         demo = self.serve()
-        with forwarder(demo.http_port, 3.0) as far:
-            began = time.monotonic()
+        with forwarder(demo.http_port, FOR_EVER) as far:
             self.assertEqual("FTP", self.choose(demo, EMPIAR_HTTPS_URL=far.address(
                 demo.variables["EMPIAR_HTTPS_URL"])))
-            self.assertLess(time.monotonic() - began, 8)
 
     def test_no_fallback_where_the_user_chose(self):
         demo = self.serve()

