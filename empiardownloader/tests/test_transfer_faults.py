@@ -312,16 +312,16 @@ class TestPool(FtpCase):
                 pool.too_many()
             self.assertEqual(2, pool.limit)
             waits = []
-            now = time.monotonic()
-            with mock.patch("empiardownloader.transfer.pool.time.monotonic", lambda: now):
+            with mock.patch("empiardownloader.transfer.pool.time", mock.Mock()) as clock:
+                clock.monotonic.return_value = time.monotonic()
                 for _ in range(3):
                     pool.too_many()
                     self.assertEqual(2, pool.limit)
-                    began = now
+                    began = clock.monotonic()
                     while pool.limit == 2:
-                        now += 0.01
+                        clock.monotonic.return_value += 0.01
                         pool.wanted_elsewhere()
-                    waits.append(now - began)
+                    waits.append(clock.monotonic() - began)
                 pool.too_many()
             self.assertGreater(waits[-1], waits[0])     # asked less and less often
             for slot in slots:
