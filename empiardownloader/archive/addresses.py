@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Which of a host's addresses answers.
 
-A host often has an IPv6 and an IPv4 address, and a broken IPv6 line is common: whoever connects waits for the first
+A host often has an IPv6 and an IPv4 address, and a broken IPv6 line is common: a connection waits for the first
 address until his patience ends, at each connection. What answered in its place is asked first for a while.
 """
 import socket

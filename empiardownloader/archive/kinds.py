@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What an image set may hold: everything that follows from its kind, Scipion apart.
 
-A kind more is a piece more here and, where Scipion has a set for it, one in protocols/outputs. The categories are those
+To add a kind, add it here and, where Scipion has a set for it, in protocols/outputs. The categories are those
 of the EMPIAR schema, told by their beginning: depositors write words of their own behind it, and old entries have
 strings that the schema has no more.
 """

@@ -269,7 +269,7 @@ class Session(requests.Session):
 
 
 def shut(sock: Optional[socket.socket]) -> None:
-    """Make whoever waits for a socket fail at once."""
+    """Make a read or write that waits for a socket fail at once."""
     if sock is None:
         return
     # The socket class's own shutdown: the one of an SSL socket would pull the TLS layer from under the reader.

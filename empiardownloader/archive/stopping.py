@@ -50,7 +50,7 @@ class StopToken:
             raise Stopped
 
 
-NEVER = StopToken()         # for whoever has nothing to stop a request with
+NEVER = StopToken()         # for requests that nothing stops
 
 
 def within(seconds: float, stop: StopToken, function: Callable[[], Answer],
@@ -66,7 +66,7 @@ def within(seconds: float, stop: StopToken, function: Callable[[], Answer],
     def run() -> None:
         try:
             outcome.append((function(), None))
-        except BaseException as error:  # noqa: BLE001 - raised again by whoever waits
+        except BaseException as error:  # noqa: BLE001 - raised again in the thread that waits
             outcome.append((None, error))
         finally:
             done.set()

@@ -48,7 +48,7 @@ def main(arguments: Optional[List[str]] = None) -> int:
         _say(_for_a_command(str(error)))
         return EXIT_ERROR
     except OSError as error:
-        # Whoever read the output has gone, or the disk it goes to is full: nothing more can be said there.
+        # The reader of the output has gone, or the disk is full: nothing more can be written there.
         _give_up(sys.stdout)
         if not isinstance(error, BrokenPipeError):
             _say("The output cannot be written (%s)." % (error.strerror or "").lower())

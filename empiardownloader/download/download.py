@@ -193,7 +193,7 @@ class Download:
         notes += ["The folder %s could not be entered (%s): what is in it is missing; Continue asks again." % lost
                   for lost in finder.lost.items()]
         promised, found = self._request.image_set.num_images, len({file.path for file in finder.known})
-        # Of what else than movies and micrographs the entry counts is anybody's guess.
+        # For other kinds it is not known what the entry counts.
         if kind.stacks is not None and kind.references and self._queue.ended and found and promised \
                 and found != promised and not self._request.file_pattern:
             notes.append("%d %s were found, %s than the %d that the entry says." % (

@@ -151,7 +151,7 @@ class References(Collector):
                 failed=verdict.failed, turned=verdict.turned, pattern=self._request.gain_pattern,
                 digest=self._looks.digests.get(file.path, "") if file else ""))
             if file:
-                logger.info("The %s reference of the movies that lie nearest to %s is %s.", kind, key, file.path)
+                logger.info("%s reference used for the movies nearest to %s: %s.", kind.capitalize(), key, file.path)
 
     def _shows_no_size(self, kind: str, key: Optional[str]) -> bool:
         return any(movie.keys.get(kind) == key and movie.size is None for movie in self._facts.images.values())

@@ -34,7 +34,7 @@ def main(arguments: Optional[List[str]] = None) -> int:
     except KeyboardInterrupt:
         return EXIT_STOPPED
     except OSError as error:
-        # Whoever read this has enough, or it cannot be written.
+        # The reader has closed the pipe, or the output cannot be written.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if not isinstance(error, BrokenPipeError):
             print("The output cannot be written (%s)." % (error.strerror or "").lower(), file=sys.stderr)
@@ -43,7 +43,7 @@ def main(arguments: Optional[List[str]] = None) -> int:
 
 
 def _watch_output(walker: RemoteNodeWalker) -> None:
-    """End with whoever reads the output, also while there is nothing to write."""
+    """End when the reader of the output ends, also while there is nothing to write."""
     def watch() -> None:
         poll = select.poll()
         poll.register(sys.stdout, 0)        # only what is told unasked: that the other end is closed

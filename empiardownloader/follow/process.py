@@ -30,7 +30,7 @@ SSH_OPTIONS = ("-T", "-o", "BatchMode=yes", "-o", "ConnectTimeout=20", "-o", "Se
                "-o", "ServerAliveCountMax=4", "-o", "ClearAllForwardings=yes", "-o", "RemoteCommand=none")
 REMOTE = re.compile(r"((?:[^@/:\s]+@)?(?:[^@/:\s\[-][^@/:\s]*|\[[^\]/]+\])):(.+)", re.DOTALL)
 MARK = b"\x1e"             # before each of the child's messages
-MESSAGES_AHEAD = 64         # that wait for whoever iterates
+MESSAGES_AHEAD = 64         # that wait until the iteration takes them
 PARTING_SECONDS = 2.0
 ENDED = None                # in the queue: nothing more comes
 

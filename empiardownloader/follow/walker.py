@@ -229,7 +229,7 @@ class Walk(Iterator[Content]):
             raise
 
     def _given(self, message: Dict[str, Any]) -> Union[NodeContent, Event, None]:
-        """What a message is for whoever iterates; None for what the filters leave out."""
+        """The node or event of a message; None where the filters skip it."""
         if "event" not in message:
             return None
         node = self._node(message["node"])
@@ -259,7 +259,7 @@ class Walk(Iterator[Content]):
             above.append(node.db_name.partition(":")[0])
         if is_data:
             above.append(node.db_name)
-        # What lies above the walk's own beginning is not walked, and excludes nothing.
+        # A walk that begins at a run or an output does not see the nodes above it, so they cannot exclude anything.
         return any(self._excluded.get(name, False) for name in above
                    if name == self._root or not self._root or name.startswith(self._root + ":"))
 

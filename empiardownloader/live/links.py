@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """How messages reach a viewer: a publishing socket with acknowledgements, or requests and replies (ZeroMQ).
 
-Messages are JSON, with the bytes of images behind where shared memory has no room for them; never pickle, which would
-let whoever reaches the socket run code. The sender's sockets are bound to a folder that nobody else can enter, or to
-127.0.0.1, encrypted (CURVE); the viewer connects. All methods but ``wake`` belong to one thread.
+Messages are JSON, with the bytes of images behind where shared memory has no room for them; never pickle, by which any
+program that reaches the socket could run code here. The sender's sockets are bound to a folder that nobody else can
+enter, or to 127.0.0.1, encrypted (CURVE); the viewer connects. All methods but ``wake`` belong to one thread.
 """
 import abc
 import contextlib
@@ -18,7 +18,7 @@ from .window.live_messages import CONNECTED_ANEW, HELLO, PING, TYPE
 
 IPC, TCP = "ipc", "tcp"
 LOCAL = ("127.0.0.1", "localhost")
-LOOK_SECONDS = 5.0      # between two looks whether the viewer lives, should its end not tell itself
+LOOK_SECONDS = 5.0      # between two checks whether the viewer lives; usually its end is noticed at once
 PING_SECONDS = 0.5      # between two questions to a viewer that can only reply
 Message = Dict[str, Any]
 
@@ -73,7 +73,7 @@ class Link(abc.ABC):
         if kind == zmq.XPUB:
             # A full queue is an error and no silent loss.
             socket.setsockopt(zmq.XPUB_NODROP, 1)
-            # Whoever connects anew is heard of, also before the connection it had is seen to be gone.
+            # A viewer that connects anew is noticed also before its former connection is seen to be gone.
             socket.setsockopt(zmq.XPUB_VERBOSE, 1)
         socket.bind("tcp://127.0.0.1:%s" % (port or "*") if self._folder is None else
                     "ipc://%s/%s" % (self._folder, name))
@@ -140,7 +140,7 @@ class Link(abc.ABC):
 
 
 class PublishingLink(Link):
-    """Publishes to whoever has subscribed; acknowledgements come by a socket of their own."""
+    """Publishes to the viewer that has subscribed; acknowledgements come by a socket of their own."""
     NAMES = ("images", "answers")
     VIEWERS_END = "subscribe"
 

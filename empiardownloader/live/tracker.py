@@ -20,7 +20,7 @@ class QueueTracker:
         self._failed: Dict[str, int] = {}
 
     def register(self, image_id: str) -> None:
-        """Before it is sent: the answer may be quicker than whoever sends."""
+        """Call it before the image is sent: the answer may come before the sender goes on."""
         with self._lock:
             self._pending[image_id] = time.monotonic()
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The viewer: a process of its own, under an interpreter of its own, that lives no longer than whoever started it."""
+"""The viewer: a process of its own, under an interpreter of its own, that ends with the program that started it."""
 import json
 import os
 import re

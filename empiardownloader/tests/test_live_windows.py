@@ -117,6 +117,7 @@ class WindowCase(ProtocolTestCase):
 
 
 class TestRuns(WindowCase):
+    FORKED = False
 
     def check_run_of_twelve(self, name):
         kind = self.need(name)

@@ -344,6 +344,7 @@ class TestPlaces(InterruptedCase):
 
 class TestMany(InterruptedCase):
     """Thousands of movies that are there at once: grouped, so that the engine's sleeps do not count for each."""
+    FORKED = False
 
     def test_a_thousand_at_once(self):
         folder = os.path.join(self.root, "40010", "data", "Movies")

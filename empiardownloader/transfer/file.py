@@ -4,7 +4,7 @@
 Its way: NEW -> OPEN (its size is known, ranges are missing) -> COMPLETE (all bytes are there) -> FINISHING (checked and
 named) -> gone from the board. From OPEN, COMPLETE and FINISHING it goes back to NEW where it is to be fetched anew.
 
-Pure data: no sockets, threads or clocks. Whoever calls a method holds the board's lock; ``part`` and ``state`` belong
+Pure data: no sockets, threads or clocks. Callers hold the board's lock; ``part`` and ``state`` belong
 to the worker that has claimed the file.
 """
 import enum
@@ -154,7 +154,7 @@ class FileTransfer:
     def confirm(self, size: int) -> None:
         """The server has told the size of a file that was presumed; none of its bytes has been read so far."""
         believed, self.size, self.presumed = self.size or 0, size, False
-        # Whoever asked for the last range of a listed file gets all that there is.
+        # A worker that asked for the last range of a listed file gets all bytes that there are.
         end = size if self.listed else min(believed, size)
 
         def cut(stop: int) -> int:
@@ -167,7 +167,7 @@ class FileTransfer:
             self.gaps.append((end, size))
 
     def comes_whole(self, piece: Piece) -> None:
-        """The server sends all of the file to whoever asked for its first bytes."""
+        """The server sends all of the file in answer to the request for its first bytes."""
         self.gaps = []
         for other in self.pieces:
             other.end = other.position

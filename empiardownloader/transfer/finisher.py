@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What is done to whole files beside the download: they are unpacked, looked at and given their names.
 
-Whoever holds a connection waits neither for the processor nor for the disk.
+So workers, which hold connections, wait neither for the processor nor for the disk.
 """
 import concurrent.futures
 import contextlib

@@ -50,7 +50,7 @@ class ConnectionPool:
             if urgent:
                 self._urgent_since = min(self._urgent_since, time.monotonic())
             try:
-                # Who gives a slot back for somebody urgent does not take it again before that one has come.
+                # A worker that has given its slot back for an urgent request waits until that request has got one.
                 while not self._closing.is_set() and (time.monotonic() < self._rests_until or len(self._used) + (
                         0 if urgent else self.urgent) >= self._limit):
                     rest = self._rests_until - time.monotonic()

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Which bytes next: what is known of the files under way, and what a free connection is to do about them.
 
-Nothing here knows sockets, threads or the time: whoever calls holds a lock and says what time it is.
+Nothing here knows sockets, threads or the time: callers hold the board's lock and say what time it is.
 
 Each file is fetched in ranges. A free connection takes the first range nobody works on, of the earliest file that
 has one; where a slow connection holds up an early file it takes over half of its range. So the line is always full and

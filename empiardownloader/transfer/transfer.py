@@ -239,7 +239,7 @@ class Transfer:
         except NoRangesError as error:
             with board.changed:
                 self._steps.whole_files_only(error)
-                # Whoever asked for the first bytes may have got all in the meantime.
+                # The worker that asked for the first bytes may have got all of the file in the meantime.
                 file.restart = piece is not None and piece.remaining > 0
         except LocalNameError as error:
             fault = error

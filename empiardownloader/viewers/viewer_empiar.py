@@ -193,7 +193,7 @@ class ImagesPage:
 
     def _readPage(self, page):
         """ The images of a page, and how many there are in all. """
-        # A set that is gone is not to be made anew by whoever only looks.
+        # A viewer only reads: it must not make a set anew that is gone.
         if page < 0 or not os.path.exists(self._setFile):
             return [], 0
         imageSet = self._setClass(filename=self._setFile)

@@ -25,7 +25,7 @@ class WaitDialog(dialog.Dialog):
     def _run(self, function):
         try:
             self._found = ("value", function())
-        except Exception as error:  # noqa: BLE001 - shown by whoever asked
+        except Exception as error:  # noqa: BLE001 - shown by the caller
             self._found = ("error", error)
 
     def body(self, master):
@@ -34,7 +34,7 @@ class WaitDialog(dialog.Dialog):
         bar.grid(row=1, column=0, padx=20, pady=(0, 10))
         bar.start(20)
         self._thread.start()
-        # Whoever opens a dialog waits until it can be seen; one that goes before that is an error there.
+        # tkinter waits until a new dialog can be seen, and raises where it is destroyed before that.
         self.bind("<Visibility>", self._begin_to_poll)
 
     def _begin_to_poll(self, event):

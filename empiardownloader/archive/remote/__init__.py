@@ -27,7 +27,7 @@ STALL_TIMEOUT = 30
 SPARE_SECONDS = 10
 # Bytes asked from a socket at once: enough to keep system calls rare at full speed.
 READ_BYTES = 1 << 20
-# Who loses a connection over something new may have lost it for another reason, but not so often.
+# A connection that is lost during a probe may be lost for another reason; so often it is the probe's.
 MOST_FAILED_PROBES = 2
 # The text of a folder's listing: 600,000 names; the largest folders of the archive hold about 30,000.
 LISTING_BYTES = 64 << 20
@@ -207,7 +207,7 @@ class Archive:
         return connection
 
     def keep(self, connection: Connection) -> None:
-        """A connection that works, for whoever asks for one soon."""
+        """Keep a connection that works, for the next one that is asked for soon."""
         self._spare = (connection, time.monotonic())
 
     def close(self) -> None:

@@ -363,7 +363,7 @@ class FtpConnection(Connection):
                 answers += self._hear_all(questions)
                 passive = self._hear(needed=False)
                 if not passive.startswith("227"):
-                    # Some servers know the newer command only. What follows here is anybody's guess.
+                    # Some servers know the newer command only; what this one answers next cannot be told.
                     self.usable = False
                     self._archive.probe_failed(at_once=True)
                     msg = "the %s said: %s" % (self._archive.server, " ".join(passive.split())[:200])
@@ -455,7 +455,7 @@ class FtpConnection(Connection):
             raise (BusyError if busy else TransientError)(msg) from error
         except ftplib.error_perm as error:
             msg = "the %s said: %s" % (server, _one_line(error))
-            # Whoever let one in and refuses the next has no room for more, in whatever words.
+            # A server that let one connection in and refuses the next has no room for more, in whatever words.
             if str(error).startswith("530") and (self._archive.has_welcomed or TOO_MANY.search(str(error))):
                 raise BusyError(msg) from error
             if login or str(error).startswith("530"):

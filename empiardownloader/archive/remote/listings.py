@@ -19,7 +19,7 @@ _PAGE_SIZE = re.compile(r"(?<![\w.:/-])([0-9]{1,18}(?:\.[0-9]{1,9})?)\s?([KMGT]?
 
 # What servers call the page of a folder.
 LISTING_WORDS = re.compile(r"\bIndex of\b|Directory [Ll]isting|Parent Directory|Listing of", re.IGNORECASE)
-# Links that lead to no file: the address of whoever looks after the server.
+# Links that lead to no file: the mail address of the server's administrator.
 NO_FILES = ("mailto:", "javascript:", "tel:", "data:", "about:")
 # What pages link to that are no listings.
 PAGE_PARTS = (".css", ".js", ".html", ".htm", ".php", ".ico", ".png", ".svg", ".gif", ".jpg", ".woff", ".woff2", ".xml")

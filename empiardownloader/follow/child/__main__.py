@@ -18,7 +18,7 @@ from files import MARK, serve
 from teller import Teller
 
 SIGN_OF_LIFE_SECONDS = 30
-# Who waits for a look that shows all that is there is told after so long that it cannot be had.
+# A walk of new events begins once one look has shown all that is there; after so long it is told that this failed.
 PATIENCE_SECONDS = 60
 
 
@@ -27,7 +27,7 @@ class GoneError(Exception):
 
 
 class Line:
-    """The way to whoever listens."""
+    """Writes messages to the parent process."""
 
     def __init__(self):
         self._parent = os.getppid()

@@ -127,8 +127,8 @@ def _translated(path, error):
         if not os.path.exists(path):
             return NotYetError()
         if os.path.exists(path + "-wal"):
-            return UnreadableError("%s is in SQLite's WAL mode, which can be followed only by whoever may write in its "
-                              "folder." % path)
+            return UnreadableError("%s is in SQLite's WAL mode, which can be followed only by users who may write "
+                                   "in its folder." % path)
         return UnreadableError("%s cannot be opened: check its permissions." % path)
     if "not a database" in text or "malformed" in text or "file is encrypted" in text:
         since = _damaged_since.setdefault(path, time.monotonic())

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Pieces of files, for whoever opens images of another machine.
+"""Pieces of files, for programs that open images of another machine.
 
 Part of the child process (see __main__.py): standard library only, Python 3.6 or newer.
 """

@@ -234,7 +234,7 @@ class Run:
         if max(time.monotonic() - self._quiet[1], time.time() - latest) < patience:
             self.is_undecided = True
             return status
-        # Whoever opens the project next finds the run dead too, and writes that into the project's database.
+        # The next program that opens the project finds the run dead too, and writes that into the project's database.
         listed = self._listed.get("status")
         return listed if listed in ENDED else KILLED
 

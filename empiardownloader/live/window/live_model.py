@@ -249,7 +249,7 @@ class Model:
         return " - ".join(word for word in (self.title, self.state) if word)
 
     def picks_over(self, picture):
-        """The points over an image, of whoever has set some: [(x, y, side of the box)] in its own pixels with the
+        """The points over an image, of all pickers: [(x, y, side of the box)] in its own pixels with the
         first row on top."""
         found = []
         for points, box, pixel_size, over in self.points.get(picture.name, {}).values():

@@ -215,7 +215,7 @@ class TiltMovieSets(MovieSets):
     def _publish(self, touched):
         super()._publish(touched)
         for output, itsSet in touched.items():
-            # A second look at the same file, by whoever summarizes the run, would lock the next series out.
+            # While this set is open here, a summary that opens the same file would lock the next series out.
             itsSet.close()
             self._appendable.discard(output)
 
