@@ -169,6 +169,9 @@ def correct(movie, output, given, kind="-InMrc"):
     pixel, voltage = float(given["-PixSize"][0]), float(given["-kV"][0])
     if pixel <= 0 or voltage < 10:
         raise ComplaintError("a pixel of %g A at %g kV" % (pixel, voltage))
+    if "-Dark" in given:
+        # What the camera gives without electrons is no electrons: it goes before the rest is multiplied.
+        frames = frames - one_image(given["-Dark"][0], frames.shape[1:])
     if "-Gain" in given:
         gain = one_image(given["-Gain"][0], frames.shape[1:])
         turns = int(given.get("-RotGain", ["0"])[0])
@@ -181,8 +184,6 @@ def correct(movie, output, given, kind="-InMrc"):
         bad = gain == 0
     else:
         bad = np.zeros(frames.shape[1:], bool)
-    if "-Dark" in given:
-        frames = frames - one_image(given["-Dark"][0], frames.shape[1:])
     if "-DefectMap" in given:
         one_image(given["-DefectMap"][0], frames.shape[1:])
     if "-DefectFile" in given:

@@ -18,7 +18,7 @@ from empiardownloader.tests.downstream.case import DownstreamCase, corners_of, l
 COUNT = 3
 EER_SIDE, EER_FRAMES, EER_ELECTRONS = 4096, 8, 0.08      # the only size that RELION reads; electrons a pixel and frame
 FORMATS = {"MRC": "91001", "TIFF": "91002", "LZW": "91003"}
-EER = "91004"
+EER, DARK, TURNED = "91004", "91005", "91006"
 # Frames of 16 bits are 2.1 MB: some seconds apart, so that whoever listens hears of each.
 RATE = 700000
 
@@ -33,13 +33,20 @@ def true_corners(frames, camera):
 
 
 def write_formats(root, demo):
-    """The same movies in MRC; in TIFF with a gain in TIFF; in TIFF compressed by LZW with a gain in MRC."""
+    """The same movies in MRC; in TIFF with a gain in TIFF; in TIFF compressed by LZW with a gain in MRC; and in MRC
+    with a dark reference, and with a gain that lies on its side."""
     camera = specimen.Camera(entries.WIDTH, entries.HEIGHT)
+    # Counts of a frame without electrons, more of them to the right.
+    dark = np.broadcast_to(np.linspace(0, 12, entries.WIDTH).round().astype("float32"),
+                           (entries.HEIGHT, entries.WIDTH))
     told = {}
     for number in range(1, COUNT + 1):
         frames, told["m_%d" % number] = entries.make_movie(number, camera)
         told["m_%d" % number]["corners"] = true_corners(frames, camera)
         upside = frames[:, ::-1].astype("uint8")
+        movies.write_mrc(os.path.join(root, DARK, "data", "m_%d.mrc" % number), frames + dark.astype("int8"),
+                         entries.PIXEL_SIZE)
+        movies.write_mrc(os.path.join(root, TURNED, "data", "m_%d.mrc" % number), frames, entries.PIXEL_SIZE)
         for name, folder in FORMATS.items():
             path = os.path.join(root, folder, "data", "m_%d.%s" % (number, "mrc" if name == "MRC" else "tif"))
             if name == "MRC":
@@ -49,11 +56,13 @@ def write_formats(root, demo):
             else:
                 os.makedirs(os.path.dirname(path), exist_ok=True)
                 tifffile.imwrite(path, upside, photometric="minisblack", compression="lzw")
-    for name, folder in FORMATS.items():
+    movies.write_image(os.path.join(root, DARK, "data", "dark.mrc"), dark)
+    movies.write_image(os.path.join(root, TURNED, "data", "gain.mrc"), np.rot90(camera.gain, -1))
+    for name, folder in [*FORMATS.items(), ("MRC", DARK), ("MRC", TURNED)]:
         data = os.path.join(root, folder, "data")
         if name == "TIFF":
             movies.write_image(os.path.join(data, "gain.tif"), camera.gain[::-1])
-        else:
+        elif folder != TURNED:
             movies.write_image(os.path.join(data, "gain.mrc"), camera.gain)
         demo.entries[folder] = entry(image_set(
             directory="data", data_format="MRC" if name == "MRC" else "TIFF", num_images_or_tilt_series=COUNT,
@@ -191,6 +200,27 @@ class TestMotionCor(MotionCase):
                     self.assertNotEqual(self.proj.getPath(), call["folder"])
                     self.assertEqual((entries.PIXEL_SIZE, entries.DOSE_PER_FRAME), (
                         float(words[words.index("-PixSize") + 1]), float(words[words.index("-FmDose") + 1])))
+
+    def test_a_dark_reference(self):
+        run = self.finish(self.new(entryId=DARK, allImages=True))
+        if os.path.exists(programs.CALLS):
+            os.remove(programs.CALLS)
+        done = self.finish(self.on("ProtMotionCorr", {"inputMovies": (run, "outputMovies")}, patchX=0, patchY=0))
+        self.check_done(done)
+        for call in self.calls("MotionCor3"):
+            self.assertEqual(os.path.abspath(run._getExtraPath("dark.mrc")), os.path.realpath(
+                call["words"][call["words"].index("-Dark") + 1]))
+
+    def test_a_gain_that_lies_on_its_side(self):
+        """It is said, and right once the user has turned it as the summary asks for."""
+        run = self.finish(self.new(entryId=TURNED, allImages=True))
+        self.assertIn("which fits the movies only when turned by 90 degrees", "\n".join(run.summary()))
+        movies_as_they_are = {"inputMovies": (run, "outputMovies")}
+        self.check_done(self.finish(self.on("ProtMotionCorr", movies_as_they_are, patchX=0, patchY=0, gainRot=1)))
+        refused = self.on("ProtMotionCorr", movies_as_they_are, patchX=0, patchY=0)
+        self.launch(refused)
+        micrographs = getattr(self.fresh(refused), "outputMicrographsDoseWeighted", None)
+        self.assertFalse(micrographs is not None and micrographs.getSize(), self.fresh(refused).getStatus())
 
     @unittest.skipIf(programs.missing("warp"), programs.missing("warp"))
     def test_warp(self):
