@@ -47,5 +47,6 @@ setup(
     include_package_data=True,
     package_data={"empiardownloader": ["protocols.conf", "*.png", "templates/*.json.template", "demo/*.json",
                                        "follow/child/*.py", "live/window/*.py"]},
-    entry_points={"pyworkflow.plugin": "empiardownloader = empiardownloader"},
+    entry_points={"pyworkflow.plugin": "empiardownloader = empiardownloader",
+                  "console_scripts": ["empiar = empiardownloader.__main__:main"]},
 )

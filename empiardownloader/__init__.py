@@ -2,6 +2,7 @@
 """Scipion plugin: movies of public EMPIAR entries, registered while they are being downloaded."""
 import importlib.util
 import logging
+from typing import Any
 
 from .constants import OTHER_PLUGIN, PRIORITY_VARIABLE, VARIABLES, VIEWER_VARIABLES
 
@@ -11,9 +12,16 @@ _references = ["Iudin2016", "Iudin2023"]
 
 logger = logging.getLogger(__name__)
 
-# archive/, transfer/ and download/ can be used without Scipion, where only requests is installed. The class stands here
-# and not in a module of its own because Scipion takes the plugin's name from the module of the class.
-if importlib.util.find_spec("pwem") is not None:
+
+def __getattr__(name: str) -> Any:
+    """``Plugin``, which Scipion looks for, is made when it is asked for: the commands and the rooms below protocols/
+    need no Scipion, and do not wait for it to be loaded.
+
+    It stands here and not in a module of its own because Scipion takes the plugin's name from the module of the class.
+    """
+    if name != "Plugin" or importlib.util.find_spec("pwem") is None:
+        msg = "module %r has no attribute %r" % (__name__, name)
+        raise AttributeError(msg)
     import pwem
     import pyworkflow as pw
 
@@ -50,5 +58,7 @@ if importlib.util.find_spec("pwem") is not None:
                     "config/scipion.conf and restart Scipion: %s = %s" % (
                         PRIORITY_VARIABLE, " ".join([*pw.Config.getPriorityPackageList(), __name__])))
 
+    globals()["Plugin"] = Plugin
     if Plugin.nameCollision():
         logger.warning(Plugin.nameCollision())
+    return Plugin

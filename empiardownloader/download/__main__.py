@@ -1,21 +1,17 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """python -m empiardownloader.download ENTRY: an entry's images into a folder, without Scipion."""
 import argparse
-import contextlib
-import io
 import json
-import logging
 import os
-import signal
 import sys
 import threading
-from typing import List, Optional, TextIO
+from typing import List, Optional
 
 try:
-    from ..archive.errors import ArchiveError, RemoteError, Stopped
     from ..archive.remote import AUTOMATIC
     from ..archive.remote.transports import CHOICES
     from ..archive.selection import DARK, GAIN
+    from ..command import EXIT_ERROR, EXIT_STOPPED, for_a_command, run, say
     from ..transfer.pool import MAX_CONNECTIONS
     from .fetch import fetch, list_images
     from .progress import Progress, format_bytes
@@ -26,67 +22,15 @@ except ModuleNotFoundError as missing:
     sys.exit("%s is not installed here: %s -m pip install requests (Debian: apt install python3-requests)." % (
         (missing.name or str(missing)).partition(".")[0], sys.executable))
 
-EXIT_ERROR, EXIT_STOPPED = 1, 130
+
+def main(arguments: Optional[List[str]] = None, program: str = "python -m empiardownloader.download") -> int:
+    options = _parse(arguments, program)
+    return run(lambda stopped: _list(options, stopped) if options.list else _download(options, stopped))
 
 
-def main(arguments: Optional[List[str]] = None) -> int:
-    options = _parse(arguments)
-    _mend_streams()
-    stopped = threading.Event()
-    signal.signal(signal.SIGINT, lambda *_: os._exit(EXIT_STOPPED) if stopped.is_set() else stopped.set())
-    signal.signal(signal.SIGTERM, lambda *_: stopped.set())
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    try:
-        code = _list(options, stopped) if options.list else _download(options, stopped)
-        # Not at the interpreter's end, where nobody could say what went wrong.
-        sys.stdout.flush()
-        return code
-    except (ArchiveError, RemoteError, Stopped) as error:
-        if stopped.is_set():
-            _say("Stopped; the same command goes on.")
-            return EXIT_STOPPED
-        _say(_for_a_command(str(error)))
-        return EXIT_ERROR
-    except OSError as error:
-        # The reader of the output has gone, or the disk is full: nothing more can be written there.
-        _give_up(sys.stdout)
-        if not isinstance(error, BrokenPipeError):
-            _say("The output cannot be written (%s)." % (error.strerror or "").lower())
-        return EXIT_ERROR
-    finally:
-        # Python would make a failure of its own of what cannot be written at its end.
-        try:
-            sys.stderr.flush()
-        except OSError:
-            _give_up(sys.stderr)
-
-
-def _give_up(stream: TextIO) -> None:
-    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-
-
-def _mend_streams() -> None:
-    """Outputs that were closed take what is written all the same; letters they do not know are written in others."""
-    sys.stdout = sys.stdout or open(os.devnull, "w")     # noqa: SIM115, until the end
-    sys.stderr = sys.stderr or open(os.devnull, "w")     # noqa: SIM115
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
-
-
-def _say(text: str) -> None:
-    with contextlib.suppress(OSError):
-        print(text, file=sys.stderr, flush=True)
-
-
-def _for_a_command(text: str) -> str:
-    """A sentence that was made for a window with a button Continue."""
-    return text.replace("then Continue", "then try again").replace("Continue asks again", "the same command asks again")
-
-
-def _parse(arguments: Optional[List[str]]) -> argparse.Namespace:
+def _parse(arguments: Optional[List[str]], program: str) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="python -m empiardownloader.download",
+        prog=program,
         description="Brings the first images of an EMPIAR entry, and what belongs to them, into a folder. Interrupted, "
                     "the same command goes on where it was.")
     parser.add_argument("entry", help="number of the entry, like 10200, or the address of its page")
@@ -152,12 +96,12 @@ def _download(options: argparse.Namespace, stopped: threading.Event) -> int:
                       stopped, show)
     _tell(facts, options)
     if stopped.is_set():
-        _say("Stopped; the same command goes on.")
+        say("Stopped; the same command goes on.")
         return EXIT_STOPPED
     wanted = None if options.all else options.images
     complete = facts.is_complete(wanted)
     if wanted is not None and len(facts.images) < wanted and complete:
-        _say("The image set has no more than these, fewer than the %d asked for." % wanted)
+        say("The image set has no more than these, fewer than the %d asked for." % wanted)
     return 0 if complete else EXIT_ERROR
 
 
@@ -188,7 +132,7 @@ def _tell(facts: Facts, options: argparse.Namespace) -> None:
     for path, reason in {**facts.left_out, **missing}.items():
         print("Left out: %s (%s)" % (path, reason))
     for note in facts.notes:
-        print(_for_a_command(note))
+        print(for_a_command(note))
 
 
 if __name__ == "__main__":

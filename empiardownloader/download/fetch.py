@@ -5,15 +5,17 @@ import logging
 import os
 import re
 import threading
-from typing import Callable, Dict, Iterator, Optional
+from typing import Callable, Dict, Iterator, Optional, Tuple
 
 from ..archive import metadata
 from ..archive.entry import parse_entry_id
-from ..archive.errors import DiskError, EntryError, UnreachableError
+from ..archive.errors import ArchiveError, DiskError, EntryError, RemoteError, UnreachableError
 from ..archive.remote import AUTOMATIC, Archive, Listing
 from ..archive.remote.choice import open_archive
+from ..archive.remote.texts import read_text
 from ..archive.selection import ImageFinder, RemoteFile
 from ..archive.stopping import StopToken
+from ..archive.workflow import MAX_WORKFLOW_BYTES, Workflow, read_workflow
 from ..constants import VARIABLES
 from ..images.header import Header, read_header
 from ..transfer.jobs import Settings
@@ -102,6 +104,29 @@ def list_images(entry: str, image_set: str = "", file_pattern: str = "", transpo
     for lost in finder.lost.items():
         msg = "The folder %s could not be entered (%s): what is in it is missing." % lost
         raise UnreachableError(msg)
+
+
+def about(entry: str, stopped: Optional[threading.Event] = None,
+          transport: str = AUTOMATIC) -> Tuple[metadata.Metadata, Optional[Workflow], str]:
+    """What the archives say of an entry; its depositors' workflow, None where there is none that can be read; and a
+    sentence why it cannot, '' where none was deposited.
+
+    Raises ArchiveError and Stopped.
+    """
+    number, stop = parse_entry_id(entry), StopToken(stopped)
+    found = _metadata(number, "", stop)
+    path = found.entry.workflow_file
+    if not path:
+        return found, None, ""
+    try:
+        archive = open_archive(number, addresses(), transport, stop=stop)
+        try:
+            text = read_text(archive, path, MAX_WORKFLOW_BYTES + 1)
+        finally:
+            archive.close()
+        return found, read_workflow(text, found.entry, path), ""
+    except (ArchiveError, RemoteError) as error:
+        return found, None, str(error)
 
 
 @contextlib.contextmanager

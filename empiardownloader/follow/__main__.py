@@ -16,8 +16,8 @@ from .walker import RemoteNodeWalker
 EXIT_ERROR, EXIT_STOPPED = 1, 130
 
 
-def main(arguments: Optional[List[str]] = None) -> int:
-    options = _parse(arguments)
+def main(arguments: Optional[List[str]] = None, program: str = "python -m empiardownloader.follow") -> int:
+    options = _parse(arguments, program)
     if sys.stdout is None:
         return EXIT_ERROR
     sys.stderr = sys.stderr or open(os.devnull, "w")     # noqa: SIM115, until the end
@@ -53,9 +53,9 @@ def _watch_output(walker: RemoteNodeWalker) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _parse(arguments: Optional[List[str]]) -> argparse.Namespace:
+def _parse(arguments: Optional[List[str]], program: str) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="python -m empiardownloader.follow",
+        prog=program,
         description="Prints what happens in a Scipion project as lines of JSON, from the beginning and as it comes.")
     parser.add_argument("project", help="the project's folder, or user@host:/folder")
     parser.add_argument("db_name", nargs="?", default="",

@@ -4,7 +4,7 @@ import sys
 from typing import List, Optional
 
 
-def main(arguments: Optional[List[str]] = None) -> int:
+def main(arguments: Optional[List[str]] = None, program: str = "python -m empiardownloader.live") -> int:
     try:
         from .command import main as run
     except ImportError as error:
@@ -12,7 +12,7 @@ def main(arguments: Optional[List[str]] = None) -> int:
         print("%s is not installed here: %s -m pip install numpy mrcfile tifffile pyzmq" % (
             (error.name or str(error)).partition(".")[0], sys.executable), file=sys.stderr)
         return 1
-    return run(arguments)
+    return run(arguments, program)
 
 
 if __name__ == "__main__":

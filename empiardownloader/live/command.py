@@ -18,8 +18,8 @@ EXIT_ERROR, EXIT_STOPPED = 1, 130
 NICENESS = 10       # averages are computed beside the run, which comes first
 
 
-def main(arguments: Optional[List[str]] = None) -> int:
-    options = _parse(arguments)
+def main(arguments: Optional[List[str]] = None, program: str = "python -m empiardownloader.live") -> int:
+    options = _parse(arguments, program)
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     os.nice(NICENESS)
@@ -56,9 +56,9 @@ def _tell(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def _parse(arguments: Optional[List[str]]) -> argparse.Namespace:
+def _parse(arguments: Optional[List[str]], program: str) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="python -m empiardownloader.live",
+        prog=program,
         description="Shows the images of a Scipion project in napari or ImageJ while they are being registered; ends "
                     "when the viewer is closed.")
     parser.add_argument("viewer", choices=sorted(BY_NAME), help="napari, or fiji (ImageJ)")

@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The command ``empiar``, or python -m empiardownloader: entries of EMPIAR from a terminal."""
+import argparse
+import json
+import sys
+import threading
+from typing import Callable, Dict, List, Optional, Tuple
+
+PROGRAM = "empiar"
+
+
+def main(arguments: Optional[List[str]] = None) -> int:
+    words = sys.argv[1:] if arguments is None else arguments
+    if words and words[0] in WORDS:
+        return WORDS[words[0]][0](words[1:])
+    _parser().parse_args(words or ["--help"])
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    listed = "\n".join("  %-8s %s" % (name, text) for name, (_, text) in WORDS.items())
+    parser = argparse.ArgumentParser(
+        prog=PROGRAM, usage="%s WORD ... (%s WORD --help tells more)" % (PROGRAM, PROGRAM),
+        description="Entries of EMPIAR, the archive of raw cryo-EM images.\n\n" + listed,
+        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("word", choices=list(WORDS), metavar="WORD", help="one of the words above")
+    return parser
+
+
+def _show(words: List[str]) -> int:
+    parser = argparse.ArgumentParser(prog=PROGRAM + " show", description="What an entry is, and what it holds.")
+    parser.add_argument("entry", help="its number, like 10200, or the address of its page")
+    parser.add_argument("--json", action="store_true", help="as one JSON object")
+    options = parser.parse_args(words)
+    from .command import run
+    return run(lambda stopped: _describe(options.entry, options.json, stopped))
+
+
+def _describe(entry_id: str, as_json: bool, stopped: threading.Event) -> int:
+    from .archive import describe
+    from .download.fetch import about
+    found, workflow, problem = about(entry_id, stopped)
+    print(json.dumps(describe.as_data(found, workflow)) if as_json else "\n".join(
+        describe.as_lines(found, workflow, problem)))
+    return 0
+
+
+def _fetch(words: List[str]) -> int:
+    from .download.__main__ import main as fetch
+    return fetch(words, PROGRAM + " fetch")
+
+
+def _follow(words: List[str]) -> int:
+    from .follow.__main__ import main as follow
+    return follow(words, PROGRAM + " follow")
+
+
+def _live(words: List[str]) -> int:
+    from .live.__main__ import main as live
+    return live(words, PROGRAM + " live")
+
+
+WORDS: Dict[str, Tuple[Callable[[List[str]], int], str]] = {
+    "show": (_show, "what an entry is, and what it holds"),
+    "fetch": (_fetch, "the first images of an entry, and what belongs to them, into a folder"),
+    "follow": (_follow, "what happens in a Scipion project, line by line"),
+    "live": (_live, "what arrives in a Scipion project, in napari or ImageJ")}
+
+
+if __name__ == "__main__":
+    sys.exit(main())
