@@ -11,5 +11,5 @@ try:
 except ArchiveError as error:
     sys.exit(str(error))
 for name, movie in facts.images.items():
-    print(name, movie["bytes"], "bytes from", movie["path"])
+    print(name, movie.bytes, "bytes from", movie.path)
 sys.exit(0 if facts.is_complete(2) else 1)
