@@ -2,6 +2,7 @@
 """Scipion plugin: movies of public EMPIAR entries, registered while they are being downloaded."""
 import importlib.util
 import logging
+import threading
 from typing import Any
 
 from .constants import OTHER_PLUGIN, PRIORITY_VARIABLE, VARIABLES, VIEWER_VARIABLES
@@ -11,6 +12,7 @@ _logo = "empiardownloader_logo.png"
 _references = ["Iudin2016", "Iudin2023"]
 
 logger = logging.getLogger(__name__)
+_making = threading.RLock()     # two threads that ask for the Plugin get the same one
 
 
 def __getattr__(name: str) -> Any:
@@ -24,7 +26,11 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(msg)
     import pwem
     import pyworkflow as pw
+    with _making:
+        return globals()["Plugin"] if "Plugin" in globals() else _makePlugin(pwem, pw)
 
+
+def _makePlugin(pwem: Any, pw: Any) -> Any:
     class Plugin(pwem.Plugin):
         _url = "https://github.com/scipion-em/scipion-em-empiardownloader"
         _pathVars = []

@@ -13,7 +13,10 @@ def main(arguments: Optional[List[str]] = None) -> int:
     words = sys.argv[1:] if arguments is None else arguments
     if words and words[0] in WORDS:
         return WORDS[words[0]][0](words[1:])
-    _parser().parse_args(words or ["--help"])
+    parser = _parser()
+    if words and words[0] not in ("-h", "--help"):
+        parser.error("there is no %r: choose one of %s" % (words[0], ", ".join(WORDS)))
+    parser.print_help()
     return 0
 
 
@@ -32,7 +35,11 @@ def _show(words: List[str]) -> int:
     parser.add_argument("entry", help="its number, like 10200, or the address of its page")
     parser.add_argument("--json", action="store_true", help="as one JSON object")
     options = parser.parse_args(words)
-    from .command import run
+    try:
+        from .command import run
+        from .download import fetch  # noqa: F401 - whether requests is here
+    except ModuleNotFoundError as missing:
+        return _lacks(missing)
     return run(lambda stopped: _describe(options.entry, options.json, stopped))
 
 
@@ -43,6 +50,12 @@ def _describe(entry_id: str, as_json: bool, stopped: threading.Event) -> int:
     print(json.dumps(describe.as_data(found, workflow)) if as_json else "\n".join(
         describe.as_lines(found, workflow, problem)))
     return 0
+
+
+def _lacks(missing: ModuleNotFoundError) -> int:
+    print("%s is not installed here: %s -m pip install requests (Debian: apt install python3-requests)." % (
+        (missing.name or str(missing)).partition(".")[0], sys.executable), file=sys.stderr)
+    return 1
 
 
 def _fetch(words: List[str]) -> int:

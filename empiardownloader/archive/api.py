@@ -10,7 +10,15 @@ import requests
 import urllib3
 
 from .entry import Acquisition, Entry, parse_acquisition
-from .errors import EntryError, TransientError, UnreachableError, reason, retry_after, without_password
+from .errors import (
+    EntryError,
+    TransientError,
+    UnreachableError,
+    may_succeed_later,
+    reason,
+    retry_after,
+    without_password,
+)
 from .sessions import Session
 from .stopping import NEVER, StopToken, within
 
@@ -21,7 +29,6 @@ API_TIMEOUT = (6, 30)
 API_SECONDS = 120
 # The wait doubles each time, to 19 s in all.
 RETRIES, FIRST_WAIT_SECONDS = 6, 0.15
-TRY_AGAIN = (408, 429, 500, 502, 503, 504)
 # The metadata of an entry with thousands of image sets are a few megabytes.
 API_BYTES = 64 << 20
 
@@ -82,7 +89,7 @@ def _get_json(url: str, service: str, subject: str, stop: StopToken) -> Any:
         tries += 1
         wait = max(wait, FIRST_WAIT_SECONDS * 2 ** tries)
         content = _parsed(body) if not why and status == 200 else None
-        again = why or status in TRY_AGAIN or (status == 200 and content is None)
+        again = why or may_succeed_later(status) or (status == 200 and content is None)
         if not again or tries > RETRIES or time.monotonic() + wait > deadline:
             break
         stop.pause(wait)

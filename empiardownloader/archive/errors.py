@@ -69,11 +69,20 @@ class BusyError(TransientError):
 class Stopped(Exception):  # noqa: N818 - it is none
     """Nothing went wrong: the run is to end. Of neither family of errors, so that nobody tries again."""
 
-    def __init__(self) -> None:
-        super().__init__("stopped")
+    def __init__(self, text: str = "stopped") -> None:
+        super().__init__(text)
 
 
 StoppedError = Stopped      # deprecated: its name up to version 1.1
+
+
+# What HTTP statuses mean, of files and of the APIs alike; FTP's codes are in remote/ftp.py.
+GONE_STATUSES, BUSY_STATUSES = (404, 410), (429, 503)
+
+
+def may_succeed_later(status: int) -> bool:
+    """Whether a request that was answered with a status is worth another try."""
+    return status >= 500 or status == 408 or status in BUSY_STATUSES
 
 
 class BrokenFileError(RemoteError):

@@ -33,7 +33,7 @@ class Kind:
     references: bool = False            # whether gain and dark references may lie among its images
     companions: Tuple[str, ...] = ()    # endings of the files that tell of its images
     # scipion-em tells a stack from a volume by the name's ending alone: which ending the run gives to which.
-    endings: Dict[str, str] = field(default_factory=dict)
+    registered_as: Dict[str, str] = field(default_factory=dict)
     # Whether the entry's micrographs pattern is about its images; of particles it tells where they were picked.
     patterned: bool = False
     files_only: bool = False            # nothing that Scipion has a set for
@@ -50,16 +50,16 @@ MICROGRAPHS = Kind("micrographs", "micrograph", "micrographs", ("micrographs",),
                    companions=COMPANIONS, patterned=True)
 TILT_SERIES = Kind("tilt series", "tilt series", "tilt series", ("tilt series", "micrographs - tilt series"),
                    IMAGE_EXTENSIONS + (".st", ".ali"), each="tilt images", gain=True, references=True,
-                   companions=(".mdoc", ".tlt", ".rawtlt", ".xf"), endings={".st": ".mrcs", ".ali": ".mrcs"},
+                   companions=(".mdoc", ".tlt", ".rawtlt", ".xf"), registered_as={".st": ".mrcs", ".ali": ".mrcs"},
                    patterned=True)
 PARTICLES = Kind("particles", "particle stack", "particle stacks", ("picked particles",), companions=(".star",),
-                 endings={".mrc": ".mrcs"})
+                 registered_as={".mrc": ".mrcs"})
 AVERAGES = Kind("class averages", "file of class averages", "files of class averages", ("class averages",),
-                endings={".mrc": ".mrcs"})
+                registered_as={".mrc": ".mrcs"})
 VOLUMES = Kind("volumes", "volume", "volumes", ("reconstructed volumes",), VOLUME_EXTENSIONS, stacks=True,
-               endings=AS_VOLUME)
+               registered_as=AS_VOLUME)
 SUBTOMOGRAMS = Kind("subtomograms", "subtomogram", "subtomograms", ("subtomograms",), VOLUME_EXTENSIONS, stacks=True,
-                    endings=AS_VOLUME)
+                    registered_as=AS_VOLUME)
 FILES = Kind("files", "file", "files", ("picked particles - multiframe",), (), files_only=True)
 
 KINDS = (MOVIES, TILT_SERIES, MICROGRAPHS, PARTICLES, AVERAGES, VOLUMES, SUBTOMOGRAMS, FILES)

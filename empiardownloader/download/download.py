@@ -58,6 +58,14 @@ class Download:
         self._on_progress = on_progress
         # Before the record is read: what another process adds to it until then counts, too.
         self._record = RecordWriter(places.record)
+        try:
+            self._wire(request, archive, places, settings, stop, header_reader)
+        except BaseException:
+            self._record.close()
+            raise
+
+    def _wire(self, request: Request, archive: Archive, places: Places, settings: Settings, stop: StopToken,
+              header_reader: Callable[[str], Optional[Header]]) -> None:
         self._state = RecordState.read(places.record)
         self._transfer = Transfer(archive, settings, stop, self._other_file)
         self._finder = ImageFinder(request.entry, request.image_set, self._list_folder, request.file_pattern,
@@ -147,7 +155,9 @@ class Download:
                 self._meter.limited = self._lister.limited
                 return None
             self._list(batch)
-        return self._queue.next() if self._descriptions.is_settled else self._descriptions.next_job()
+        if self._descriptions.is_settled or self._queue.has_put_off:
+            return self._queue.next()
+        return self._descriptions.next_job()
 
     def _list(self, batch: Batch) -> None:
         self._versions.compare_sizes(batch.images, self._queue.here)

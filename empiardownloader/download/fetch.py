@@ -17,7 +17,7 @@ from ..archive.selection import ImageFinder, RemoteFile
 from ..archive.stopping import StopToken
 from ..archive.workflow import MAX_WORKFLOW_BYTES, Workflow, read_workflow
 from ..constants import VARIABLES
-from ..images.header import Header, read_header
+from ..images.header import Header, is_gatan, read_header
 from ..transfer.jobs import Settings
 from ..transfer.parts import LINKS_ARE_NOT_FOLLOWED, lock
 from ..transfer.transfer import Transfer
@@ -74,7 +74,7 @@ def fetch(entry: str, folder: str, images: Optional[int] = 1, image_set: str = "
             archive = _archive(number, transport, stop)
             facts = Download(request, archive, places, Settings(connections=connections), stop, _read_header,
                              on_progress).run()
-        return facts.with_images({name: movie for name, movie in facts.images.items() if is_there(places, name, movie)})
+        return facts.plain({name: movie for name, movie in facts.images.items() if is_there(places, name, movie)})
 
 
 def list_images(entry: str, image_set: str = "", file_pattern: str = "", transport: str = AUTOMATIC,
@@ -121,7 +121,7 @@ def about(entry: str, stopped: Optional[threading.Event] = None,
     try:
         archive = open_archive(number, addresses(), transport, stop=stop)
         try:
-            text = read_text(archive, path, MAX_WORKFLOW_BYTES + 1)
+            text = read_text(archive, path, MAX_WORKFLOW_BYTES + 1, stop)
         finally:
             archive.close()
         return found, read_workflow(text, found.entry, path), ""
@@ -185,4 +185,4 @@ def addresses() -> Dict[str, str]:
 
 def _read_header(path: str) -> Optional[Header]:
     # Gatan's files are for Scipion's reader.
-    return None if re.search(r"\.dm[34]$", path.lower()) else read_header(path)
+    return None if is_gatan(path) else read_header(path)

@@ -45,7 +45,7 @@ class Files:
             return self._names.name(file.path, below, as_it_is=True)
         below = split_compression(below)[0] if self._request.unpacks else below
         stem, ending = os.path.splitext(below)
-        return self._names.name(file.path, stem + kind.endings.get(ending.lower(), ending))
+        return self._names.name(file.path, stem + kind.registered_as.get(ending.lower(), ending))
 
     def other_name(self, file: RemoteFile, unpacked: bool = False) -> str:
         """Of a file that is no image: like an image's, with the folders that tell it from others."""

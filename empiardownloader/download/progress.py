@@ -68,7 +68,8 @@ def format_seconds(seconds: float) -> str:
 
 
 def _unit(size: float) -> Tuple[str, float]:
-    for unit, factor in (("TB", 1e12), ("GB", 1e9), ("MB", 1e5)):
-        if size >= factor:
-            return unit, 1e6 if unit == "MB" else factor
+    # From a tenth of it on, megabytes: sizes of images are compared in them.
+    for unit, factor, least in (("TB", 1e12, 1e12), ("GB", 1e9, 1e9), ("MB", 1e6, 1e5)):
+        if size >= least:
+            return unit, factor
     return "kB", 1e3

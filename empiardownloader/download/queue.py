@@ -40,7 +40,7 @@ class ImageQueue:
     @property
     def is_empty(self) -> bool:
         """Whether ``next`` has nothing to give before more is listed."""
-        return not self._listed and not (self._later and self.has_room)
+        return not self._listed and not self.has_put_off
 
     @property
     def under_way(self) -> int:
@@ -53,8 +53,13 @@ class ImageQueue:
         """Forget the listed images that do not meet a condition."""
         self._listed = deque(image for image in self._listed if condition(image))
 
+    @property
+    def has_put_off(self) -> bool:
+        """Whether ``next`` gives an image that was put off."""
+        return bool(self._later) and self.has_room
+
     def next(self) -> Listed:
-        return self._later.popleft() if self._later and self.has_room else self._listed.popleft()
+        return self._later.popleft() if self.has_put_off else self._listed.popleft()
 
     def wants(self, image: Listed) -> bool:
         """Whether an image is to be fetched now; one for which there is no room is kept for later."""

@@ -57,6 +57,11 @@ class Header:
         return self.width == self.height == self.frames
 
 
+def is_gatan(path: str) -> bool:
+    """Whether a file is in one of Gatan's formats, which Scipion's own reader opens and nothing here does."""
+    return path.lower().endswith((".dm3", ".dm4"))
+
+
 def read_header(path: str) -> Header:
     """The header of an MRC, TIFF, BigTIFF or EER file, told apart by their first bytes, not by the name.
 

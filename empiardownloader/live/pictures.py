@@ -9,10 +9,8 @@ from ..follow.images import read_image
 from ..follow.process import split_host
 from ..images.frames import iter_frames
 from ..images.gain import Correction
-from ..images.header import BadImageError
+from ..images.header import BadImageError, is_gatan
 from ..images.previews import Preview, average_of, load_preview, make_preview, preview_of
-
-GATAN = (".dm3", ".dm4")
 
 
 def preview(path: Optional[str], index: int, gain: Optional[str], folder: Optional[str], ssh: Any = "ssh") -> Preview:
@@ -45,7 +43,7 @@ def _reader(ssh: Any) -> Any:
         if os.path.exists(path) and not os.path.isfile(path):
             msg = "%s is no file" % os.path.basename(path)
             raise BadImageError(msg)
-        if os.path.splitext(path)[1].lower() in GATAN:
+        if is_gatan(path):
             return _gatan_frames(path)
         return iter_frames(path)
 

@@ -1,21 +1,15 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Images in every format that Scipion opens: Gatan's files go through its own reader."""
-import re
-
 from pwem.emlib.image import ImageHandler
 
 from ..images.frames import iter_frames
-from ..images.header import BadImageError, Header, read_header
-
-
-def isDmFile(path):
-    return re.search(r"\.dm[34]$", path.lower()) is not None
+from ..images.header import BadImageError, Header, is_gatan, read_header
 
 
 def readMovieHeader(path):
     """ Size and frames of an image on disk, whatever format scipion-em opens.
     Raises BadImageError. """
-    if not isDmFile(path):
+    if not is_gatan(path):
         return read_header(path)
     try:
         # scipion-em gives a DM file's array shape as it is, which is (frames, height, width) or (height, width).
@@ -34,7 +28,7 @@ def iterFrames(path):
     """ The frames of a movie one by one, arrays (height, width), the first row
     at the bottom; a Gatan file is read as a whole, and its first row is the
     uppermost one, as scipion-em-relion says of Gatan's gain references. Raises BadImageError, OSError. """
-    if not isDmFile(path):
+    if not is_gatan(path):
         return iter_frames(path)
     try:
         # Not in all versions of scipion-em.

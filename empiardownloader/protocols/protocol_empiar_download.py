@@ -389,7 +389,8 @@ class EmpiarDownloader(EMProtocol):
 
     def numberMicrographs(self, names):
         """ The numbers of micrographs that particles were picked in, by name; new ones are written down first. """
-        new = [name for name in names if name not in self._readFacts().micrographs]
+        known = self._readFacts().micrographs
+        new = [name for name in names if name not in known]
         if new:
             self._write(MicrographsNumbered(tuple(new)))
         numbers = self._readFacts().micrographs

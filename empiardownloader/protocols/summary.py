@@ -13,9 +13,9 @@ from ..archive.selection import DARK, GAIN
 from ..download.progress import format_bytes
 from ..download.record.facts import Facts
 from ..download.series import MDOC_FOLDER
-from .acquisition import ASSUMED, FORM, MDOC_FILES, OF_ACQUISITION, askMdocs, decide, getTotalDose
+from ..images.header import is_gatan
+from .acquisition import ASSUMED, FORM, MDOC_FILES, OF_ACQUISITION, decide, getTotalDose
 from .context import Context
-from .headers import isDmFile
 from .outputs import hasTomo
 
 EXAMPLES = 2            # files named where many are left out for one reason
@@ -122,7 +122,8 @@ def _findDisagreements(context, noted):
     archived = {"samplingRate": (imageSet.pixel_size if imageSet else None, context.found.entry.name),
                 "voltage": (acquisition.voltage, acquisition.source),
                 "sphericalAberration": (acquisition.spherical_aberration, acquisition.source)}
-    said = {name: value.value for name, value in askMdocs(context.facts).items() if name == "samplingRate"}
+    said = {"samplingRate": sorted({series.pixel_size for series in context.facts.series.values()
+                                    if series.pixel_size})}
     lines = []
     for name, (value, source) in archived.items():
         has, its = noted.get(name, (None, ""))
@@ -132,9 +133,12 @@ def _findDisagreements(context, noted):
         if its != source and abs(value - has) > SAME_PIXEL_SIZE * has:
             lines.append("%s by %s, %s by %s: what is about these very images is believed." % (
                 label % has, its, label % value, source))
-        elif its == source and name in said and abs(said[name] - has) > SAME_PIXEL_SIZE * has:
+            continue
+        other = [value for value in said.get(name, ()) if abs(value - has) > SAME_PIXEL_SIZE * has]
+        if its == source and other:
             lines.append("%s by %s, %s by %s: the entry is believed, for .mdoc files often hold the pixel size of "
-                         "another magnification." % (label % said[name], MDOC_FILES, label % has, source))
+                         "another magnification." % (" and ".join(label % value for value in other), MDOC_FILES,
+                                                     label % has, source))
     return lines
 
 
@@ -187,7 +191,7 @@ def _summarizeReferences(protocol, facts, sets):
             turned = any(event.turned and event.name == name for event in events)
             summary.append("%s reference: %s%s%s%s" % (
                 kind.capitalize(), path, ", which fits the movies only when turned by 90 degrees" if turned else "",
-                UPSIDE_DOWN if isDmFile(name) and not any(map(isDmFile, facts.images)) else "",
+                UPSIDE_DOWN if is_gatan(name) and not any(map(is_gatan, facts.images)) else "",
                 " (other candidates: %s)" % others if others else ""))
         elif kind == GAIN and events:
             others = ", ".join(others[:OTHERS])

@@ -4,6 +4,7 @@ import contextlib
 import os
 import socket
 import threading
+import time
 from unittest import mock
 
 from empiardownloader.archive.errors import UnreachableError
@@ -141,6 +142,19 @@ class TestChoice(ArchiveTestCase):
             with self.assertLogs("empiardownloader.archive.remote.choice", "WARNING") as log:
                 self.assertEqual("MIRROR", open_archive("1", dict(mirror, **nowhere)).transport)
         self.assertIn("FTP and HTTPS do not work here", log.output[0])
+
+    def test_a_transport_that_there_is_not(self):
+        with self.assertRaisesRegex(UnreachableError, "There is no transport GLOBUS: choose one of automatic, FTP"):
+            open_archive("1", {}, "GLOBUS")
+
+    def test_stopped_while_the_pace_is_measured(self):
+        """It works; its connection is not left open."""
+        with open(os.path.join(self.root, "1", "1.xml"), "wb") as stream:
+            stream.write(bytes(20000))
+        trial = choice._Trial(HttpArchive(self.serve().variables["EMPIAR_HTTPS_URL"], "1"), choice.PROBES)
+        trial._measure = lambda connection, path: (trial.given_up.set(), time.sleep(1))
+        trial._try()
+        self.assertEqual((True, choice.PROBE_SECONDS), (trial.works, trial.seconds))
 
     def test_neither(self):
         nobody = {"EMPIAR_FTP_URL": "ftp://localhost:1/x", "EMPIAR_HTTPS_URL": "http://localhost:1/x"}

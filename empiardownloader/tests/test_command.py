@@ -33,9 +33,10 @@ class TestCommand(ArchiveTestCase):
             self.assertIn("\n  %s " % word, output)
             code, told, _ = self.run_command(None, word, "--help")
             self.assertEqual((0, True), (code, told.startswith("usage: empiar %s " % word)), told)
-        code, _, errors = self.run_command(None, "shwo")
-        self.assertEqual(2, code)
-        self.assertIn("shwo", errors)
+        for wrong in ("shwo", "--"):
+            code, _, errors = self.run_command(None, wrong, "10200")
+            self.assertEqual(2, code)
+            self.assertIn("there is no %r: choose one of show, fetch" % wrong, errors)
 
     def test_an_entry_and_its_workflow(self):
         records, emdb_records = entries.build(self.root)
@@ -89,6 +90,13 @@ class TestCommand(ArchiveTestCase):
             code, _, errors = self.run_command(demo, "fetch", "10200", "--no-gain", "--to", folder)
             self.assertEqual(0, code, errors)
             self.assertIn("m_1.mrc", os.listdir(folder))
+
+    def test_without_requests(self):
+        script = "import sys; sys.modules['requests'] = None; import empiardownloader.__main__ as command; " \
+                 "sys.exit(command.main(['show', '10200']))"
+        done = subprocess.run([sys.executable, "-c", script], stderr=subprocess.PIPE, text=True, check=False)
+        self.assertEqual((1, 1), (done.returncode, len(done.stderr.splitlines())), done.stderr)
+        self.assertIn("requests is not installed here", done.stderr)
 
     def test_it_waits_for_no_scipion(self):
         """What starts in a moment must not load it."""

@@ -137,7 +137,8 @@ class TestMetadata(ArchiveTestCase):
         body = b'{"EMPIAR-1": {"title": "x"}}'
         good = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
         for broken in (b"", good[:12], good[:40], good[:-5], b"HTTP/1.1 503 busy\r\nRetry-After: 0\r\n\r\n",
-                       b"HTTP/1.1 502 no\r\n\r\n", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{\"E"):
+                       b"HTTP/1.1 502 no\r\n\r\n", b"HTTP/1.1 520 no\r\n\r\n",
+                       b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{\"E"):
             with self.subTest(broken):
                 self.assertEqual({"title": "x"}, self.answers(broken, broken, good))
         with self.assertRaisesRegex(UnreachableError, "EMPIAR could not be asked for entry 1"):

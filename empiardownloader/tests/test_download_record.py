@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import pickle
 import shutil
 import tempfile
 import unittest
@@ -98,7 +99,9 @@ class TestRecord(unittest.TestCase):
 
     def test_lines_that_were_damaged_are_skipped(self):
         good = '{"what": "movie", "name": "a", "path": "x/a", "bytes": 1}'
-        self.put(['{"what": "movie", "name": "b"}', "[1, 2]", "null", "no JSON", '{"what": "of a later version"}',
+        self.put(['{"what": "movie", "name": "b"}', '{"what": "movie", "name": {}, "path": "x", "bytes": 1}',
+                  '{"what": "micrographs", "names": null}', "[1, 2]", "null", "no JSON",
+                  '{"what": "of a later version"}',
                   '{"what": ["movie"]}', '{"what": "series", "name": "x", "tilts": 3}', '{"name": "x"}', good])
         self.assertEqual(["a"], list(Facts.read(self.path).images))
 
@@ -113,6 +116,34 @@ class TestRecord(unittest.TestCase):
         writer.add(ImageArrived("b", "x/b", 1))
         writer.close()
         self.assertEqual(["a", "b"], list(Facts.read(self.path).images))
+
+    def test_a_line_behind_half_a_line(self):
+        """Where nothing is missing, no writer comes that would mend it."""
+        with open(self.path, "w") as stream:
+            stream.write('{"what": "movie", "na')
+        add_event(self.path, events.MicrographsNumbered(("m1.mrc",)))
+        self.assertEqual({"m1.mrc": 1}, dict(Facts.read(self.path).micrographs))
+
+    def test_nulls_and_what_later_versions_add(self):
+        self.put(['{"what": "begin", "entry": "1", "image_set": 1, "foreign": null, "later": 3}',
+                  '{"what": "series", "name": "TS", "tilts": [{"path": "a", "later": 1}], "lacking": null}'])
+        facts = Facts.read(self.path)
+        self.assertEqual((("1",), ()), ((facts.begin.entry,), facts.begin.foreign))
+        self.assertEqual(("a",), tuple(tilt.path for tilt in facts.series["TS"].tilts))
+
+    def test_keys_are_written_once(self):
+        line = ImageArrived("a", "x/a", 1, keys={GAIN: "x/g"}).to_line()
+        self.assertEqual(("x/g", False), (line[GAIN], "keys" in line))
+
+    def test_what_scripts_get_is_plain_data(self):
+        state = RecordState()
+        state.apply(ImageArrived("a", "x/a", 1))
+        state.apply(FileSkipped("x/b", "it is empty"))
+        plain = state.snapshot().plain(state.images)
+        self.assertEqual({"x/b": "it is empty"}, json.loads(json.dumps(plain.left_out)))
+        self.assertEqual(["a"], list(pickle.loads(pickle.dumps(plain)).images))
+        self.assertEqual((["a note"], "x/a", None), (plain.notes + ["a note"], plain.images["a"].get("path"),
+                                                     plain.images["a"].get("star")))
 
     def test_a_reader_goes_on_where_it_was(self):
         writer, reader = RecordWriter(self.path), RecordReader(self.path)

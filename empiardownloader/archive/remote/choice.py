@@ -39,6 +39,10 @@ def open_archive(entry: str, addresses: Mapping[str, str], transport: str = AUTO
     Where none works now that may work later, they are tried again for ``patience`` seconds.
     Raises UnreachableError when none works, Stopped; NotFoundError never: an unknown folder is one too.
     """
+    names = [AUTOMATIC, *(offer.name for offer in TRANSPORTS)]
+    if transport not in names:
+        msg = "There is no transport %s: choose one of %s." % (transport, ", ".join(names))
+        raise UnreachableError(msg)
     deadline, waits = time.monotonic() + patience, 0
     while True:
         try:
@@ -131,7 +135,7 @@ class _Trial(threading.Thread):
             try:
                 self.seconds = within(PROBE_SECONDS, self.given_up, lambda: self._measure(connection, path),
                                       connection.abort)
-            except RemoteError as error:
+            except (RemoteError, Stopped) as error:
                 # It lists, so it works, but nothing is known of its pace.
                 logger.info("A first range could not be had (%s).", error)
                 self.seconds = PROBE_SECONDS

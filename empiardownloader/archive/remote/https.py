@@ -11,6 +11,8 @@ import requests
 import urllib3
 
 from ..errors import (
+    BUSY_STATUSES,
+    GONE_STATUSES,
     UNTRUSTED,
     BrokenFileError,
     BusyError,
@@ -20,6 +22,7 @@ from ..errors import (
     TransientError,
     UnreachableError,
     is_of_the_line,
+    may_succeed_later,
     reason,
     retry_after,
     without_password,
@@ -287,11 +290,11 @@ class HttpConnection(Connection):
         response.close()
         msg = "the %s answered with error %d for %s" % (self._archive.server, status,
                                                             path.rstrip("/") or "the entry's folder")
-        if status in (404, 410):
+        if status in GONE_STATUSES:
             raise NotFoundError(msg)
-        if status in (429, 503):
+        if status in BUSY_STATUSES:
             raise BusyError(msg, retry_after(response.headers.get("Retry-After", "")))
-        if status >= 500 or status == 408:
+        if may_succeed_later(status):
             raise TransientError(msg)
         if status == 407 or (status == 401 and not self._archive.has_welcomed):
             msg = "The %s refused the login (error %d): check the addresses in the configuration and the proxy." % (

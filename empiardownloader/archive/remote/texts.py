@@ -3,7 +3,10 @@
 from typing import Callable, List
 
 from ..errors import TransientError
+from ..stopping import NEVER, StopToken, within
 from . import CONNECT_TIMEOUT, Archive, Connection
+
+TEXT_SECONDS = 300      # for the largest of them over a slow line
 
 
 def read_from(connection: Connection, path: str, server: str, most: int,
@@ -27,10 +30,10 @@ def read_from(connection: Connection, path: str, server: str, most: int,
         return content.decode("utf-8", "replace")
 
 
-def read_text(archive: Archive, path: str, most: int) -> str:
-    """The same over a connection of its own. Raises UnreachableError too."""
-    connection = archive.connect(CONNECT_TIMEOUT)
+def read_text(archive: Archive, path: str, most: int, stop: StopToken = NEVER) -> str:
+    """The same over a connection of its own. Raises UnreachableError and Stopped too."""
+    connection = archive.connect(CONNECT_TIMEOUT, stop)
     try:
-        return read_from(connection, path, archive.server, most)
+        return within(TEXT_SECONDS, stop, lambda: read_from(connection, path, archive.server, most), connection.abort)
     finally:
         connection.close()

@@ -5,8 +5,8 @@ An event never changes, so threads may share it. A field without a default is on
 it was damaged. A default stands for what the version that wrote the line did not know yet.
 """
 import time
-from dataclasses import dataclass, field, fields, replace
-from typing import Any, ClassVar, Dict, Mapping, Optional, Tuple, Type, TypeVar
+from dataclasses import MISSING, dataclass, field, fields, replace
+from typing import Any, ClassVar, Dict, Iterator, Mapping, Optional, Tuple, Type, TypeVar
 
 from ...archive.selection import DARK, GAIN
 
@@ -27,12 +27,30 @@ class Event:
     @classmethod
     def from_line(cls: Type[AnyEvent], line: Dict[str, Any]) -> AnyEvent:
         """Raises KeyError or TypeError for a line that was damaged."""
-        values = {one.name: line[one.name] for one in fields(cls) if one.name in line}
-        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+        values: Dict[str, Any] = {}
+        for one in fields(cls):
+            value = line.get(one.name)
+            # What an event is known by is a text; a null stands for what was not known.
+            if one.name in line and (value is not None or one.default is MISSING):
+                values[one.name] = tuple(value) if isinstance(value, list) else value
+                texts = values[one.name] if one.type == Tuple[str, ...] else [value] if one.type is str else ()
+                if not all(isinstance(text, str) for text in texts):
+                    raise TypeError
+        return cls(**values)
+
+    # Deprecated: events were dictionaries up to version 1.1, and scripts ask them like this.
 
     def __getitem__(self, name: str) -> Any:
-        """Deprecated: events were dictionaries up to version 1.1, and scripts ask them like this."""
         return self.to_line()[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.to_line()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.to_line())
+
+    def get(self, name: str, default: Any = None) -> Any:
+        return self.to_line().get(name, default)
 
 
 @dataclass(frozen=True)
@@ -60,7 +78,7 @@ class ImageArrived(Event):
     what: ClassVar[str] = "movie"
     name: str
     path: str
-    bytes: int
+    bytes: int                              # at the source, where it may be compressed
     found: bool = False                     # it was there already
     size: Size = None
     frames: Optional[int] = None
@@ -72,7 +90,8 @@ class ImageArrived(Event):
     def to_line(self) -> Dict[str, Any]:
         line = super().to_line()
         described = {"star": line.pop("star"), "stack": line.pop("stack")} if self.star is not None else {}
-        return {**line, **described, **line.pop("keys")}
+        keys = line.pop("keys")
+        return {**line, **described, **keys}
 
     @classmethod
     def from_line(cls, line: Dict[str, Any]) -> "ImageArrived":
@@ -162,7 +181,8 @@ class SeriesKnown(Event):
 
     @classmethod
     def from_line(cls, line: Dict[str, Any]) -> "SeriesKnown":
-        tilts = tuple(TiltKnown(**tilt) for tilt in line["tilts"])
+        known = [one.name for one in fields(TiltKnown)]
+        tilts = tuple(TiltKnown(**{name: tilt[name] for name in known if name in tilt}) for tilt in line["tilts"])
         return replace(super().from_line(line), tilts=tilts)
 
 

@@ -70,8 +70,18 @@ class Facts:
         """What the record at a path says by now."""
         return RecordState.read(path).snapshot()
 
-    def with_images(self, images: Mapping[str, ImageArrived]) -> "Facts":
-        return Facts(**{**vars(self), "images": dict(images)})
+    def plain(self, images: Mapping[str, ImageArrived]) -> "Facts":
+        """With other images, in dictionaries and lists that scripts may pickle, write as JSON and change."""
+        copy = RecordState()
+        for name in Facts.__annotations__:
+            value = getattr(self, name)
+            if isinstance(value, MappingProxyType):
+                value = dict(value)
+            elif isinstance(value, tuple):
+                value = list(value)
+            setattr(copy, name, value)
+        copy.images = dict(images)
+        return copy
 
     def is_complete(self, wanted: Optional[int]) -> bool:
         """Whether as many movies as were asked for (None: all) are there, as far as the archive has them, and their

@@ -47,8 +47,10 @@ class RecordWriter:
 
 def add_event(record_path: str, event: Event) -> None:
     """One line beside those of the writer at work; a line appended in one go stays in one piece."""
+    # Where no writer came after a process that was killed, its half line is still there.
+    start = "" if not _has_text(record_path) or _ends_with_newline(record_path) else "\n"
     with open(record_path, "a", encoding="utf-8") as stream:
-        stream.write(_format(event))
+        stream.write(start + _format(event))
 
 
 class RecordReader:
@@ -81,6 +83,10 @@ def _parse(line: bytes) -> Optional[Event]:
         return KINDS[told["what"]].from_line(told)
     except (ValueError, KeyError, TypeError, AttributeError):
         return None
+
+
+def _has_text(path: str) -> bool:
+    return os.path.exists(path) and os.path.getsize(path) > 0
 
 
 def _ends_with_newline(path: str) -> bool:
