@@ -18,8 +18,9 @@ OPTICS = "the same table, written by its own writer; ours also names the group i
 FORM = "what a user types into the import's form, or its default, the entry tells"
 NUMBERED = "micrographs are numbered in the order in which they come up; the names are the same"
 ROUNDED = "Scipion's coordinates are whole: ours are rounded, the import cuts"
-# Not here: tilt series. A run of tomo's imports of them (3.12.4) registers these files and then does not end; what
-# takes our series is in test_tilts.py.
+# Not here: tilt series. A run of tomo's imports of them (3.12.4) registers these files and then waits for itself: it
+# commits to the set's database while another connection of its own still reads there. What takes our series is in
+# test_tilts.py.
 DIFFERENCES = {
     "movies": {},
     "micrographs": {},
