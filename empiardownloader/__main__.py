@@ -6,6 +6,8 @@ import sys
 import threading
 from typing import Callable, Dict, List, Optional, Tuple
 
+from .command import EXIT_ERROR, cannot_fetch, run, say
+
 PROGRAM = "empiar"
 
 
@@ -36,10 +38,10 @@ def _show(words: List[str]) -> int:
     parser.add_argument("--json", action="store_true", help="as one JSON object")
     options = parser.parse_args(words)
     try:
-        from .command import run
         from .download import fetch  # noqa: F401 - whether requests is here
     except ModuleNotFoundError as missing:
-        return _lacks(missing)
+        say(cannot_fetch(missing))
+        return EXIT_ERROR
     return run(lambda stopped: _describe(options.entry, options.json, stopped))
 
 
@@ -50,12 +52,6 @@ def _describe(entry_id: str, as_json: bool, stopped: threading.Event) -> int:
     print(json.dumps(describe.as_data(found, workflow)) if as_json else "\n".join(
         describe.as_lines(found, workflow, problem)))
     return 0
-
-
-def _lacks(missing: ModuleNotFoundError) -> int:
-    print("%s is not installed here: %s -m pip install requests (Debian: apt install python3-requests)." % (
-        (missing.name or str(missing)).partition(".")[0], sys.executable), file=sys.stderr)
-    return 1
 
 
 def _fetch(words: List[str]) -> int:

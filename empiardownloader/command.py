@@ -61,6 +61,17 @@ def mend_streams() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
+def lacking(missing: ImportError, packages: str, otherwise: str = "") -> str:
+    """A sentence about a module that is not here; ``packages``: what to install, ``otherwise``: another way to it."""
+    return "%s is not installed here: %s -m pip install %s%s" % (
+        (missing.name or str(missing)).partition(".")[0], sys.executable, packages, otherwise)
+
+
+def cannot_fetch(missing: ImportError) -> str:
+    """The same where the archives' connections lack their library."""
+    return lacking(missing, "requests", " (Debian: apt install python3-requests).")
+
+
 def say(text: str) -> None:
     """A sentence on stderr."""
     with contextlib.suppress(OSError):

@@ -7,7 +7,6 @@ from .entry import Entry
 from .metadata import Metadata
 from .workflow import LABEL, Workflow
 
-AUTHORS = 5             # named
 UNITS = {"B": 1, "KB": 10 ** 3, "MB": 10 ** 6, "GB": 10 ** 9, "TB": 10 ** 12, "PB": 10 ** 15}
 
 
@@ -45,8 +44,7 @@ def kinds_of(entry: Entry) -> List[str]:
 def as_lines(found: Metadata, workflow: Optional[Workflow], problem: str = "") -> List[str]:
     """``problem``: why the entry's workflow file is none."""
     entry, acquisition = found.entry, found.acquisition
-    authors = ", ".join(entry.authors[:AUTHORS]) + (" and others" if len(entry.authors) > AUTHORS else "")
-    lines = ["%s: %s" % (entry.name, entry.title), authors or "Authors not known",
+    lines = ["%s: %s" % (entry.name, entry.title), entry.first_authors or "Authors not known",
              "Released %s, %s in all, DOI %s" % (entry.release_date or "at a date not known",
                                                  entry.dataset_size or "size not known", entry.doi or "not known"),
              entry.page, "", "Image sets:"]

@@ -18,6 +18,7 @@ logger = logging.getLogger(__name__)
 RELEASED = "REL"
 GONE = {"OBS": "has been made obsolete", "WDRN": "has been withdrawn", "UNARCH": "is no longer archived"}
 NOT_YET = ("HPUB", "HOLD", "PROC", "WAIT", "EMDBPUB", "HPRE")
+AUTHORS_NAMED = 5
 LISTED_IMAGE_SETS = 10      # in the sentence of an error
 
 
@@ -79,6 +80,11 @@ class Entry:
     @property
     def page(self) -> str:
         return "https://www.ebi.ac.uk/empiar/%s/" % self.name
+
+    @property
+    def first_authors(self) -> str:
+        """The first few, for people; '' where none is told."""
+        return ", ".join(self.authors[:AUTHORS_NAMED]) + (" and others" if len(self.authors) > AUTHORS_NAMED else "")
 
     def image_set(self, choice: str = "") -> ImageSet:
         """The image set that ``choice`` says: its number 1..n, its name, or '' for the first one of movies, else of

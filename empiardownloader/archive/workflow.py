@@ -9,11 +9,14 @@ import json
 import math
 import re
 from dataclasses import dataclass, field
-from typing import Any, Dict, List, Optional, Set, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Set, Tuple
 
 from .entry import Entry, ImageSet
 from .errors import EntryError
 from .kinds import AVERAGES, MICROGRAPHS, MOVIES, PARTICLES, SUBTOMOGRAMS, TILT_SERIES, VOLUMES, Kind
+from .remote.choice import open_archive
+from .remote.texts import read_text
+from .stopping import NEVER, StopToken
 
 MAX_WORKFLOW_BYTES = 32 << 20
 LARGEST = 2.0 ** 53
@@ -63,6 +66,19 @@ class Workflow:
     def classes(self) -> List[str]:
         """Names of the protocols' classes, each once."""
         return list(dict.fromkeys(step[CLASS] for step in self.steps))
+
+
+def fetch_workflow(entry: Entry, addresses: Mapping[str, str], transport: str, stop: StopToken = NEVER) -> Workflow:
+    """The workflow that an entry names, from the archive; ``addresses`` and ``transport`` as for ``open_archive``.
+
+    Raises ArchiveError, RemoteError and Stopped.
+    """
+    archive = open_archive(entry.number, addresses, transport, stop=stop)
+    try:
+        text = read_text(archive, entry.workflow_file, MAX_WORKFLOW_BYTES + 1, stop)
+    finally:
+        archive.close()
+    return read_workflow(text, entry, entry.workflow_file)
 
 
 def read_workflow(text: str, entry: Entry, path: str) -> Workflow:

@@ -7,11 +7,12 @@ import sys
 import threading
 from typing import List, Optional
 
+from ..command import EXIT_ERROR, EXIT_STOPPED, cannot_fetch, for_a_command, run, say
+
 try:
     from ..archive.remote import AUTOMATIC
     from ..archive.remote.transports import CHOICES
     from ..archive.selection import DARK, GAIN
-    from ..command import EXIT_ERROR, EXIT_STOPPED, for_a_command, run, say
     from ..transfer.pool import MAX_CONNECTIONS
     from .fetch import fetch, list_images
     from .progress import Progress, format_bytes
@@ -19,8 +20,7 @@ try:
     from .record.facts import Facts
     from .series import MDOC_FOLDER
 except ModuleNotFoundError as missing:
-    sys.exit("%s is not installed here: %s -m pip install requests (Debian: apt install python3-requests)." % (
-        (missing.name or str(missing)).partition(".")[0], sys.executable))
+    sys.exit(cannot_fetch(missing))
 
 
 def main(arguments: Optional[List[str]] = None, program: str = "python -m empiardownloader.download") -> int:

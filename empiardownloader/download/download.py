@@ -224,7 +224,7 @@ class Download:
         return self._queue.ended or not self._queue.has_room
 
     def _tick(self, now: bool = False) -> None:
-        """Called by the transfer about every second, and more often while much happens."""
+        """Called by the transfer several times a second."""
         self._images.take_begun()
         moment = time.monotonic()
         if not now and moment - self._reported < PROGRESS_SECONDS:

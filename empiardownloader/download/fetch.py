@@ -12,10 +12,9 @@ from ..archive.entry import parse_entry_id
 from ..archive.errors import ArchiveError, DiskError, EntryError, RemoteError, UnreachableError
 from ..archive.remote import AUTOMATIC, Archive, Listing
 from ..archive.remote.choice import open_archive
-from ..archive.remote.texts import read_text
 from ..archive.selection import ImageFinder, RemoteFile
 from ..archive.stopping import StopToken
-from ..archive.workflow import MAX_WORKFLOW_BYTES, Workflow, read_workflow
+from ..archive.workflow import Workflow, fetch_workflow
 from ..constants import VARIABLES
 from ..images.header import Header, is_gatan, read_header
 from ..transfer.jobs import Settings
@@ -115,16 +114,10 @@ def about(entry: str, stopped: Optional[threading.Event] = None,
     """
     number, stop = parse_entry_id(entry), StopToken(stopped)
     found = _metadata(number, "", stop)
-    path = found.entry.workflow_file
-    if not path:
+    if not found.entry.workflow_file:
         return found, None, ""
     try:
-        archive = open_archive(number, addresses(), transport, stop=stop)
-        try:
-            text = read_text(archive, path, MAX_WORKFLOW_BYTES + 1, stop)
-        finally:
-            archive.close()
-        return found, read_workflow(text, found.entry, path), ""
+        return found, fetch_workflow(found.entry, addresses(), transport, stop), ""
     except (ArchiveError, RemoteError) as error:
         return found, None, str(error)
 

@@ -3,14 +3,15 @@
 import sys
 from typing import List, Optional
 
+from ..command import lacking, say
+
 
 def main(arguments: Optional[List[str]] = None, program: str = "python -m empiardownloader.live") -> int:
     try:
         from .command import main as run
     except ImportError as error:
         # numpy, mrcfile, tifffile: a plain Python has none of them.
-        print("%s is not installed here: %s -m pip install numpy mrcfile tifffile pyzmq" % (
-            (error.name or str(error)).partition(".")[0], sys.executable), file=sys.stderr)
+        say(lacking(error, "numpy mrcfile tifffile pyzmq"))
         return 1
     return run(arguments, program)
 

@@ -45,9 +45,9 @@ class Piece:
         self.connection: Optional[Connection] = None     # what to abort then
         # A file that is complete and about whose state is asked along with the bytes of this one.
         self.piggyback: Optional["FileTransfer"] = None
-        self.is_pipelined = False        # while another piece was coming
+        self.is_pipelined = False       # while another piece was coming
         self.pipelined_end: Optional[int] = None        # the end that was asked for then, None for the file's
-        self.is_slow = False             # it comes, but far more slowly than others
+        self.is_slow = False            # it comes, but far more slowly than others
 
     @property
     def remaining(self) -> int:
@@ -94,8 +94,8 @@ class FileTransfer:
         self.drops = self.slow_drops = 0    # connections that hung over it since it last made progress, or crawled
         self.gained = 0                 # bytes since the last one that hung
         self.held = False               # another process fetches it
-        self.is_piggybacked = False              # its state is asked for along with another file's bytes
-        self.asked_alone = False              # that has failed: it is asked for by itself
+        self.is_piggybacked = False     # its state is asked for along with another file's bytes
+        self.asked_alone = False        # that has failed: it is asked for by itself
         self.restart = False            # to be fetched from its first byte
         self.refused = ""               # why it is left out
         self.missing = 0                # bytes that were not there when it was opened

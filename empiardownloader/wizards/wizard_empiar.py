@@ -16,10 +16,9 @@ from ..archive.errors import ArchiveError
 from ..archive.names import split_compression, split_path
 from ..archive.remote import CONNECT_TIMEOUT
 from ..archive.remote.choice import open_archive
-from ..archive.remote.texts import read_text
 from ..archive.remote.transports import CHOICES
 from ..archive.selection import spellings
-from ..archive.workflow import MAX_WORKFLOW_BYTES, read_workflow
+from ..archive.workflow import fetch_workflow
 from ..protocols.protocol_empiar_download import EmpiarDownloader
 from ..protocols.workflow import getMissing, makeWorkflow
 from .dialogs import RemoteTreeDialog, ask
@@ -44,7 +43,12 @@ class _EntryWizard(EmWizard):
     @staticmethod
     def _openArchive(form, entry):
         """ Where the files of the entry are, by the form's transport. """
-        return open_archive(entry.number, Plugin.getAddresses(), CHOICES[form.protocol.transport.get() or 0])
+        return open_archive(entry.number, *_EntryWizard._where(form))
+
+    @staticmethod
+    def _where(form):
+        """ The addresses of the archives, and the form's transport. """
+        return Plugin.getAddresses(), CHOICES[form.protocol.transport.get() or 0]
 
 
 class EmpiarEntryWizard(_EntryWizard):
@@ -55,8 +59,7 @@ class EmpiarEntryWizard(_EntryWizard):
         entry = self._askEntry(form)
         if entry is None:
             return
-        authors = ", ".join(entry.authors[:5]) + (" and others" if len(entry.authors) > 5 else "")
-        lines = ["*%s*" % entry.name, entry.title, "", "Authors: %s" % (authors or "?"),
+        lines = ["*%s*" % entry.name, entry.title, "", "Authors: %s" % (entry.first_authors or "?"),
                  "Organisation: %s" % (entry.organization or "?"), "Size: %s" % (entry.dataset_size or "?"),
                  "Released %s" % (entry.release_date or "?"), "", "Image sets:"]
         lines += [imageSet.describe() for imageSet in entry.image_sets]
@@ -75,9 +78,8 @@ class EmpiarEntryWizard(_EntryWizard):
 
     def _makeWorkflow(self, form, entry):
         """ The entry's own workflow, with downloads in place of its imports. """
-        workflow = ask(form.root, "Fetching %s ..." % entry.workflow_file, lambda: read_workflow(
-            read_text(self._openArchive(form, entry), entry.workflow_file, MAX_WORKFLOW_BYTES + 1),
-            entry, entry.workflow_file))
+        workflow = ask(form.root, "Fetching %s ..." % entry.workflow_file, lambda: fetch_workflow(
+            entry, *self._where(form)))
         if workflow is None:
             return
         missing = getMissing(workflow)

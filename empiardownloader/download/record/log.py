@@ -34,7 +34,7 @@ class RecordWriter:
                     raise ArchiveError(msg) from error
                 time.sleep(0.2)
         # A process that was killed may have left half a line behind.
-        if self._stream.tell() and not _ends_with_newline(path):
+        if _ends_in_half_line(path):
             self._stream.write("\n")
 
     def add(self, event: Event) -> None:
@@ -48,7 +48,7 @@ class RecordWriter:
 def add_event(record_path: str, event: Event) -> None:
     """One line beside those of the writer at work; a line appended in one go stays in one piece."""
     # Where no writer came after a process that was killed, its half line is still there.
-    start = "" if not _has_text(record_path) or _ends_with_newline(record_path) else "\n"
+    start = "\n" if _ends_in_half_line(record_path) else ""
     with open(record_path, "a", encoding="utf-8") as stream:
         stream.write(start + _format(event))
 
@@ -85,11 +85,9 @@ def _parse(line: bytes) -> Optional[Event]:
         return None
 
 
-def _has_text(path: str) -> bool:
-    return os.path.exists(path) and os.path.getsize(path) > 0
-
-
-def _ends_with_newline(path: str) -> bool:
+def _ends_in_half_line(path: str) -> bool:
+    if not os.path.exists(path) or os.path.getsize(path) == 0:
+        return False
     with open(path, "rb") as stream:
         stream.seek(-1, os.SEEK_END)
-        return stream.read(1) == b"\n"
+        return stream.read(1) != b"\n"
