@@ -1,16 +1,24 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Questions that go along with another request or ahead of its turn, and HTTP servers that mind that."""
+import base64
 import contextlib
+import gzip
+import http.client
 import os
+import select
+import socket
 import tempfile
-import time
 import unittest
+from urllib.parse import urlsplit
 
-from empiardownloader.archive.errors import NotFoundError, TransientError
-from empiardownloader.archive.remote import MOST_FAILED_PROBES, FileState
-from empiardownloader.archive.remote.https import MOST_MINDED, HttpArchive, _versions
+from empiardownloader.archive.errors import LineError, NotFoundError, TransientError, UnreachableError
+from empiardownloader.archive.remote import MOST_FAILED_PROBES, FileState, Listing
+from empiardownloader.archive.remote.http_answers import versions
+from empiardownloader.archive.remote.http_client import Phase, PipelinedClient, Request, Route
+from empiardownloader.archive.remote.https import MOST_MINDED, HttpArchive
 from empiardownloader.archive.sessions import Session
 from empiardownloader.archive.stopping import StopToken
+from empiardownloader.tests.base import environment
 from empiardownloader.tests.scripted import (
     DEAF,
     FORBIDS_HEAD,
@@ -19,12 +27,15 @@ from empiardownloader.tests.scripted import (
     MINDS_AHEAD,
     NEW_COOKIES,
     ONE_EACH,
+    conversing,
     small_http,
 )
+from empiardownloader.tests.servers import certificates, nginx
 from empiardownloader.transfer.jobs import Job, Settings
 from empiardownloader.transfer.transfer import Transfer
 
 CONTENT = os.urandom(3 << 20)
+TWO_BYTES = b"HTTP/1.1 206 Partial\r\nContent-Length: 2\r\nContent-Range: bytes 0-1/9\r\n\r\nab"
 
 
 class TestQuestionsAlong(unittest.TestCase):
@@ -114,24 +125,25 @@ class TestQuestionsAlong(unittest.TestCase):
             connection.close()
 
     def test_a_request_that_differs_never_gets_the_answer(self):
-        """Whatever makes it differ: it is not sent where the answer to another one is still to come."""
+        """Nothing is read from a connection where the answer to another request is the next one."""
         with small_http(CONTENT) as (port, packets):
-            connection = self.archive(port).connect()
-            self.read(connection, "a", "b")
-            with connection.open("a", 0, 1000) as (_, stream):
-                self.assertTrue(connection.pipeline("c", 10, 20))
-                stream.read(1000)
-            connection._session.headers["X-Other"] = "than before"
-            ahead = [(b"GET", b"/x%20y/1/c")]
-            while ahead not in packets:
-                time.sleep(0.01)
-            before = len(packets)
-            self.read(connection, "c", "")
-            self.assertEqual([ahead], packets[before:])
-            # Nor do those after it get the answers of those before them.
-            self.read(connection, "d", "", 100, 200)
-            self.read(connection, "e", "f", 300, 400)
-            connection.close()
+            client = PipelinedClient(Route.to(urlsplit("http://127.0.0.1:%d" % port)))
+            client.connect_seconds = client.seconds = 3
+            first, second, other = (Request("GET", "/" + name, "bytes=0-9") for name in "abc")
+            client.send(first, second)
+            answer = client.answer(first)
+            for wrong in (other, second):       # one that was not asked, and one before all of the first has come
+                with self.assertRaises(http.client.CannotSendRequest):
+                    client.answer(wrong)
+                self.assertIs(Phase.CLOSED, client.phase)
+                client.send(first, second)
+                answer = client.answer(first)
+            self.assertEqual(CONTENT[:10], bytes(answer.read(100)))
+            self.assertEqual((second,), client.asked)
+            self.assertEqual(CONTENT[:10], bytes(client.answer(second).read(100)))
+            self.assertIs(Phase.IDLE, client.phase)
+            client.close()
+        self.assertEqual(3, len(packets))
 
     def test_cookies_are_not_kept(self):
         with small_http(CONTENT, NEW_COOKIES) as (port, _):
@@ -182,7 +194,143 @@ class TestQuestionsAlong(unittest.TestCase):
             self.assertEqual(FileState(len(CONTENT), "x"), connection.state("a"))
             connection.close()
         for headers in ({"ETag": 'W/"1"'}, {"ETag": '"1"'}):
-            self.assertEqual(('"1"', ""), _versions(headers))
+            self.assertEqual(('"1"', ""), versions(headers))
+
+    def test_early_hints(self):
+        """Answers before the answer, alone and pipelined."""
+        def converse(connection):
+            with connection:
+                while connection.recv(65536):
+                    connection.sendall(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"
+                                       + TWO_BYTES)
+        with conversing(converse) as port:
+            connection = self.archive(port).connect()
+            for _ in range(2):
+                with connection.open("a", 0, 2) as (state, stream):
+                    self.assertEqual((9, b"ab"), (state.size, bytes(stream.read(10))))
+            connection.close()
+
+    def test_an_answer_that_ends_early(self):
+        """It is the connection's end, whatever the file: the next answer comes over another one."""
+        def converse(connection):
+            with connection:
+                connection.recv(65536)
+                connection.sendall(b"HTTP/1.1 206 Partial\r\nContent-Length: 9\r\nContent-Range: bytes 0-8/9\r\n\r\nab")
+        with conversing(converse) as port:
+            connection = self.archive(port).connect()
+            for _ in range(2):
+                with self.assertRaisesRegex(TransientError, "closed early"), \
+                        connection.open("a", 0, 9) as (_, stream):
+                    self.assertEqual(b"ab", bytes(stream.read(9)))
+                    stream.read(7)
+            connection.close()
+
+    def test_a_server_that_sends_us_on(self):
+        """The first file goes by way of a redirect, and from then on all do; a listing that comes compressed too."""
+        page = gzip.compress(b'<html><title>Index of /x y/1/sub</title><a href="b.mrc">b.mrc</a></html>')
+        seen = []
+
+        def elsewhere(connection):
+            with connection:
+                for head in iter(lambda: connection.recv(65536), b""):
+                    seen.append(head.split(b" ")[1])
+                    if head.split(b" ")[1].endswith(b"sub/"):
+                        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Encoding: gzip\r\n"
+                                           b"Content-Length: %d\r\n\r\n%s" % (len(page), page))
+                        continue
+                    connection.sendall(TWO_BYTES)
+
+        with conversing(elsewhere) as there:
+            def converse(connection):
+                with connection:
+                    for head in iter(lambda: connection.recv(65536), b""):
+                        connection.sendall(b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:%d%s\r\n"
+                                           b"Content-Length: 0\r\n\r\n" % (there, head.split(b" ")[1]))
+            with conversing(converse) as port:
+                archive = self.archive(port)
+                connection = archive.connect()
+                self.assertFalse(archive.by_requests)
+                for name in "abc":
+                    with connection.open(name, 0, 2) as (state, stream):
+                        self.assertEqual((9, b"ab"), (state.size, bytes(stream.read(10))))
+                        self.assertFalse(connection.pipeline("z", 0, 2))
+                self.assertTrue(archive.by_requests)
+                self.assertEqual(Listing((), (("b.mrc", None),)), connection.list_folder("sub"))
+                connection.close()
+            direct = self.archive(there).connect()
+            self.assertEqual(Listing((), (("b.mrc", None),)), direct.list_folder("sub"))
+            direct.close()
+        self.assertEqual([b"/x%20y/1/a", b"/x%20y/1/b", b"/x%20y/1/c"], seen[:3])
+
+    def test_proxies(self):
+        """Pipelined through one, in its way for each scheme; what a proxy refuses is said."""
+        packets = []
+
+        def proxy(status):
+            def converse(connection):
+                with connection, contextlib.suppress(OSError):
+                    head = connection.recv(65536)
+                    packets.append(head)
+                    if status != 200:
+                        connection.sendall(b"HTTP/1.1 %d No\r\nContent-Length: 0\r\n\r\n" % status)
+                        return
+                    host, _, port = urlsplit(head.split(b" ")[1] if head.startswith(
+                        (b"GET", b"HEAD")) else b"//" + head.split(b" ")[1]).netloc.rpartition(b":")
+                    with socket.create_connection((host, int(port))) as server:
+                        if head.startswith(b"CONNECT"):
+                            connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+                        else:
+                            server.sendall(head.replace(b"http://%s:%s" % (host, port), b""))
+                        while True:
+                            for end in select.select([connection, server], [], [])[0]:
+                                data = end.recv(65536)
+                                if not data:
+                                    return
+                                if end is connection and not head.startswith(b"CONNECT"):
+                                    packets.append(data)
+                                    data = data.replace(b"http://%s:%s" % (host, port), b"")
+                                (server if end is connection else connection).sendall(data)
+            return conversing(converse)
+
+        login = b"Proxy-Authorization: Basic " + base64.b64encode(b"joe:se cret")
+        with tempfile.TemporaryDirectory() as folder, small_http(CONTENT) as (port, _):
+            with proxy(200) as through, environment(http_proxy="http://joe:se%%20cret@127.0.0.1:%d" % through,
+                                                    no_proxy=None, NO_PROXY=None):
+                connection = self.archive(port).connect()
+                self.assertEqual(FileState(len(CONTENT), "x"), self.read(connection, "a", "b"))
+                with connection.open("a", 0, 1000) as (_, stream):
+                    stream.read(500)
+                    self.assertTrue(connection.pipeline("c", 10, 20, "a"))
+                    stream.read(500)
+                self.assertEqual(FileState(len(CONTENT), "x"), self.read(connection, "c", "a"))
+                connection.close()
+                self.assertIn(login, packets[0])
+                self.assertIn(b"GET http://127.0.0.1:%d/x%%20y/1/a HTTP/1.1" % port, packets[0])
+            del packets[:]
+            certificate, authority = certificates(folder, "localhost")
+            os.makedirs(os.path.join(folder, "1"))
+            with open(os.path.join(folder, "1", "a"), "wb") as stream:
+                stream.write(CONTENT)
+            with nginx(folder, certificate=certificate) as secure, \
+                    environment(REQUESTS_CA_BUNDLE=authority, no_proxy=None, NO_PROXY=None):
+                address = "https://localhost:%d" % secure
+                with proxy(200) as through, environment(https_proxy="http://joe:se%%20cret@127.0.0.1:%d" % through):
+                    connection = HttpArchive(address, "1", 3).connect()
+                    with connection.open("a", 0, 1000) as (_, stream):
+                        self.assertEqual(CONTENT[:1000], bytes(stream.read(1000)))
+                    connection.close()
+                    self.assertTrue(packets[0].startswith(b"CONNECT localhost:%d " % secure))
+                    self.assertIn(login, packets[0])
+                for status, said in ((407, "the proxy wants a login"), (403, "the proxy does not let us through")):
+                    with proxy(status) as through, environment(https_proxy="http://127.0.0.1:%d" % through):
+                        connection = HttpArchive(address, "1", 3).connect()
+                        with self.assertRaisesRegex(LineError, said):
+                            connection.state("a")
+                with environment(https_proxy="socks5://127.0.0.1:1"), self.assertRaises(TransientError):
+                    HttpArchive(address, "1", 3).connect().state("a")
+                with environment(REQUESTS_CA_BUNDLE="/nowhere.pem"), \
+                        self.assertRaisesRegex(UnreachableError, "certificates that REQUESTS_CA_BUNDLE"):
+                    HttpArchive(address, "1", 3).connect().state("a")
 
     def test_a_connection_that_ends_before_what_was_asked_ahead(self):
         with small_http(CONTENT) as (port, _):
@@ -191,7 +339,7 @@ class TestQuestionsAlong(unittest.TestCase):
             with connection.open("a", 0, 10) as (_, stream):
                 self.assertTrue(connection.pipeline("c", 10, 20))
                 stream.read(10)
-            connection._session.abort()
+            connection._client.abort()
             self.read(connection, "c", "")
             connection.close()
 

@@ -238,7 +238,7 @@ class TestHttpFaults(FaultRows, HttpCase):
     def test_sizes_beyond_everything(self):
         """S13, S15: a size no disk can have, and one no number can hold, cost their file."""
         names = self.fill(2, 20000)
-        original = https._size_and_versions
+        original = https.size_and_versions
 
         def told(response):
             size, versions = original(response)
@@ -247,7 +247,7 @@ class TestHttpFaults(FaultRows, HttpCase):
         sizes = []
         for size in (2 ** 63 + 5, 50 * 10 ** 17):
             sizes.append(size)
-            with mock.patch.object(https, "_size_and_versions", told):
+            with mock.patch.object(https, "size_and_versions", told):
                 outcomes = self.fetch(names)
             self.assertIn("cannot be had on this disk", outcomes["m_0.mrc"].error)
             self.check_whole(outcomes, names[1:])

@@ -2,9 +2,8 @@
 """The archive over HTTPS (or HTTP)."""
 import codecs
 import contextlib
-import re
-from http.client import HTTPMessage
-from typing import Dict, Iterator, Mapping, Optional, Tuple, Union
+from http.client import HTTPException
+from typing import Iterator, Optional, Tuple
 from urllib.parse import quote, unquote, urlsplit
 
 import requests
@@ -27,7 +26,7 @@ from ..errors import (
     retry_after,
     without_password,
 )
-from ..sessions import Session, SideQuestion
+from ..sessions import Session
 from . import (
     CONNECT_TIMEOUT,
     HTTPS,
@@ -40,20 +39,18 @@ from . import (
     NoBytes,
     Stream,
 )
+from .http_answers import FollowedResponse, Response, complaint_of, in_place_of, size_and_versions, told_by
+from .http_client import Answer, Phase, PipelinedClient, Request, Route
 from .listings import PageParser
 
 PAGE_BLOCK_BYTES = 256 << 10
 # How far a listed size may be from the file's: of '9.9K' half of the last digit, of '10K' half a kilobyte or, where it
 # is rounded up, a whole one. Less than a kilobyte is told as it is.
 LISTED_SHARE, LISTED_BYTES = 0.1, 1024
-# What servers answer in place of a file, and the endings of files that are such themselves.
-PAGE_TYPES = {
-    "text/html": (".html", ".htm", ".xhtml"), "application/xhtml+xml": (".html", ".htm", ".xhtml"),
-    "application/json": (".json",), "application/problem+json": (), "application/xml": (".xml",), "text/xml": (".xml",)}
 # Answers of servers that let nobody ask about a file without fetching it.
 NOT_ALLOWED = (403, 405, 501)
-Headers = Union[Mapping[str, str], HTTPMessage]
-# So many connections in a row that were lost over a request asked ahead show a server that minds it.
+REDIRECTS = (301, 302, 303, 307, 308)
+# So many connections in a row that were lost over a pipelined request show a server that minds it.
 MOST_MINDED = 3
 
 
@@ -68,6 +65,7 @@ class HttpArchive(Archive):
         self.proven = False
         self.minded = 0
         self.has_welcomed = False       # whether any answer was one to a request as such
+        self.by_requests = False        # whether it sends us on to another address, which is left to requests
 
     def _new_connection(self, timeout: float) -> "HttpConnection":
         return HttpConnection(self, timeout)
@@ -84,29 +82,35 @@ class HttpConnection(Connection):
 
     def __init__(self, archive: HttpArchive, timeout: float):
         self._archive = archive
-        self.wait_for(timeout)
         url = archive.url
-        netloc = url.netloc.rpartition("@")[2]
-        self._base = "%s://%s%s" % (url.scheme, netloc, quote(unquote(url.path)))
-        self._session = Session()
+        self._base, self._path = url.netloc.rpartition("@")[2], quote(unquote(url.path))
+        with self._translated():
+            route = Route.to(url)
+        self._client = PipelinedClient(route) if route else None
+        # For what the client leaves to requests; made where it is needed.
+        self._session: Optional[Session] = None
         self._aborted = False
-        # Path and range that were asked for ahead, and the file that was asked about along with them.
-        self._ahead: Optional[Tuple[str, str, str]] = None
-        if url.username:
-            self._session.auth = (unquote(url.username), unquote(url.password or ""))
-        # Ranges are of the file's own bytes, so no compression on the way.
-        self._session.headers["Accept-Encoding"] = "identity"
+        self.wait_for(timeout)
 
     def wait_for(self, seconds: float) -> None:
         self._timeout = (min(seconds, CONNECT_TIMEOUT), seconds)
+        if self._client is not None:
+            self._client.connect_seconds, self._client.seconds = self._timeout
 
     def list_folder(self, path: str) -> Listing:
-        with self._translated(), contextlib.closing(self._request("GET", path + "/" if path else "")) as response:
-            parser = PageParser(unquote(urlsplit(response.url).path))
-            self._read_page(response, parser, path)
-            length = response.headers.get("Content-Length", "").strip()
-            # Not all versions of urllib3 complain of an answer that ends too early.
-            is_whole = response.raw.tell() >= int(length) if length.isdecimal() else parser.is_whole
+        folder = path + "/" if path else ""
+        with self._translated():
+            response = self._request("GET", folder)
+            if isinstance(response, Answer) and response.encoding:
+                # It insists on compressing pages, which requests undoes.
+                response.close()
+                response = self._request("GET", folder, by_requests=True)
+            with contextlib.closing(response):
+                parser = PageParser(unquote(urlsplit(response.url).path))
+                self._read_page(response, parser, path)
+                length = response.headers.get("Content-Length", "").strip()
+                # Not all versions of urllib3 complain of an answer that ends too early.
+                is_whole = response.received >= int(length) if length.isdecimal() else parser.is_whole
         if not is_whole:
             msg = "the %s sent a part of the listing of %s only" % (self._archive.server, path or "the entry's folder")
             raise TransientError(msg)
@@ -115,11 +119,10 @@ class HttpConnection(Connection):
             raise TransientError(msg)
         return Listing(tuple(sorted(parser.folders)), tuple(sorted(parser.files.items())))
 
-    def _read_page(self, response: requests.Response, parser: PageParser, path: str) -> None:
+    def _read_page(self, response: Response, parser: PageParser, path: str) -> None:
         decode = codecs.getincrementaldecoder("utf-8")("replace").decode
         left = LISTING_BYTES
-        # iter_content also undoes a compression that a server insists on.
-        for block in response.iter_content(PAGE_BLOCK_BYTES):
+        for block in response.blocks(PAGE_BLOCK_BYTES):
             left -= len(block)
             if left < 0:
                 msg = "the listing of %s on the %s is endless" % (path or "the entry's folder", self._archive.server)
@@ -135,18 +138,15 @@ class HttpConnection(Connection):
                 raise BrokenFileError(msg) from error
 
     def state(self, path: str) -> FileState:
-        ahead = self._was_asked(path, "")
-        with self._judged(ahead), self._translated(), contextlib.closing(
-                self._request("HEAD", path, welcome=(200, 206, *NOT_ALLOWED), ahead=ahead)) as response:
-            # There is none, but as long as that has not been seen the connection is of no further use.
-            response.raw.read()
-            size, state = _size_and_versions(response)
-            refused = response.status_code in NOT_ALLOWED
+        with self._translated(), contextlib.closing(
+                self._request("HEAD", path, welcome=(200, 206, *NOT_ALLOWED))) as response:
+            size, state = size_and_versions(response)
+            refused = response.status in NOT_ALLOWED
         if not size or refused:
             # Apache does not tell the size of an empty file; others tell that of an answer without a body.
             with self._translated(), contextlib.closing(
-                    self._request("GET", path, {"Range": "bytes=0-0"}, (200, 206, 416))) as response:
-                size, state = _size_and_versions(response)
+                    self._request("GET", path, "bytes=0-0", (200, 206, 416))) as response:
+                size, state = size_and_versions(response)
         if size is None:
             msg = "the %s does not tell the size of %s" % (self._archive.server, path)
             raise BrokenFileError(msg)
@@ -155,8 +155,8 @@ class HttpConnection(Connection):
     @contextlib.contextmanager
     def open(self, path: str, start: int, end: Optional[int], also: str = "") -> Iterator[Tuple[FileState, Stream]]:
         response, told = self._open_range(path, start, end, also)
-        size, (total, _) = None, _size_and_versions(response)
-        if total is None or response.status_code == 416:
+        size, (total, _) = None, size_and_versions(response)
+        if total is None or response.status == 416:
             # Some servers do not tell the size with the bytes; a range that begins past the end has none.
             response.close()
             state = self.state(path)
@@ -166,13 +166,13 @@ class HttpConnection(Connection):
             size = state.size
             response, _ = self._open_range(path, start, end)
         with contextlib.closing(response):
-            partial = response.status_code == 206
+            partial = response.status == 206
             if start and not partial:
                 msg = "the %s only sends whole files" % self._archive.server
                 raise NoRangesError(msg)
-            total, versions = _size_and_versions(response)
+            total, versions = size_and_versions(response)
             state = FileState((size or 0) if total is None else total, *versions)
-            complaint = _complaint(response, start, state.size if end is None else min(end, state.size), partial)
+            complaint = complaint_of(response, start, state.size if end is None else min(end, state.size), partial)
             if complaint:
                 msg = "the %s sent %s in place of the bytes of %s that were asked for" % (
                     self._archive.server, complaint, path)
@@ -182,103 +182,153 @@ class HttpConnection(Connection):
             yield state, stream
 
     def _open_range(self, path: str, start: int, end: Optional[int],
-                    also: str = "") -> Tuple[requests.Response, Optional[FileState]]:
+                    also: str = "") -> Tuple[Response, Optional[FileState]]:
         """The answer, and what was told of the file ``also``."""
+        archive, client, told = self._archive, self._client, None
         byte_range = _byte_range(start, end)
-        ahead = self._was_asked(path, byte_range, also)
-        headers = {"Range": byte_range} if ahead or start or end is not None else {}
-        archive, told = self._archive, None
-        if ahead or (also and not archive.sequential):
-            with self._session.asking_along(self._address(also) if also else "") as along:
+        get = Request("GET", self._target(path), byte_range)
+        head = Request("HEAD", self._target(also)) if also else None
+        if client is not None and not archive.by_requests:
+            asked = client.asked
+            # What was pipelined along with it may not be wanted any more; its answer comes all the same.
+            pipelined = asked[-1:] == (get,) and (head is None or asked[0] == head)
+            if not pipelined:
+                get = get._replace(byte_range=byte_range if start or end is not None else "")
+                asked = (head, get) if head and not archive.sequential else (get,)
+            if pipelined or len(asked) > 1:
+                answered = False
                 try:
-                    with self._judged(ahead), self._translated():
-                        response = self._request("GET", path, headers, (200, 206, 416),
-                                                 impatient=not archive.proven, ahead=ahead)
-                    archive.proven = archive.proven or along().status > 0
-                    return response, _told(along()) if also else None
+                    with self._translated(), self._judged(pipelined):
+                        self._ask(*asked)
+                        seconds = None if archive.proven else min(self._timeout[1], CONNECT_TIMEOUT)
+                        for question in asked[:-1]:
+                            with contextlib.closing(client.answer(question, seconds)) as answer:
+                                answered, told = True, told_by(answer) if also else None
+                        response = self._welcomed(client.answer(get, seconds), get, path, (200, 206, 416))
+                    archive.proven = True
+                    return response, told
                 except TransientError:
                     # Where the question was answered, and nothing else, the server does not take two requests at a
                     # time, or has had enough of this connection; as it may between two requests, too.
-                    answered = along().status > 0
                     if not archive.proven and (answered or not self._aborted):
                         archive.probe_failed()
-                    if self._aborted or not (answered or ahead):
+                    if self._aborted or not (answered or pipelined):
                         raise
-                    told = _told(along())
         with self._translated():
-            return self._request("GET", path, headers, (200, 206, 416)), told
+            return self._request("GET", path, get.byte_range, (200, 206, 416)), told
 
     def pipeline(self, path: str, start: int, end: Optional[int], also: str = "") -> bool:
-        return self._pipeline(path, _byte_range(start, end), also)
+        heads = [Request("HEAD", self._target(also))] if also else []
+        return self._pipeline(*heads, Request("GET", self._target(path), _byte_range(start, end)))
 
     def pipeline_state(self, path: str) -> bool:
-        return self._pipeline(path, "", "")
+        return self._pipeline(Request("HEAD", self._target(path)))
 
-    def _pipeline(self, path: str, byte_range: str, also: str) -> bool:
-        if not self._archive.proven or self._archive.sequential or self._archive.minded >= MOST_MINDED:
+    def _pipeline(self, *asked: Request) -> bool:
+        archive, client = self._archive, self._client
+        if client is None or not archive.proven or archive.sequential or archive.by_requests \
+                or archive.minded >= MOST_MINDED or not client.carries_on:
             return False
         with self._translated():
-            asked = self._session.pipeline(self._address(path), byte_range, self._address(also) if also else "")
-        self._ahead = (path, byte_range, also) if asked else None
-        return asked
-
-    def _was_asked(self, path: str, byte_range: str, also: str = "") -> bool:
-        """Whether this is what was asked for ahead; what was asked along may not be wanted any more."""
-        return self._ahead is not None and self._ahead[:2] == (path, byte_range) and also in ("", self._ahead[2])
+            client.send(*asked)
+        return True
 
     @contextlib.contextmanager
-    def _judged(self, ahead: bool) -> Iterator[None]:
-        """Learn from what becomes of a request that was asked ahead, or from bytes that come while one is."""
+    def _judged(self, pipelined: bool) -> Iterator[None]:
+        """Learn from what becomes of a request that was pipelined, or from bytes that come while one is."""
         try:
             yield
-        except TransientError:
-            if ahead:
+        except (TransientError, HTTPException, OSError):
+            if pipelined:
                 self._archive.minded += 1
             raise
-        if ahead:
+        if pipelined:
             self._archive.minded = 0
 
-    def read(self, response: requests.Response, size: int) -> memoryview:
+    def read(self, response: Response, size: int) -> memoryview:
         """Bytes of an answer as they come. Raises TransientError."""
+        pipelined = self._client is not None and bool(self._client.asked)
         try:
             with self._translated():
-                return memoryview(response.raw.read(size, decode_content=False))
+                return response.read(size)
         except TransientError:
-            if self._ahead is not None:
-                # Lost over a request in the midst of it.
-                self._archive.minded += 1
+            # Lost over a request in the midst of it.
+            self._archive.minded += pipelined
             raise
 
     def abort(self) -> None:
         self._aborted = True
-        self._session.abort()
+        if self._client is not None:
+            self._client.abort()
+        if self._session is not None:
+            self._session.abort()
 
     def close(self) -> None:
-        self._session.close()
+        if self._client is not None:
+            self._client.close()
+        if self._session is not None:
+            self._session.close()
 
-    def _address(self, path: str) -> str:
+    def _target(self, path: str) -> str:
         # Every part is encoded, also '#', '%', '+' and blanks.
-        return "%s/%s" % (self._base, quote(path, errors="surrogateescape"))
+        return "%s/%s" % (self._path, quote(path, errors="surrogateescape"))
 
-    def _request(self, method: str, path: str, headers: Optional[Dict[str, str]] = None,
-                 welcome: Tuple[int, ...] = (200, 206), impatient: bool = False,
-                 ahead: bool = False) -> requests.Response:
-        self._ahead = None
-        if not ahead:
-            self._session.drop_pipelined()
-        connect, answer = self._timeout
-        response = self._session.request(
-            method, self._address(path), headers=headers, stream=True, allow_redirects=True,
-            timeout=(connect, min(answer, CONNECT_TIMEOUT) if impatient else answer))
-        self.is_new = False
-        if self._archive.url.scheme == "https" and response.url.startswith("http://"):
+    def _request(self, method: str, path: str, byte_range: str = "", welcome: Tuple[int, ...] = (200, 206),
+                 by_requests: bool = False) -> Response:
+        request, client = Request(method, self._target(path), byte_range), self._client
+        if client is None or self._archive.by_requests or by_requests:
+            return self._judge(self._followed(request), path, welcome)
+        with self._judged(client.is_asked(request)):
+            self._ask(request)
+            answer = client.answer(request)
+        return self._welcomed(answer, request, path, welcome)
+
+    def _ask(self, *asked: Request) -> None:
+        """See to it that the answers to these requests come next."""
+        client = self._client
+        assert client is not None
+        if not client.is_asked(*asked):
+            if client.phase in (Phase.WAITING, Phase.READING):
+                # What was pipelined is not wanted any more, and with it the connection.
+                client.close()
+            client.send(*asked)
+
+    def _welcomed(self, answer: Answer, request: Request, path: str, welcome: Tuple[int, ...]) -> Response:
+        """The answer to a request, or what it refers to. Raises RemoteError, UnreachableError for all others."""
+        if answer.status in REDIRECTS and answer.headers.get("Location"):
+            answer.close()
+            response = self._judge(self._followed(request), path, welcome)
+            # The others will be sent there, too.
+            self._archive.by_requests = True
+            return response
+        return self._judge(answer, path, welcome)
+
+    def _followed(self, request: Request) -> Response:
+        url = self._archive.url
+        if self._session is None:
+            self._session = Session()
+            # Ranges are of the file's own bytes, so no compression on the way.
+            self._session.headers["Accept-Encoding"] = "identity"
+            if url.username:
+                self._session.auth = (unquote(url.username), unquote(url.password or ""))
+        if self._aborted:
+            msg = "stopped"
+            raise TransientError(msg)
+        response = FollowedResponse(self._session.request(
+            request.method, "%s://%s%s" % (url.scheme, self._base, request.path), stream=True, allow_redirects=True,
+            headers={"Range": request.byte_range} if request.byte_range else None, timeout=self._timeout))
+        if url.scheme == "https" and response.url.startswith("http://"):
             response.close()
             msg = "The %s sends us on to an address without encryption (%s), which is not followed: check " \
                   "EMPIAR_HTTPS_URL." % (self._archive.server, without_password(response.url)[:200])
             raise UnreachableError(msg)
-        status = response.status_code
+        return response
+
+    def _judge(self, response: Response, path: str, welcome: Tuple[int, ...]) -> Response:
+        self.is_new = False
+        status = response.status
         if status in welcome:
-            instead = "" if status in NOT_ALLOWED else _in_place_of(path, response)
+            instead = "" if status in NOT_ALLOWED else in_place_of(path, response)
             if instead:
                 response.close()
                 # A maintenance or login page: it is the server's state, and says nothing of the file.
@@ -306,7 +356,8 @@ class HttpConnection(Connection):
     def _translated(self) -> Iterator[None]:
         try:
             yield
-        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, EOFError, ValueError) as error:
+        except (requests.RequestException, urllib3.exceptions.HTTPError, HTTPException, OSError, EOFError,
+                ValueError) as error:
             why = reason(error)
             msg = "%s: %s" % (self._archive.server, why)
             if "certificate" in why:
@@ -318,80 +369,12 @@ class HttpConnection(Connection):
 
 class _HttpStream(Stream):
 
-    def __init__(self, response: requests.Response, connection: HttpConnection):
+    def __init__(self, response: Response, connection: HttpConnection):
         self._response, self._connection = response, connection
 
     def read(self, size: int) -> memoryview:
         return self._connection.read(self._response, size)
 
 
-def _in_place_of(path: str, response: requests.Response) -> str:
-    """What came where a file was asked for, '' where it may be the file, or a folder's page."""
-    if path.endswith("/") or not path:
-        return ""
-    asked, came = (unquote(urlsplit(url).path).rstrip("/").rpartition("/")[2] for url in (
-        "/" + quote(path, errors="surrogateescape"), response.url))
-    if response.history and asked != came:
-        return "another address (%s)" % without_password(response.url)[:200]
-    kind = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-    if kind in PAGE_TYPES and not asked.lower().endswith(PAGE_TYPES[kind]):
-        return "a web page (%s)" % kind
-    return ""
-
-
 def _byte_range(start: int, end: Optional[int]) -> str:
     return "bytes=%d-%s" % (start, "" if end is None else end - 1)
-
-
-def _told(question: SideQuestion) -> Optional[FileState]:
-    size = _total_bytes(question.status, question.headers)
-    return FileState(size, *_versions(question.headers)) if question.status == 200 and size is not None else None
-
-
-def _size_and_versions(response: requests.Response) -> Tuple[Optional[int], Tuple[str, str]]:
-    return _total_bytes(response.status_code, response.headers), _versions(response.headers)
-
-
-def _versions(headers: Headers) -> Tuple[str, str]:
-    """(version, modification time) for FileState"""
-    modified = headers.get("Last-Modified") or ""
-    # A tag may be called weak in one answer and not in the other.
-    return re.sub("^W/", "", headers.get("ETag") or modified), modified
-
-
-def _content_range(headers: Headers) -> Optional[Tuple[int, int, Optional[int]]]:
-    """'bytes 0-9/120' -> (0, 10, 120); what is none -> None"""
-    match = re.fullmatch(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)",
-                         headers.get("Content-Range", "").strip(), re.IGNORECASE)
-    if match is None:
-        return None
-    first, last, total = match.groups()
-    return int(first), int(last) + 1, None if total == "*" else int(total)
-
-
-def _total_bytes(status: int, headers: Headers) -> Optional[int]:
-    """Size of the whole file, from the header that tells it in this kind of answer."""
-    if status == 206:
-        found = _content_range(headers)
-        return found[2] if found else None
-    name, pattern = ("Content-Range", r"bytes \*/([0-9]{1,18})") if status == 416 else (
-        "Content-Length", r"([0-9]{1,18})")
-    match = re.fullmatch(pattern, headers.get(name, "").strip(), re.IGNORECASE)
-    return int(match.group(1)) if match else None
-
-
-def _complaint(response: requests.Response, start: int, end: int, partial: bool) -> str:
-    """What is wrong with an answer that should hold the bytes [start, end) as they are in the file, else ''."""
-    encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
-    if encoding not in ("", "identity"):
-        return "%s-compressed bytes" % encoding
-    if not partial:
-        return ""
-    if response.headers.get("Content-Type", "").lower().startswith("multipart/"):
-        return "several parts"
-    found = _content_range(response.headers)
-    if found is None:
-        return "bytes of an unknown place"
-    if found[0] != start or found[1] > end:
-        return "the bytes %d to %d" % found[:2]
-    return ""
