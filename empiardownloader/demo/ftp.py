@@ -95,6 +95,11 @@ class _FaultyFile:
 
 class _FaultyFS(AbstractedFS):
 
+    def chdir(self, path: str) -> None:
+        # pyftpdlib's own changes the folder of the whole process for a moment, under the feet of its other threads.
+        os.listdir(path)
+        self.cwd = self.fs2ftp(path)
+
     def validpath(self, path: str) -> bool:
         return True     # the tree is a symbolic link out of the server's root
 

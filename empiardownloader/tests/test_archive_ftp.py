@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """FTP servers that say odd things, or mind what is asked of them together."""
+import ftplib
 import os
 import socket
 import tempfile
 import threading
 import unittest
+from unittest import mock
+from urllib.parse import urlsplit
 
 from empiardownloader.archive.errors import (
     BrokenFileError,
@@ -15,6 +18,7 @@ from empiardownloader.archive.errors import (
 )
 from empiardownloader.archive.remote.ftp import FtpArchive
 from empiardownloader.archive.stopping import StopToken
+from empiardownloader.demo.archive import DemoArchive
 from empiardownloader.tests.far import forwarder
 from empiardownloader.tests.scripted import CLOSES, DEAF, HANGS_UP, NO_PASV, TRIES_ACTIVE, scripted, small_ftp
 from empiardownloader.transfer.jobs import Job, Settings
@@ -46,6 +50,20 @@ class TestServersThatSayOddThings(unittest.TestCase):
             archive.has_welcomed = True
             with self.assertRaisesRegex(BusyError, "User limit reached"):
                 archive.connect()
+
+    def test_the_demo_archive_leaves_the_process_where_it_is(self):
+        """Its FTP server is a thread of the tests, and of the demo: what others open by relative paths stays there."""
+        with tempfile.TemporaryDirectory() as root:
+            os.makedirs(os.path.join(root, "1", "data"))
+            with DemoArchive(root) as demo, mock.patch("os.chdir") as chdir, ftplib.FTP() as client:
+                url = urlsplit(demo.variables["EMPIAR_FTP_URL"])
+                client.connect(url.hostname, url.port)
+                client.login()
+                client.cwd("%s/1/data" % url.path)
+                self.assertEqual("%s/1/data" % url.path, client.pwd())
+                with self.assertRaisesRegex(ftplib.error_perm, "550"):
+                    client.cwd("%s/1/gone" % url.path)
+        chdir.assert_not_called()
 
     def fetch(self, port, content, names=("a", "b"), **settings):
         """Fetch files of a small server -> {name: what was wrong}."""
