@@ -277,7 +277,7 @@ class EmpiarDownloader(EMProtocol):
 
     # -------------------------- UTILS functions -----------------------
     def getSets(self):
-        """ The output sets of the run, as outputs.sets.ImageSets. """
+        """ The output sets of the run, as OutputSets. """
         if self._sets is None:
             try:
                 kind = metadata.load(self._getMetadataFile()).entry.image_set(self.imageSet.get()).kind

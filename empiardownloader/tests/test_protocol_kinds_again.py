@@ -187,6 +187,24 @@ class TestTiltsAgain(AgainCase):
         self.demo.clear_faults()
         self.assertEqual(self.WHOLE, self.tilts(self.go_on(run)))
 
+    def test_the_gain_reference_of_a_project_that_was_moved(self):
+        """Its path is an absolute one, in the set of movies and in that of series; Continue writes both anew."""
+        self.series("71010", "TS_01", "TS_02")
+        movies.write_gain(self.path("71010", "data", "frames", "gain.mrc"), 1, 32, 24)
+        run = self.go("71010", allImages=False, amountOfImages=1)
+        right = os.path.join(self.proj.getPath(), run._getExtraPath("gain.mrc"))
+        for name in ("outputMovies", "outputTiltSeriesM"):
+            images = getattr(run, name)
+            self.assertEqual(right, images.getGain(), name)
+            images.setGain("/elsewhere" + right)
+            images.write()
+            run._store(images)
+            images.close()
+        run = self.go_on(run, amountOfImages=2)
+        self.assertEqual([right] * 2, [run.outputMovies.getGain(), run.outputTiltSeriesM.getGain()])
+        self.assertEqual(2, run.outputTiltSeriesM.getSize())
+        self.assertEqual(self.WHOLE, self.tilts(run))
+
     def test_movies_that_are_tilts_wait_for_their_series(self):
         self.series("71004", "TS_01", "TS_02", category="micrographs - multiframe")
         run = self.go("71004", allImages=False, amountOfImages=2)

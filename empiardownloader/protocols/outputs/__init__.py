@@ -5,24 +5,26 @@ from enum import Enum
 from pwem.objects import SetOfAverages, SetOfMicrographs, SetOfMovies, SetOfParticles, SetOfVolumes
 
 from ...archive.kinds import AVERAGES, MICROGRAPHS, MOVIES, PARTICLES, SUBTOMOGRAMS, TILT_SERIES, VOLUMES
-from .images import AverageSets, MicrographSets, SubTomogramSets, VolumeSets
+from .images import Averages, Micrographs, SubTomograms, Volumes
 from .nothing import NoSets
 from .optional import hasTomo, tomoObjects
-from .particles import ParticleSets
+from .particles import Particles
+from .sets import GrowingSets
 from .tilt_series import TiltSeriesSets
 
-# TiltSeriesSets also for movies: the movies of an entry that is not declared so may be tilts, see archive/series.py.
-SETS = {MOVIES.name: TiltSeriesSets, TILT_SERIES.name: TiltSeriesSets, MICROGRAPHS.name: MicrographSets,
-        PARTICLES.name: ParticleSets, AVERAGES.name: AverageSets, VOLUMES.name: VolumeSets}
+MAKERS = {MICROGRAPHS.name: Micrographs, PARTICLES.name: Particles, AVERAGES.name: Averages, VOLUMES.name: Volumes}
 
 
 def makeSets(protocol, kind):
-    """ The output sets of a run for a kind of images, as ImageSets. """
+    """ The output sets of a run for a kind of images, as OutputSets. """
+    # Also for movies: those of an entry that is not declared so may be tilts, see archive/series.py.
+    if kind in (MOVIES, TILT_SERIES):
+        return TiltSeriesSets(protocol)
     if kind == SUBTOMOGRAMS:
-        return SubTomogramSets(protocol) if hasTomo() else NoSets(
-            protocol, "scipion-em-tomo, which has sets of subtomograms, is not installed: the files are downloaded, "
-                      "and registered in no set.")
-    return SETS[kind.name](protocol) if kind.name in SETS else NoSets(protocol)
+        return GrowingSets(protocol, SubTomograms(protocol)) if hasTomo() else NoSets(
+            "scipion-em-tomo, which has sets of subtomograms, is not installed: the files are downloaded, and "
+            "registered in no set.")
+    return GrowingSets(protocol, MAKERS[kind.name](protocol)) if kind.name in MAKERS else NoSets()
 
 
 def _possible():

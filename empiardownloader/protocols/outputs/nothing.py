@@ -6,8 +6,7 @@ from .sets import OutputSets
 class NoSets(OutputSets):
     """ Nothing is registered. """
 
-    def __init__(self, protocol, why=""):
-        super().__init__(protocol)
+    def __init__(self, why=""):
         self.why = why
 
     def iterSets(self, recover=True):

@@ -14,7 +14,8 @@ from pwem.objects import SetOfParticles
 from ...download.particles import IMAGE_NAME, MICROGRAPH_NAME, OPTICS_GROUP, ParticleFile
 from ...images.star import number, row_at, split_image
 from ..acquisition import Value, decide, decidePixelSize, makeAcquisition
-from .images import StackSets
+from .images import appendStack
+from .maker import Maker
 from .relion_rows import (
     ACQUISITION,
     PIXEL_SIZE_ERROR,
@@ -49,11 +50,10 @@ class Sample(NamedTuple):
     row: dict
 
 
-class ParticleSets(StackSets):
+class Particles(Maker):
     """ Particles with the same Traits share a set. """
     output = "outputParticles"
     file = "particles"
-    setClass = SetOfParticles
     words = "particles"
 
     def __init__(self, protocol):
@@ -65,22 +65,26 @@ class ParticleSets(StackSets):
         self._refreshed = Counter()     # (stack, image) -> how many of its particles were refreshed
         self._acquisitions = {}         # (star, what it says of the microscope) -> Acquisition
 
-    def getRegisteredNames(self):
+    def getSetClass(self):
+        return SetOfParticles
+
+    def getRegisteredNames(self, sets):
         """ A stack whose particles go to several sets counts when all are in. """
-        names = super().getRegisteredNames()
-        if sum(1 for _ in self.iterSets()) < 2:
+        names = super().getRegisteredNames(sets)
+        if len(sets) < 2:
             return names
         facts, counts = self._protocol._readFacts(), {}
-        for _, itsSet in self.iterSets():
+        for itsSet in sets:
             for row in itsSet.aggregate(["count"], "_filename", ["_filename"]):
-                name = self._getLocalName(row["_filename"])
+                name = self.getLocalName(row["_filename"])
                 counts[name] = counts.get(name, 0) + row["count"]
         return {name for name in names
                 if counts.get(name, 0) >= self._countRows(facts, name) - self._beyond.get(name, 0)}
 
     # -------------------------- what is said of a whole set -----------------------
 
-    def _getParts(self, context, name, header):
+    def getParts(self, context, arrived):
+        name, header, _ = arrived
         rows = self._getRows(context.facts, name)
         if not rows:
             pixelSize = decidePixelSize(self._protocol, context).value
@@ -104,21 +108,21 @@ class ParticleSets(StackSets):
             parts.setdefault(traits, []).append(full)
         return [(traits, (star, rows)) for traits, rows in parts.items()]
 
-    def _fits(self, itsSet, facts, traits):
+    def fits(self, itsSet, facts, traits):
         if tuple(itsSet.getDim()[:2]) != traits[:2] or traits.pixelSize is None \
                 or abs(itsSet.getSamplingRate() - traits.pixelSize) > PIXEL_SIZE_ERROR * traits.pixelSize:
             return False
-        its = self._getTraitsOf(itsSet, facts)
+        its = self.getBasis(itsSet, facts)
         return its is None or its[3:] == traits[3:]
 
-    def _getTraitsOf(self, itsSet, facts):
+    def getBasis(self, itsSet, facts):
         """ Those of the first particle of a set; None where there is none, or
         where its .star file is gone. """
         if itsSet.isEmpty():
             return None
         first = itsSet.getFirstItem()
         index, path = first.getLocation()
-        name = self._getLocalName(path)
+        name = self.getLocalName(path)
         size = itsSet.getDim()[:2]
         star = facts.images[name].star if name in facts.images else None
         if star is None:
@@ -132,12 +136,12 @@ class ParticleSets(StackSets):
         self._samples[traits] = Sample(star, full)
         return traits
 
-    def _isKnown(self, itsSet, facts):
+    def isKnown(self, itsSet, facts):
         # Not where its .star file is gone: the set keeps what that said.
-        return self._getTraitsOf(itsSet, facts) is not None
+        return self.getBasis(itsSet, facts) is not None
 
-    def _prepareSet(self, itsSet, context, traits):
-        values = self._setAcquisition(itsSet, context, traits)
+    def prepareSet(self, itsSet, context, traits):
+        values = self.setAcquisition(itsSet, context, traits)
         itsSet.setDim((traits.width, traits.height, 1))
         columns = set(traits.columns)
         itsSet.setHasCTF({"rlnDefocusU", "rlnDefocusV", "rlnDefocusAngle"} <= columns)
@@ -159,9 +163,9 @@ class ParticleSets(StackSets):
                                                      "own group's" % sample.star)
         return told
 
-    def _setAcquisition(self, itsSet, context, traits):
-        values = super()._setAcquisition(itsSet, context, traits)
-        sample = self._samples.get(traits)
+    def setAcquisition(self, itsSet, context, basis):
+        values = self._decide(itsSet, context, told=self._getTold(basis))
+        sample = self._samples.get(basis)
         optics = self._getFile(sample.star).optics if sample else None
         if optics:
             # As RELION's protocols hand it from one to the next.
@@ -180,14 +184,14 @@ class ParticleSets(StackSets):
 
     # -------------------------- a changed form -----------------------
 
-    def _beginRefresh(self, itsSet, context):
+    def beginRefresh(self):
         self._refreshed.clear()
         self._acquisitions.clear()
 
-    def _refreshItem(self, itsSet, item, context):
+    def refreshItem(self, itsSet, item, context):
         """ Acquisition, and shifts in pixels that were angstrom in the .star file. """
         index, path = item.getLocation()
-        name = self._getLocalName(path)
+        name = self.getLocalName(path)
         rows = self._getRowsOf(context.facts, name, index, item)
         # Several particles may be of one image (symmetry expansion): they are in the order of the rows.
         key = name, index, getGroup(item)
@@ -263,13 +267,13 @@ class ParticleSets(StackSets):
         """ What a row says, and what the optics group says it belongs to. """
         return {**self._getFile(star).group(row), **row}
 
-    def _appendPart(self, itsSet, context, name, header, part):
+    def appendTo(self, itsSet, context, arrived, part):
+        path = self._protocol._getExtraPath(arrived.name)
         if part is None:
-            return super()._appendPart(itsSet, context, name, header, part)
-        if name in self.getNames(itsSet):
+            return appendStack(itsSet, path, arrived)
+        if arrived.name in self.getNames(itsSet):
             return 0        # by a process that was killed between two sets
         star, rows = part
-        path = self._protocol._getExtraPath(name)
         remark = remarkOnCoordinates(rows[0], star, itsSet.getSamplingRate())
         if remark:
             self._protocol.remark(remark)

@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the outputs of all kinds share: sets that grow while others read them, survive a kill, and are closed once.
+"""Sets that grow while others read them, survive a kill, and are closed once.
 
 The images of a set are alike. Those that differ go to sets of their own: outputX, outputX2, ... in the order in which
-they arrive. A kind says what makes images alike, and how a file becomes items.
+they arrive. The maker of a kind (maker.py) says what makes images alike, and how a file becomes items.
 """
 import os
 
+import pyworkflow.utils as pwutils
 from pyworkflow.object import Set
 
-from ..acquisition import asNoted, decide, noteValues, setValues
+from ..acquisition import asNoted, noteValues
+from .maker import Arrived
 
 # A set is written after so many items, so that others see it grow also when thousands wait.
 COMMIT_ITEMS = 500
@@ -18,9 +20,6 @@ class OutputSets:
     """ What the protocol asks of its outputs, whatever their kind. The caller
     sees to it that one thread at a time works with them. """
     why = ""                # a sentence for the user where files go to no set
-
-    def __init__(self, protocol):
-        self._protocol = protocol
 
     def iterSets(self, recover=True):
         """ (name of the output, set): of this process, of the run's database,
@@ -52,15 +51,11 @@ class OutputSets:
         raise NotImplementedError
 
 
-class ImageSets(OutputSets):
-    """ Sets that grow, of images of one kind. """
-    output = ""             # name of the first output
-    file = ""               # of its database, without the ending
-    setClass = None
-    words = "images"
+class GrowingSets(OutputSets):
+    """ The sets of a run for one kind of items. """
 
-    def __init__(self, protocol):
-        super().__init__(protocol)
+    def __init__(self, protocol, maker):
+        self._protocol, self._maker = protocol, maker
         self._appendable = set()        # names of the outputs that this process has opened for appending
         self._unpublished = {}          # sets made just now, whose first item is not written yet
         self._loaded = set()            # names of the outputs of earlier processes that have been read whole
@@ -85,28 +80,20 @@ class ImageSets(OutputSets):
             number += 1
 
     def getRegisteredNames(self):
-        return {name for _, itsSet in self.iterSets() for name in self.getNames(itsSet)}
-
-    def getNames(self, itsSet):
-        """ Local names of the files that are in a set. """
-        if not itsSet.getSize():
-            return set()
-        return {self._getLocalName(path) for path in itsSet.getUniqueValues("_filename")}
-
-    def _getLocalName(self, path):
-        return os.path.relpath(path, self._protocol._getExtraPath())
+        return self._maker.getRegisteredNames([itsSet for _, itsSet in self.iterSets()])
 
     def append(self, context, headers):
+        self._maker.update(context, list(self.iterSets()))
         registered = self.getRegisteredNames()
         added, fitting, touched, waiting = {}, {}, {}, 0
-        for name in headers:
-            if name in registered:
-                continue
-            for traits, part in self._getParts(context, name, headers[name]):
+        new = [name for name in headers if name not in registered]
+        for number, name in enumerate(new, start=len(registered) + 1):
+            arrived = Arrived(name, headers[name], number)
+            for traits, part in self._maker.getParts(context, arrived):
                 if traits not in fitting:
                     fitting[traits] = self._choose(context, traits)
                 output, itsSet = fitting[traits]
-                count = self._appendPart(itsSet, context, name, headers[name], part)
+                count = self._maker.appendTo(itsSet, context, arrived, part)
                 touched[output] = itsSet
                 added[output] = added.get(output, 0) + count
                 waiting += count
@@ -117,99 +104,51 @@ class ImageSets(OutputSets):
         return added
 
     def close(self, context):
-        for _, itsSet in self.iterSets():
+        self._maker.update(context, list(self.iterSets()), last=True)
+        for output, itsSet in self.iterSets():
+            self._maker.finish(itsSet)
             itsSet.setStreamState(Set.STREAM_CLOSED)
-            itsSet.write()
-            self._protocol._store(itsSet)
+            self._store(output, itsSet)
             itsSet.close()
         self._appendable.clear()
 
     def refresh(self, context):
         for output, itsSet in self.iterSets():
-            if not itsSet.getSize() or not self._isKnown(itsSet, context.facts):
-                continue
-            fresh = self.setClass()
-            values = self._setAcquisition(fresh, context, self._getTraitsOf(itsSet, context.facts))
-            noted = context.facts.values.get(output, asNoted(values))
-            if noted == asNoted(values) and not self._isOther(itsSet, fresh):
-                continue
-            self._protocol.info("The acquisition in the form has changed: it is changed in %s too." % output)
-            itsSet.setAcquisition(fresh.getAcquisition())
-            itsSet.setSamplingRate(fresh.getSamplingRate())
-            self._beginRefresh(itsSet, context)
-            for item in [item.clone() for item in itsSet.iterItems()]:
-                item.setSamplingRate(fresh.getSamplingRate())
-                self._refreshItem(itsSet, item, context)
-                itsSet.update(item)
-            itsSet.write()
-            self._protocol._store(itsSet)
-            noteValues(self._protocol, output, values)
+            self._refreshAcquisition(output, itsSet, context)
+            moved = self._maker.correctPaths(itsSet)
+            if moved:
+                self._protocol.info("The path of the %s of %s is this project's now." % (moved, output))
+                self._store(output, itsSet)
 
-    def describe(self, itsSet):
-        """ What the images of a set have in common. """
-        dim = itsSet.getDim()
-        return "%d x %d pixels" % tuple(dim[:2]) if dim else "a size they do not show"
+    def _refreshAcquisition(self, output, itsSet, context):
+        maker = self._maker
+        if not maker.hasAcquisitionOfTheForm or not itsSet.getSize() or not maker.isKnown(itsSet, context.facts):
+            return
+        fresh = maker.getSetClass()()
+        values = maker.setAcquisition(fresh, context, maker.getBasis(itsSet, context.facts))
+        noted = context.facts.values.get(output, asNoted(values))
+        if noted == asNoted(values) and not _isOther(itsSet, fresh):
+            return
+        self._protocol.info("The acquisition in the form has changed: it is changed in %s too." % output)
+        itsSet.setAcquisition(fresh.getAcquisition())
+        itsSet.setSamplingRate(fresh.getSamplingRate())
+        maker.beginRefresh()
+        for item in [item.clone() for item in itsSet.iterItems()]:
+            item.setSamplingRate(fresh.getSamplingRate())
+            maker.refreshItem(itsSet, item, context)
+            itsSet.update(item)
+        self._store(output, itsSet)
+        noteValues(self._protocol, output, values)
 
-    # -------------------------- for each kind -----------------------
-
-    def _getParts(self, context, name, header):
-        """ What of a file goes to which kind of set: (traits, part). """
-        return [(self._getTraits(context, name, header), None)]
-
-    def _getTraits(self, context, name, header):
-        """ What has to be the same for two files to share a set; hashable. """
-        return None if header is None else (header.width, header.height)
-
-    def _isKnown(self, itsSet, facts):
-        """ Whether it can be told what the form changes of a set. """
-        return True
-
-    def _getTraitsOf(self, itsSet, facts):
-        """ What of a set's traits its acquisition depends on. """
-
-    def _fits(self, itsSet, facts, traits):
-        dim = itsSet.getDim()
-        return traits is None or dim is None or tuple(dim[:2]) == traits
-
-    def _prepareSet(self, itsSet, context, traits):
-        """ Tell a new set what all its items have in common.
-        :return: what was decided of its acquisition. """
-        values = self._setAcquisition(itsSet, context, traits)
-        if traits is not None:
-            itsSet.setDim((*traits, 1))
-        return values
-
-    def _appendPart(self, itsSet, context, name, header, part):
-        """ :return: how many items a file, or a part of it, became. """
-        raise NotImplementedError
-
-    def _setAcquisition(self, itsSet, context, traits):
-        """ Acquisition and pixel size of a set with some traits.
-        :return: what was decided, with the sources. """
-        values = decide(self._protocol, context, self._getFrames(traits), self._getTold(traits))
-        setValues(itsSet, values, context.imageSet.describe())
-        return values
-
-    def _getTold(self, traits):
-        """ What a file says of images with some traits: name -> Value. """
-        return {}
-
-    @staticmethod
-    def _isOther(itsSet, fresh):
-        """ Whether a set says something else than it would if it was made now. """
-        return fresh.getSamplingRate() != itsSet.getSamplingRate() \
-            or not fresh.getAcquisition().equalAttributes(itsSet.getAcquisition())
-
-    def _beginRefresh(self, itsSet, context):
-        """ The items of a set are going to be refreshed, in their order. """
-
-    def _refreshItem(self, itsSet, item, context):
-        """ What follows from acquisition and pixel size changes with them. """
-        item.setAcquisition(itsSet.getAcquisition())
-
-    @staticmethod
-    def _getFrames(traits):
-        """ How many frames the dose of an image was divided into. """
+    def remove(self):
+        """ Delete the sets, to make them anew. """
+        for _, itsSet in list(self.iterSets()):
+            itsSet.close()
+            self._protocol.deleteOutput(itsSet)
+            pwutils.cleanPath(itsSet.getFileName())
+        self._appendable.clear()
+        self._unpublished.clear()
+        self._loaded.clear()
 
     # -------------------------- which set -----------------------
 
@@ -219,21 +158,21 @@ class ImageSets(OutputSets):
         count = 0
         for output, itsSet in [*self.iterSets(), *self._unpublished.items()]:
             count += 1
-            if self._fits(itsSet, context.facts, traits):
+            if self._maker.fits(itsSet, context.facts, traits):
                 return output, self._openForAppending(output, itsSet)
         return self._create(count + 1, context, traits)
 
     def _create(self, number, context, traits):
-        output = self._getName(number)
-        itsSet = self.setClass.create(self._protocol._getPath(), prefix=self.file,
-                                      suffix=str(number) if number > 1 else None)
-        noteValues(self._protocol, output, self._prepareSet(itsSet, context, traits))
+        maker, output = self._maker, self._getName(number)
+        itsSet = maker.getSetClass().create(self._protocol._getPath(), prefix=maker.file,
+                                            suffix=str(number) if number > 1 else None)
+        noteValues(self._protocol, output, maker.prepareSet(itsSet, context, traits))
         itsSet.setStreamState(Set.STREAM_OPEN)
         self._unpublished[output] = itsSet
         self._appendable.add(output)
         if number > 1:
             self._protocol.warning("%s with %s go to a set of their own, %s." % (
-                self.words.capitalize(), self.describe(itsSet), output))
+                maker.words.capitalize(), maker.describe(itsSet), output))
         return output, itsSet
 
     def _openForAppending(self, output, itsSet):
@@ -248,28 +187,41 @@ class ImageSets(OutputSets):
         for output, itsSet in touched.items():
             if not itsSet.getSize():
                 continue        # not before its first item is in it: others would meet a set without properties
-            itsSet.write()
             if not hasattr(self._protocol, output):
+                itsSet.write()
                 self._protocol._defineOutputs(**{output: itsSet})
                 del self._unpublished[output]
-            self._protocol._store(itsSet)
+            self._store(output, itsSet)
+
+    def _store(self, output, itsSet):
+        itsSet.write()
+        self._protocol._store(itsSet)
+        if self._maker.closesWhenWritten:
+            itsSet.close()
+            self._appendable.discard(output)
 
     # -------------------------- files -----------------------
 
     def _getName(self, number):
-        return self.output if number == 1 else "%s%d" % (self.output, number)
+        return self._maker.output if number == 1 else "%s%d" % (self._maker.output, number)
 
     def _getPath(self, number):
-        return self._protocol._getPath("%s.sqlite" % self.file if number == 1 else "%s_%d.sqlite" % (
-            self.file, number))
+        return self._protocol._getPath("%s.sqlite" % self._maker.file if number == 1 else "%s_%d.sqlite" % (
+            self._maker.file, number))
 
     def _recover(self, output, path):
         if output in self._unpublished:
             return None
-        loaded = self.setClass(filename=path)
+        loaded = self._maker.getSetClass()(filename=path)
         if loaded.getSize():
             loaded.loadAllProperties()
             self._protocol._defineOutputs(**{output: loaded})
             return loaded
         loaded.close()
         return None
+
+
+def _isOther(itsSet, fresh):
+    """ Whether a set says something else than it would if it was made now. """
+    return fresh.getSamplingRate() != itsSet.getSamplingRate() \
+        or not fresh.getAcquisition().equalAttributes(itsSet.getAcquisition())

@@ -7,17 +7,15 @@ its own: dose, angles and tilt axis by what describes it, the rest as acquisitio
 import hashlib
 import json
 
-import pyworkflow.utils as pwutils
 from pwem.objects import Transform
 
-from ...archive.selection import DARK, GAIN
-from ...download.record.facts import NO_REFERENCE
 from ...images.header import Header
 from ..acquisition import FORM, Value, getTotalDose
-from .images import MicrographSets
-from .movies import MovieSets
+from .images import Micrographs
+from .maker import Maker
+from .movies import Exposures, Movies, fullFrames
 from .optional import hasTomo, setTomoAcquisition, tomoObjects
-from .sets import OutputSets
+from .sets import GrowingSets, OutputSets
 
 LEAST_TILTS = 2
 # Share by which values of two .mdoc files differ that are not the same.
@@ -31,13 +29,13 @@ class TiltSeriesSets(OutputSets):
     """ The sets of all that a tilt series becomes. """
 
     def __init__(self, protocol):
-        super().__init__(protocol)
-        self._movies = MovieSets(protocol)
-        self._micrographs = MicrographSets(protocol)
+        self._protocol = protocol
+        self._movies = GrowingSets(protocol, Movies(protocol))
+        self._micrographs = GrowingSets(protocol, Micrographs(protocol))
         self._seriesOfMovies = self._seriesOfStacks = None
         if hasTomo():
-            self._seriesOfMovies = TiltMovieSets(protocol)
-            self._seriesOfStacks = TiltStackSets(protocol)
+            self._seriesOfMovies = SeriesSets(protocol, TiltMovies(protocol))
+            self._seriesOfStacks = SeriesSets(protocol, TiltStacks(protocol))
         self._told = set()          # names of stacks in no set
 
     @property
@@ -107,7 +105,7 @@ class TiltSeriesSets(OutputSets):
             if image.size and image.frames:
                 movies[series] = Header(*image.size, image.frames)
         for sets, whole in ((self._seriesOfMovies, movies), (self._seriesOfStacks, stacks)):
-            for output, count in sets.register(context, whole).items():
+            for output, count in sets.append(context, whole).items():
                 self._protocol.info("Registered %d tilt series in %s." % (count, output))
 
     def close(self, context):
@@ -131,7 +129,7 @@ class TiltSeriesSets(OutputSets):
                 len(without), len(facts.series), without[0]))
 
     def refresh(self, context):
-        for sets in (self._movies, self._micrographs):
+        for sets in self._all:
             sets.refresh(context)
         self.settle(context)
 
@@ -141,85 +139,82 @@ def _imagesByPath(facts):
     return {image.path: (local, image) for local, image in facts.images.items()}
 
 
-class TiltMovieSets(MovieSets):
-    """ Series with a movie for each tilt. Names are those of series. """
-    output = "outputTiltSeriesM"
-    file = "tiltseriesM"
+class SeriesSets(OutputSets):
+    """ Sets of whole series: made anew, which takes moments, where more, or something else, is known of one that is
+    in them. Names are those of series. """
+
+    def __init__(self, protocol, maker):
+        self._protocol, self._maker = protocol, maker
+        self._sets = GrowingSets(protocol, maker)
+
+    def iterSets(self, recover=True):
+        return self._sets.iterSets(recover)
+
+    def getRegisteredNames(self):
+        return self._sets.getRegisteredNames()
+
+    def append(self, context, headers):
+        """ :param headers: dict name of a series -> header of its first image. """
+        prints = {name: self._maker.getPrint(context, name) for name in headers}
+        registered = self.getRegisteredNames()
+        if any(context.facts.registered.get(name) not in (None, prints[name]) for name in headers
+               if name in registered):
+            self._protocol.info("More is known of tilt series by now: %s is made anew." % self._maker.output)
+            self._sets.remove()
+            registered = set()
+        new = {name: header for name, header in headers.items() if name not in registered}
+        # Written down first: a process that is killed in between makes the sets anew, and loses nothing.
+        for name in new:
+            self._protocol.noteSeries(name, prints[name])
+        return self._sets.append(context, new) if new else {}
+
+    def getFileNames(self):
+        """ Local names of the stacks of the series. """
+        return {self._maker.getLocalName(series.getFirstItem().getFileName())
+                for _, itsSet in self.iterSets() for series in itsSet.iterItems()}
+
+    def close(self, context):
+        self._sets.close(context)
+
+    def refresh(self, context):
+        self._sets.refresh(context)
+
+
+class _Series(Maker):
+    """ What series of movies and of stacks have in common. """
     words = "tilt series"
-
-    def __init__(self, protocol):
-        super().__init__(protocol)
-        self.setClass = self._getSetClass()
-
-    @staticmethod
-    def _getSetClass():
-        return tomoObjects().SetOfTiltSeriesM
+    # While this set is open here, a summary that opens the same file would lock the next series out.
+    closesWhenWritten = True
+    hasAcquisitionOfTheForm = False
 
     def getNames(self, itsSet):
         return set(itsSet.getTSIds()) if itsSet.getSize() else set()
 
-    def _getTraits(self, context, name, header):
-        images = _imagesByPath(context.facts)
-        first, _ = next(images[tilt.path] for tilt in context.facts.series[name].tilts if tilt.path in images)
-        return super()._getTraits(context, first, header)
-
-    def register(self, context, whole):
-        """ Add series, unless they are in the sets as they are known now; where
-        more, or something else, is known of one that is, the sets are made
-        anew, which takes moments.
-        :param whole: dict name of a series -> header of its first image. """
-        images = _imagesByPath(context.facts)
-        prints = {name: self._getPrint(context, name, images) for name in whole}
-        registered = self.getRegisteredNames()
-        if any(context.facts.registered.get(name) not in (None, prints[name]) for name in whole if name in registered):
-            self._protocol.info("More is known of tilt series by now: %s is made anew." % self.output)
-            self._remove()
-            registered = set()
-        new = {name: header for name, header in whole.items() if name not in registered}
-        # Written down first: a process that is killed in between makes the sets anew, and loses nothing.
-        for name in new:
-            self._protocol.noteSeries(name, prints[name])
-        return self.append(context, new) if new else {}
-
-    def _getPrint(self, context, name, images):
+    def getPrint(self, context, name):
         """ All that the registered series depends on, as a text. """
         event = context.facts.series[name]
-        here = [images[tilt.path][1] for tilt in event.tilts if tilt.path in images]
-        gains = [(self._getWanted(context.facts, kind, image) or NO_REFERENCE).name for kind in (GAIN, DARK)
-                 for image in here[:1] if image.path == event.tilts[0].path]
+        images = _imagesByPath(context.facts)
+        here = [images[tilt.path] for tilt in event.tilts if tilt.path in images]
+        first = [local for local, image in here[:1] if image.path == event.tilts[0].path]
         form = [self._protocol.getAttributeValue(name) for name in FORM_VALUES]
-        told = json.dumps([event.to_line(), [(image.path, image.frames) for image in here], form, gains,
+        told = json.dumps([event.to_line(), [(image.path, image.frames) for _, image in here], form,
+                           self._getReferenceNames(context.facts, first),
                            str(context.found.acquisition), context.imageSet.pixel_size],
                           sort_keys=True)
         return hashlib.sha1(told.encode("utf-8")).hexdigest()
 
-    def _remove(self):
-        for _, itsSet in list(self.iterSets()):
-            itsSet.close()
-            self._protocol.deleteOutput(itsSet)
-            pwutils.cleanPath(itsSet.getFileName())
-        self._appendable.clear()
-        self._unpublished.clear()
-        self._loaded.clear()
-
-    def _setAcquisition(self, itsSet, context, traits):
-        values = super()._setAcquisition(itsSet, context, traits)
+    def setAcquisition(self, itsSet, context, basis):
+        values = self._decide(itsSet, context, frames=basis or None)
         typed = self._protocol.getAttributeValue("dosePerFrame")
         # Of a tilt, in the sets of tomo.
         values["dosePerFrame"] = getTotalDose(self._protocol, context) if typed is None else Value(
-            typed * self._framesOfATilt(traits or 1), FORM)
+            typed * (basis or 1), FORM)
         setTomoAcquisition(itsSet)
         itsSet.getAcquisition().setDosePerFrame(values["dosePerFrame"].value)
         return values
 
-    def _publish(self, touched):
-        super()._publish(touched)
-        for output, itsSet in touched.items():
-            # While this set is open here, a summary that opens the same file would lock the next series out.
-            itsSet.close()
-            self._appendable.discard(output)
-
-    def _appendPart(self, itsSet, context, name, header, part):
+    def appendTo(self, itsSet, context, arrived, part):
+        name, header, _ = arrived
         event = context.facts.series[name]
         images = _imagesByPath(context.facts)
         tilts = [tilt for tilt in event.tilts if tilt.path in images]
@@ -241,7 +236,8 @@ class TiltMovieSets(MovieSets):
         for number, tilt in self._inOrder(tilts):
             local, its = images[tilt.path]
             frames = its.frames or header.frames
-            image = series.ITEM_TYPE(location=self._getLocation(number, local),
+            path = self._protocol._getExtraPath(local)
+            image = series.ITEM_TYPE(location=(number, path) if number else path,
                                      acquisitionOrder=tilt.order, tiltAngle=tilt.angle)
             # Nothing of one tilt goes over to the next, nor of one series.
             its = acquisition.clone()
@@ -290,76 +286,97 @@ class TiltMovieSets(MovieSets):
         initial = self._protocol.getAttributeValue("doseInitial") or 0.0
         typed = self._protocol.getAttributeValue("dosePerFrame")
         if typed is not None:
-            dose = typed * self._framesOfATilt(frames)
+            dose = typed * self._getFrames(frames)
             return dose, initial + dose * (tilt.order - 1) if ordered else None
         return tilt.dose, None if tilt.before is None else initial + tilt.before
 
     # -------------------------- movies or stacks -----------------------
 
+    def _getReferenceNames(self, facts, first):
+        """ Of the gain and dark references; ``first``: the local name of the first image, in a list, where that is
+        here. """
+        return []
+
     @staticmethod
-    def _framesOfATilt(frames):
+    def _getFrames(frames):
+        """ How many frames a tilt has, by those of its file. """
+        raise NotImplementedError
+
+    @staticmethod
+    def _inOrder(tilts):
+        """ (place in its stack, tilt) in the order in which they are registered; the place is 0 of a file's own. """
+        raise NotImplementedError
+
+    def _fillImage(self, image, name, frames):
+        """ What images of this kind have besides. """
+
+
+class TiltMovies(_Series):
+    """ Series with a movie for each tilt. """
+    output = "outputTiltSeriesM"
+    file = "tiltseriesM"
+
+    def __init__(self, protocol):
+        super().__init__(protocol)
+        self._exposures = Exposures(protocol)
+
+    def getSetClass(self):
+        return tomoObjects().SetOfTiltSeriesM
+
+    def getParts(self, context, arrived):
+        images = _imagesByPath(context.facts)
+        first, _ = next(images[tilt.path] for tilt in context.facts.series[arrived.name].tilts if tilt.path in images)
+        return [(self._exposures.getTraits(context.facts, first, arrived.header), None)]
+
+    def fits(self, itsSet, facts, traits):
+        return self._exposures.fit(itsSet, facts, traits)
+
+    def describe(self, itsSet):
+        return self._exposures.describe(itsSet)
+
+    def prepareSet(self, itsSet, context, traits):
+        frames = fullFrames(context.facts, traits.header)
+        values = self.setAcquisition(itsSet, context, frames)
+        self._exposures.prepareSet(itsSet, traits, frames)
+        return values
+
+    def correctPaths(self, itsSet):
+        return self._exposures.references.correctPaths(itsSet)
+
+    def _getReferenceNames(self, facts, first):
+        return [reference.name for local in first for reference in self._exposures.references.of(facts, local)]
+
+    @staticmethod
+    def _getFrames(frames):
         return frames
 
     @staticmethod
     def _inOrder(tilts):
-        """ (place in its file, tilt) in the order in which they are registered. """
         return [(0, tilt) for tilt in sorted(tilts, key=lambda tilt: tilt.order)]
 
-    def _getLocation(self, number, name):
-        return self._protocol._getExtraPath(name)
-
-    @staticmethod
-    def _fillImage(image, name, frames):
+    def _fillImage(self, image, name, frames):
         image.setMicName(name)
         image.setFramesRange([1, frames, 1])
 
 
-class TiltStackSets(TiltMovieSets):
-    """ Series whose images are a stack. """
+class TiltStacks(_Series):
+    """ Series whose images are a stack; they are corrected already. """
     output = "outputTiltSeries"
     file = "tiltseries"
 
-    @staticmethod
-    def _getSetClass():
+    def getSetClass(self):
         return tomoObjects().SetOfTiltSeries
 
-    def getFileNames(self):
-        return {self._getLocalName(series.getFirstItem().getFileName())
-                for _, itsSet in self.iterSets() for series in itsSet.iterItems()}
-
-    def describe(self, itsSet):
-        dim = itsSet.getDim()
-        return "%d x %d pixels" % tuple(dim[:2]) if dim else "a size they do not show"
-
-    def _getTraits(self, context, name, header):
-        return header.width, header.height
-
-    def _fits(self, itsSet, facts, traits):
-        dim = itsSet.getDim()
-        return dim is None or tuple(dim[:2]) == traits
-
-    def _prepareSet(self, itsSet, context, traits):
-        values = self._setAcquisition(itsSet, context, None)
+    def prepareSet(self, itsSet, context, traits):
+        values = self.setAcquisition(itsSet, context, None)
         itsSet.setDim((*traits, 1))
         return values
 
-    def _takeReferences(self, facts):
-        """ Its images are corrected already. """
-
     @staticmethod
-    def _framesOfATilt(frames):
+    def _getFrames(frames):
         return 1
 
     @staticmethod
     def _inOrder(tilts):
         # As Scipion's import has them.
         return sorted(enumerate(tilts, start=1), key=lambda item: item[1].angle)
-
-    def _getLocation(self, number, name):
-        return number, self._protocol._getExtraPath(name)
-
-    @staticmethod
-    def _fillImage(image, name, frames):
-        """ It is a part of its stack, and has nothing of its own. """
-
-
