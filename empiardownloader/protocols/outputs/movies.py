@@ -101,17 +101,19 @@ class References:
         return os.path.abspath(self._protocol._getExtraPath(name))
 
 
-class Exposures:
+class OfMovies(Maker):
     """ What movies are alike in, whether they are in a set one by one or as the tilts of series. """
 
     def __init__(self, protocol):
-        self.references = References(protocol)
+        super().__init__(protocol)
+        self._references = References(protocol)
 
-    def getTraits(self, facts, name, header):
-        return MovieTraits(*self.references.of(facts, name), header)
+    def _getTraits(self, facts, name, header):
+        """ ``name``: the local one of a movie. """
+        return MovieTraits(*self._references.of(facts, name), header)
 
-    def fit(self, itsSet, facts, traits):
-        if not self.references.areThoseOf(itsSet, facts, traits[:2]):
+    def fits(self, itsSet, facts, traits):
+        if not self._references.areThoseOf(itsSet, facts, traits[:2]):
             return False
         dim, header = itsSet.getDim(), traits.header
         if header is None or dim is None:
@@ -120,47 +122,36 @@ class Exposures:
         return tuple(dim[:2]) == (header.width, header.height) and (
             not frames or abs(frames - header.frames) <= FRAMES_TOLERANCE * frames)
 
-    def prepareSet(self, itsSet, traits, frames):
-        """ Tell a new set what they have in common; ``frames``: of an undisturbed one. """
-        if traits.header is not None:
-            itsSet.setDim((traits.header.width, traits.header.height, frames))
-            itsSet.setFramesRange([1, frames, 1])
-        self.references.give(itsSet, traits[:2])
-
-    @staticmethod
-    def describe(itsSet):
+    def describe(self, itsSet):
         gain = itsSet.getGain()
         dim = itsSet.getDim()
         size = "%d x %d pixels and %d frames" % tuple(dim) if dim else "a size they do not show"
         return "%s, %s" % (size, "gain reference " + os.path.basename(gain) if gain else "no gain reference")
 
+    def prepareSet(self, itsSet, context, traits):
+        header = traits.header
+        frames = _fullFrames(context.facts, header) if header else None
+        values = self.setAcquisition(itsSet, context, frames)
+        if header is not None:
+            itsSet.setDim((header.width, header.height, frames))
+            itsSet.setFramesRange([1, frames, 1])
+        self._references.give(itsSet, traits[:2])
+        return values
 
-class Movies(Maker):
+    def correctPaths(self, itsSet):
+        return self._references.correctPaths(itsSet)
+
+
+class Movies(OfMovies):
     output = "outputMovies"
     file = "movies"
     words = "movies"
-
-    def __init__(self, protocol):
-        super().__init__(protocol)
-        self._exposures = Exposures(protocol)
 
     def getSetClass(self):
         return SetOfMovies
 
     def getParts(self, context, arrived):
-        return [(self._exposures.getTraits(context.facts, arrived.name, arrived.header), None)]
-
-    def fits(self, itsSet, facts, traits):
-        return self._exposures.fit(itsSet, facts, traits)
-
-    def describe(self, itsSet):
-        return self._exposures.describe(itsSet)
-
-    def prepareSet(self, itsSet, context, traits):
-        frames = fullFrames(context.facts, traits.header)
-        values = self.setAcquisition(itsSet, context, frames)
-        self._exposures.prepareSet(itsSet, traits, frames)
-        return values
+        return [(self._getTraits(context.facts, arrived.name, arrived.header), None)]
 
     def setAcquisition(self, itsSet, context, basis):
         return self._decide(itsSet, context, frames=basis or None)
@@ -179,10 +170,7 @@ class Movies(Maker):
         return 1
 
     def update(self, context, sets, last=False):
-        self._exposures.references.update(context.facts, sets, self.getNames, last)
-
-    def correctPaths(self, itsSet):
-        return self._exposures.references.correctPaths(itsSet)
+        self._references.update(context.facts, sets, self.getNames, last)
 
 
 def _getName(itsSet, kind):
@@ -195,11 +183,9 @@ def _identify(facts, name):
     return {name} | {_identity(event) for event in facts.references.values() if name and event.name == name}
 
 
-def fullFrames(facts, header):
-    """ None where the header is: else the frames of an undisturbed exposure: the most that a movie like this one
+def _fullFrames(facts, header):
+    """ Frames of an undisturbed exposure: the most that a movie like this one
     is known to have, whichever of them came first. """
-    if header is None:
-        return None
     alike = [movie.frames for movie in facts.images.values()
              if movie.frames and movie.size == (header.width, header.height)]
     return max([header.frames] + [frames for frames in alike

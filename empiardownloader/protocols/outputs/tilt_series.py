@@ -13,7 +13,7 @@ from ...images.header import Header
 from ..acquisition import FORM, Value, getTotalDose
 from .images import Micrographs
 from .maker import Maker
-from .movies import Exposures, Movies, fullFrames
+from .movies import Movies, OfMovies
 from .optional import hasTomo, setTomoAcquisition, tomoObjects
 from .sets import GrowingSets, OutputSets
 
@@ -311,14 +311,10 @@ class _Series(Maker):
         """ What images of this kind have besides. """
 
 
-class TiltMovies(_Series):
+class TiltMovies(_Series, OfMovies):
     """ Series with a movie for each tilt. """
     output = "outputTiltSeriesM"
     file = "tiltseriesM"
-
-    def __init__(self, protocol):
-        super().__init__(protocol)
-        self._exposures = Exposures(protocol)
 
     def getSetClass(self):
         return tomoObjects().SetOfTiltSeriesM
@@ -326,25 +322,10 @@ class TiltMovies(_Series):
     def getParts(self, context, arrived):
         images = _imagesByPath(context.facts)
         first, _ = next(images[tilt.path] for tilt in context.facts.series[arrived.name].tilts if tilt.path in images)
-        return [(self._exposures.getTraits(context.facts, first, arrived.header), None)]
-
-    def fits(self, itsSet, facts, traits):
-        return self._exposures.fit(itsSet, facts, traits)
-
-    def describe(self, itsSet):
-        return self._exposures.describe(itsSet)
-
-    def prepareSet(self, itsSet, context, traits):
-        frames = fullFrames(context.facts, traits.header)
-        values = self.setAcquisition(itsSet, context, frames)
-        self._exposures.prepareSet(itsSet, traits, frames)
-        return values
-
-    def correctPaths(self, itsSet):
-        return self._exposures.references.correctPaths(itsSet)
+        return [(self._getTraits(context.facts, first, arrived.header), None)]
 
     def _getReferenceNames(self, facts, first):
-        return [reference.name for local in first for reference in self._exposures.references.of(facts, local)]
+        return [reference.name for local in first for reference in self._references.of(facts, local)]
 
     @staticmethod
     def _getFrames(frames):
