@@ -6,6 +6,7 @@ EMPIAR_API_URL = "EMPIAR_API_URL"
 EMPIAR_FTP_URL = "EMPIAR_FTP_URL"
 EMPIAR_HTTPS_URL = "EMPIAR_HTTPS_URL"
 EMDB_API_URL = "EMDB_API_URL"
+EBI_SEARCH_URL = "EBI_SEARCH_URL"
 
 VARIABLES = {
     EMPIAR_API_URL: (
@@ -21,6 +22,9 @@ VARIABLES = {
         "https://www.ebi.ac.uk/emdb/api/entry",
         "Address of EMDB's REST API, which gives voltage, Cs, magnification and dose; the id of the EMDB record is "
         "added to it."),
+    EBI_SEARCH_URL: (
+        "https://www.ebi.ac.uk/ebisearch/ws/rest/empiar",
+        "Address of EBI Search for EMPIAR's entries; it is asked where the list of entries on this machine has none."),
 }
 
 # Configuration variables: where the viewers of live/ are.

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The HTTP(S) server of the small EMPIAR: REST APIs and files."""
 import contextlib
+import csv
 import email.utils
 import html
 import http.server
+import io
 import json
 import os
 import posixpath
@@ -12,14 +14,17 @@ import ssl
 import threading
 import time
 from typing import Any, Dict, Iterator, Optional, Tuple
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 from .faults import (
     API_PATH,
     BUSY,
     CIRCLE,
     DROP,
+    EBI_SEARCH_PATH,
     EMDB_PATH,
+    EMDB_REF_PATH,
+    EMDB_SEARCH_PATH,
     ERROR,
     FILES_PATH,
     FORBIDDEN,
@@ -111,9 +116,68 @@ class _HttpHandler(http.server.BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self._answer()
 
+    def do_POST(self) -> None:
+        """Many entries in one answer: the body is '10000-10499', or '10050,10054,10060-10072'."""
+        wanted = self.rfile.read(int(self.headers.get("Content-Length", "0"))).decode("ascii", "replace").strip()
+        path = unquote(urlsplit(self.path).path)
+        self.demo.note("POST %s %s" % (path, wanted))
+        if path.rstrip("/") != API_PATH:
+            return self._send(405, b"no", "text/plain")
+        found = {}
+        for part in wanted.split(","):
+            first, _, last = part.strip().partition("-")
+            for number in map(str, range(int(first), int(last or first) + 1)):
+                record = self.demo.entries.get(number)
+                if isinstance(record, dict):
+                    found["EMPIAR-" + number] = {name: value for name, value in record.items()
+                                                 if name != "imagesets"} if self.demo.short_records else record
+        return self._send_service("api/" + wanted, json.dumps(found).encode(), "application/json")
+
+    def _send_service(self, name: str, body: bytes, kind: str) -> None:
+        """An answer of a service, spoilt as a fault for ``name`` says."""
+        fault = self.demo.fault_for(name)
+        if fault is None:
+            return self._send(200, body, kind)
+        if fault.kind in (ERROR, BUSY):
+            return self._send(500 if fault.kind == ERROR else 503, b"<html>the service is unwell</html>", "text/html")
+        if fault.kind == SHORT:
+            return self._send(200, body[:len(body) // 2], kind)
+        if fault.kind == STALL:
+            self.connection.settimeout(600)
+            with contextlib.suppress(OSError):
+                self.connection.recv(1)     # until the client hangs up
+        else:
+            reset(self.connection)
+        self.close_connection = True
+        return None
+
+    def _answer_search(self, path: str) -> None:
+        """EMDB's search as a table, EBI Search, and EMPIAR's entries by EMDB record."""
+        asked = parse_qs(urlsplit(self.path).query)
+        if path.startswith(EMDB_SEARCH_PATH):
+            fields = asked.get("fl", ["emdb_id"])[0].split(",")
+            table = io.StringIO()
+            writer = csv.DictWriter(table, fields, extrasaction="ignore", restval="", lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(self.demo.emdb_rows)
+            return self._send_service("emdb/search", table.getvalue().encode(), "text/csv")
+        entries = {number: record for number, record in self.demo.entries.items() if isinstance(record, dict)}
+        if path.startswith(EMDB_REF_PATH):
+            wanted = path.rpartition("/")[2]
+            found = {"EMPIAR-" + number: record for number, record in entries.items()
+                     if wanted in json.dumps(record.get("cross_references"))}
+            return self._send_service("api/emdb_ref", json.dumps(found).encode(), "application/json")
+        words = asked.get("query", [""])[0].lower()
+        listed = [{"id": "EMPIAR-" + number, "source": "empiar", "fields": {"title": [record.get("title", "")]}}
+                  for number, record in entries.items() if words in json.dumps(record).lower()]
+        return self._send_service("ebisearch", json.dumps({"hitCount": len(listed), "entries": listed}).encode(),
+                                  "application/json")
+
     def _answer(self) -> None:
         path = unquote(urlsplit(self.path).path)
         self.demo.note("%s %s" % (self.command, path))
+        if path.startswith((EMDB_SEARCH_PATH, EMDB_REF_PATH, EBI_SEARCH_PATH)):
+            return self._answer_search(path)
         for prefix, records in ((API_PATH, self.demo.entries), (EMDB_PATH, self.demo.emdb)):
             if path.startswith(prefix + "/"):
                 return self._answer_api(path[len(prefix):].strip("/"), prefix, records)
@@ -162,7 +226,7 @@ class _HttpHandler(http.server.BaseHTTPRequestHandler):
         for name, value in (headers or {}).items():
             self.send_header(name, value)
         self.end_headers()
-        if self.command == "GET":
+        if self.command != "HEAD":
             self.wfile.write(body)
 
     def _send_file(self, stream: Any, fault: Optional[Fault]) -> None:

@@ -7,6 +7,7 @@ import os
 import shutil
 import threading
 import zlib
+from unittest import mock
 
 from empiardownloader.archive import entry as archive_entry
 from empiardownloader.archive.errors import DiskError, EntryError
@@ -257,9 +258,15 @@ class LayoutRows(Layout):
             for path in current:
                 os.makedirs(path)
         cancelled = StopToken()
-        timer = threading.Timer(0.5, cancelled.set)
-        timer.start()
-        facts = self.download("1", image_set(**FIELDS), cancelled=cancelled)
+        note = self.demo.note
+
+        def noting(request):
+            note(request)
+            if len(self.demo.requests) == 40:
+                cancelled.set()
+
+        with mock.patch.object(self.demo, "note", noting):
+            facts = self.download("1", image_set(**FIELDS), cancelled=cancelled)
         self.assertTrue(facts.end.stopped)
         self.assertFalse(facts.end.exhausted)
 

@@ -1,0 +1,230 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which entries a question means, the best first.
+
+Codes (an EMPIAR number, an EMDB or PDB id) come before words. Each word has to be in an entry, under any of its names;
+where it is says how much it counts: in the title, the sample, the authors, or anywhere else.
+"""
+import difflib
+import math
+import re
+from dataclasses import dataclass, replace
+from typing import Any, Dict, List, NamedTuple, Optional, Set, Tuple
+
+from ..archive.errors import EntryError
+from ..archive.kinds import KINDS
+from .facts import PDB_ID, EntryFacts
+from .store import Row, Store
+from .words import Term, begins_within, is_within, normal, terms
+
+RELEVANCE, SIZE, DATE = "relevance", "size", "date"
+SORTS = (RELEVANCE, SIZE, DATE)
+TITLE, SAMPLE, AUTHORS, OTHER = 12.0, 9.0, 8.0, 1.5
+BEGUN = 0.5                 # what a word counts that goes on in the entry: 'rib' in ribosome
+WHOLE = 8.0                 # where the whole question is in the title as it was asked
+# How near a pixel size has to be to the one asked for: depositors round it.
+PIXEL_SIZE_SHARE = 0.02
+SPELLING = 0.75             # how alike a word is that is offered in place of one that no entry has
+
+
+@dataclass(frozen=True)
+class Query:
+    words: str = ""
+    kind: str = ""
+    data_format: str = ""
+    min_size: Optional[int] = None              # bytes
+    max_size: Optional[int] = None
+    resolution: Optional[float] = None          # angstrom: this or better
+    method: str = ""
+    microscope: str = ""
+    pixel_size: Tuple[float, float] = (0.0, math.inf)      # angstrom, from and to
+    emdb: str = ""
+    pdb: str = ""
+    years: Tuple[int, int] = (0, 9999)          # of the release
+    sort: str = RELEVANCE
+    limit: int = 20
+
+
+class Found(NamedTuple):
+    entries: List[EntryFacts]
+    total: int                  # before the limit
+    why: str                    # a sentence where there is none
+
+
+def search(store: Store, query: Query) -> Found:
+    """Raises EntryError for a kind that there is not."""
+    asked = terms(query.words) if query.words.strip() else []
+    question = normal(query.words)
+    codes = _by_code(store, query.words)
+    ranked: Dict[int, Tuple[float, ...]] = dict.fromkeys(codes, (math.inf, 0))
+    conditions = _conditions(query)
+    allowed = store.select(conditions) if conditions or not asked else None
+    if asked:
+        for row in store.with_words([_looked_for(term) for term in asked]):
+            if row.number not in ranked:
+                ranked[row.number] = (_score(row, asked, question), row.number)
+    else:
+        ranked.update((number, (0.0, number)) for number in allowed or ())
+    numbers = [number for number in ranked if allowed is None or number in allowed]
+    if not numbers:
+        return Found([], 0, _why(store, query, asked, len(ranked)))
+    if query.sort == RELEVANCE:
+        numbers.sort(key=lambda number: ranked[number], reverse=True)
+        return Found(store.facts(numbers[:query.limit]), len(numbers), "")
+    entries = store.facts(numbers)
+    if query.sort == SIZE:
+        entries.sort(key=lambda entry: math.inf if entry.size_bytes is None else entry.size_bytes)
+    else:
+        entries.sort(key=lambda entry: entry.released, reverse=True)
+    return Found(entries[:query.limit], len(numbers), "")
+
+
+def _by_code(store: Store, words: str) -> Set[int]:
+    found: Set[int] = set()
+    for number in re.findall(r"(?<![A-Za-z0-9-])(?:EMPIAR[-_ ]?)?([0-9]{5,6})(?![A-Za-z0-9])", words, re.IGNORECASE):
+        found.update(entry.number for entry in store.facts([int(number)]) if entry.is_public)
+    for emdb_id in re.findall(r"\bEMD[-_ ]?([0-9]{4,5})\b", words, re.IGNORECASE):
+        found |= store.with_code("EMD-" + emdb_id)
+    for pdb_id in re.findall(PDB_ID, words):
+        if not pdb_id.isdecimal():
+            found |= store.with_code(pdb_id.upper())
+    return found
+
+
+def _looked_for(term: Term) -> List[Tuple[str, bool]]:
+    return [(name, len(name) > 2 and not name[-1].isdigit()) for name in term]
+
+
+def _score(row: Row, asked: List[Term], question: str) -> float:
+    """How well an entry's words answer a question."""
+    score = 0.0
+    for term in asked:
+        score += max(_weight(name, row) * (1.0 if name == term[0] else 0.95) for name in term)
+    if question in row.title:
+        score += WHOLE
+    elif question in row.sample:
+        score += WHOLE / 2
+    # Of two titles with the words, the one that says less else is more about them.
+    score += 2.0 * len(asked) / max(len(row.title.split()), 1)
+    return score + 0.5 * row.has_movies
+
+
+def _weight(name: str, row: Row) -> float:
+    best = 0.0
+    for text, weight in ((row.title, TITLE), (row.sample, SAMPLE), (row.authors, AUTHORS), (row.other, OTHER)):
+        if weight > best and is_within(name, text):
+            best = weight
+        elif weight * BEGUN > best and begins_within(name, text):
+            best = weight * BEGUN
+    return best
+
+
+# ------------------------------------------------------------ filters
+
+
+def _conditions(query: Query) -> List[Tuple[str, Tuple[Any, ...]]]:
+    """What a query asks of the columns, as SQL and its values."""
+    return [condition for _, condition in _filters(query)]
+
+
+def _filters(query: Query) -> List[Tuple[str, Tuple[str, Tuple[Any, ...]]]]:
+    """The same, each with the option's name."""
+    found: List[Tuple[str, Tuple[str, Tuple[Any, ...]]]] = []
+
+    def ask(option: str, text: str, *values: Any) -> None:
+        found.append((option, (text, values)))
+
+    its_sets = "number IN (SELECT number FROM sets WHERE %s)"
+    kind = _kind(query.kind)
+    low, high = query.pixel_size
+    by_set: List[Tuple[str, Any]] = [("kind = ?", kind)] if kind else []
+    by_set += [("format LIKE ?", "%" + _plain(query.data_format) + "%")] if query.data_format else []
+    if low or high != math.inf:
+        by_set.append(("pixel_size >= ?", low * (1 - PIXEL_SIZE_SHARE)))
+        by_set.append(("pixel_size <= ?", high * (1 + PIXEL_SIZE_SHARE)))
+    if by_set:
+        # All of one image set: an entry with movies in MRC and particles in EER has no movies in EER.
+        names = [name for name, value in (("--kind", kind), ("--format", query.data_format), (
+            "--pixel-size", low or high != math.inf)) if value]
+        ask(" with ".join(names), its_sets % " AND ".join(text for text, _ in by_set), *[value for _, value in by_set])
+    if query.min_size is not None:
+        ask("--min-size", "size_bytes >= ?", query.min_size)
+    if query.max_size is not None:
+        ask("--max-size", "size_bytes <= ?", query.max_size)
+    if query.resolution is not None:
+        ask("--resolution", "resolution <= ?", query.resolution)
+    if query.method:
+        ask("--method", "(method LIKE ? OR experiment LIKE ?)", *["%" + _plain(query.method) + "%"] * 2)
+    if query.microscope:
+        ask("--microscope", "microscope LIKE ?", "%" + _plain(query.microscope) + "%")
+    if query.years != (0, 9999):
+        ask("--year", "substr(released, 1, 4) BETWEEN ? AND ?", *["%04d" % year for year in query.years])
+    for option, code in (("--emdb", _emdb_id(query.emdb)), ("--pdb", query.pdb.strip().upper())):
+        if code:
+            ask(option, "number IN (SELECT number FROM codes WHERE code = ?)", code)
+    return found
+
+
+def _kind(text: str) -> str:
+    """'movie', 'Movies', 'tilt-series' -> the kind's name; '' for ''. Raises EntryError."""
+    words = " ".join(text.lower().replace("-", " ").split())
+    for kind in KINDS:
+        if words in (kind.name, kind.name.rstrip("s"), kind.one) or (words == "averages" and kind.name.endswith(words)):
+            return kind.name
+    if words:
+        msg = 'There is no kind "%s": choose one of %s.' % (text, ", ".join(kind.name for kind in KINDS))
+        raise EntryError(msg)
+    return ""
+
+
+def _plain(text: str) -> str:
+    """As it stands within LIKE: '%' and '_' would stand for anything."""
+    return " ".join(re.sub("[%_-]", " ", text.lower()).split())
+
+
+def _emdb_id(text: str) -> str:
+    digits = re.sub(r"(?i)^EMD[-_ ]?", "", text.strip())
+    return "EMD-" + digits if digits else ""
+
+
+# ------------------------------------------------------------ why there is none
+
+
+def _why(store: Store, query: Query, asked: List[Term], matching: int) -> str:
+    if matching:
+        return "%d entr%s the words, but none of them fits %s%s." % (
+            matching, "y has" if matching == 1 else "ies have", " and ".join(name for name, _ in _filters(query)),
+            _without_one(store, query))
+    for term in asked:
+        if not store.with_words([_looked_for(term)]):
+            near = _near(store, term)
+            return 'No entry has "%s"%s' % (term[0], ": is it %s?" % " or ".join(
+                '"%s"' % word for word in near) if near else " in its title, sample, authors or image sets.")
+    if len(asked) > 1:
+        counted = [(len(store.with_words([_looked_for(each) for each in asked if each != term])), term[0])
+                   for term in asked]
+        most, word = max(counted)
+        return 'No entry has all of these words: without "%s" there %s %d.' % (word, "is" if most == 1 else "are", most)
+    return "No entry fits %s%s." % (" and ".join(name for name, _ in _filters(query)) or "that",
+                                    _without_one(store, query))
+
+
+def _without_one(store: Store, query: Query) -> str:
+    """Which of several filters leaves nothing, as the rest of a sentence."""
+    filters = _filters(query)
+    if len(filters) < 2:
+        return ""
+    bare = replace(query, kind="", data_format="", min_size=None, max_size=None, resolution=None, method="",
+                   microscope="", pixel_size=(0.0, math.inf), emdb="", pdb="", years=(0, 9999))
+    numbers = {row.number for row in store.with_words([_looked_for(term) for term in terms(query.words)])} \
+        if bare.words.strip() else None
+    counted = []
+    for option, _ in filters:
+        left = store.select([condition for name, condition in filters if name != option])
+        counted.append((len(left if numbers is None else left & numbers), option))
+    most, option = max(counted)
+    return ": without %s there %s %d" % (option, "is" if most == 1 else "are", most) if most else ""
+
+
+def _near(store: Store, term: Term) -> List[str]:
+    """Words of the catalogue that are spelt nearly so."""
+    return difflib.get_close_matches(term[0], store.vocabulary(), 2, SPELLING)

@@ -1,0 +1,322 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The catalogue of all entries: built and refreshed from an archive that fails, and searched."""
+import copy
+import json
+import math
+import os
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+import unittest
+
+from empiardownloader.archive.errors import EntryError, Stopped, UnreachableError
+from empiardownloader.archive.stopping import StopToken
+from empiardownloader.catalogue import words
+from empiardownloader.catalogue.facts import from_record, joined
+from empiardownloader.catalogue.harvest import AT_ONCE, MOST_EMPTY, harvest
+from empiardownloader.catalogue.search import DATE, SIZE, Query, search
+from empiardownloader.catalogue.store import Store, record_print
+from empiardownloader.constants import VARIABLES
+from empiardownloader.demo import faults
+from empiardownloader.tests import catalogue_entries
+from empiardownloader.tests.base import ArchiveTestCase, Waiting, image_set
+
+IS_QUICK = True
+
+
+def numbers(found):
+    return [entry.number for entry in found.entries]
+
+
+class TestWords(unittest.TestCase):
+
+    def test_tokens(self):
+        for text, told in (("The β-Galactosidases of E. coli", "the beta galactosidase of e coli"),
+                           ("T20S viruses, 70S; gas series", "t20s virus 70s gas series"),
+                           ("Kühlbrandt Amyloid-β42 µ-opioid", "kuhlbrandt amyloid beta 42 mu opioid"),
+                           ("assemblies complexes proteases glass status", "assembly complex protease glass status")):
+            self.assertEqual(told.split(), words.tokens(text))
+
+    def test_terms(self):
+        asked = words.terms("structure of the beta-galactosidase")
+        self.assertEqual(["beta galactosidase"], [term[0] for term in asked])
+        self.assertIn("beta galactosidase", words.terms("b-gal")[0])
+        self.assertIn("trpv 1", words.terms("TRPV1")[0])
+        self.assertIn("trpv1", words.terms("trpv-1")[0])
+        self.assertEqual([("70s", "70 s")], [tuple(term) for term in words.terms("70 S")])
+        self.assertEqual([("cryo",), ("em",)], [tuple(term) for term in words.terms("cryo-EM")])
+
+
+class TestFacts(unittest.TestCase):
+
+    def test_odd_records(self):
+        """What nobody tells is not invented; an entry that is not released is known by its status."""
+        bare = from_record(10002, {"title": None, "status": "HPUB", "cross_references": "EMD-1", "imagesets": None,
+                                   "related_pdb_entries": [{"name": "5A1A"}, "8ay4", 12, None, "EMD-1234"],
+                                   "citation": {"title": 3}, "dataset_size": "big"})
+        self.assertEqual(("", None, (), ("5A1A", "8AY4"), False), (
+            bare.title, bare.size_bytes, bare.kinds, bare.pdb, bare.is_public))
+        told = joined(bare, [{"emdb_id": "emd-2", "resolution": "n/a"}, {"emdb_id": "EMD-3", "resolution": "3.10"}])
+        self.assertEqual((3.1, ("EMD-3", "EMD-2")), (told.resolution, told.emdb))
+        self.assertEqual((None, ()), (joined(bare, []).resolution, joined(bare, []).emdb))
+
+
+class CatalogueCase(ArchiveTestCase):
+
+    def open(self, name="c.sqlite"):
+        store = Store(os.path.join(self.root, "cache", name))
+        self.addCleanup(store.close)
+        return store
+
+    def harvest(self, store, demo, **options):
+        return harvest(store, {**{name: value for name, (value, _) in VARIABLES.items()}, **demo.variables}, pause=0,
+                       **options)
+
+
+class TestSearch(CatalogueCase):
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.entries, cls.rows = catalogue_entries.records()
+
+    def filled(self, name="c.sqlite"):
+        store = self.open(name)
+        by_id = {row["emdb_id"]: row for row in self.rows}
+        with store.change():
+            for number, record in self.entries.items():
+                bare = from_record(int(number), record)
+                rows = [by_id[each] for each in bare.emdb]
+                rows += [row for row in self.rows if row["xref_EMPIAR"] == "EMPIAR-" + number]
+                store.put(record_print(record), bare, joined(bare, rows))
+        return store
+
+    def test_all_questions(self):
+        store = self.filled()
+        for question, wanted in catalogue_entries.QUERIES:
+            with self.subTest(question):
+                first = numbers(search(store, Query(question)))[:3]
+                self.assertTrue(set(first) & set(wanted), first)
+        self.without_full_text(store)
+
+    def without_full_text(self, store):
+        """The same where Python has no full text search."""
+        answers = {question: numbers(search(store, Query(question))) for question, _ in catalogue_entries.QUERIES}
+        rows = list(store._database.execute("SELECT rowid, title, sample, authors, other FROM words"))
+        with store.change():
+            store._database.execute("DROP TABLE words")
+            store._database.execute("CREATE TABLE words (title, sample, authors, other)")
+            store._database.executemany("INSERT INTO words (rowid, title, sample, authors, other) "
+                                        "VALUES (?, ?, ?, ?, ?)", rows)
+        store.has_full_text = False
+        for question, told in answers.items():
+            self.assertEqual(told, numbers(search(store, Query(question))), question)
+
+    def test_filters_and_orders(self):
+        store = self.filled()
+        for query, wanted in (
+                (Query(emdb="EMD-5025"), [10025]), (Query(emdb="5025"), [10025]), (Query(pdb="6V21"), [10200]),
+                (Query("apoferritin", max_size=2 * 10 ** 12), [10200]),
+                (Query("apoferritin", data_format="eer"), [10591]), (Query("apoferritin", resolution=1.5), [10591]),
+                (Query("chlamydomonas", kind="tilt-series", max_size=10 ** 12), [10389]),
+                (Query("apoferritin", sort=DATE), [10591, 10200]), (Query("apoferritin", sort=SIZE), [10200, 10591]),
+                (Query("beta-galactosidase", kind="micrographs"), [10017]),
+                (Query(method="helical", microscope="krios", sort=SIZE), [10021, 10230, 10943]),
+                (Query("apoferritin", pixel_size=(1.9, 1.92)), [10591])):
+            with self.subTest(query=query):
+                self.assertEqual(wanted, numbers(search(store, query)))
+        self.assertEqual(5, len(search(store, Query("human", limit=5)).entries))
+        self.assertGreater(search(store, Query("human", limit=5)).total, 100)
+        years = {entry.released[:4] for entry in search(store, Query("human", years=(2016, 2017), limit=999)).entries}
+        self.assertEqual({"2016", "2017"}, years)
+        with self.assertRaisesRegex(EntryError, 'no kind "movys": choose one of movies, tilt series'):
+            search(store, Query(kind="movys"))
+
+    def test_why_there_is_none(self):
+        store = self.filled()
+        for query, why in (
+                (Query("apoferitin"), 'No entry has "apoferitin": is it "apoferritin" or "ferritin"?'),
+                (Query("proteasome xylophone"), 'No entry has "xylophone" in its title, sample'),
+                (Query("apoferritin nagai"), 'No entry has all of these words: without "'),
+                (Query("apoferritin", max_size=10), "2 entries have the words, but none of them fits --max-size."),
+                (Query("apoferritin", max_size=10, data_format="eer"), "without --max-size there is 1")):
+            found = search(store, query)
+            self.assertEqual([], found.entries)
+            self.assertIn(why, found.why)
+
+    def test_words_that_mean_something_to_the_database(self):
+        store = self.filled()
+        for question in ('"', "a\"b*", "title:x", "NEAR(a b)", "-", "%", "_", "a' OR 1", "\x00", "*", "ß", "(", "AND",
+                         "é" * 999):
+            found = search(store, Query(question, limit=2))
+            self.assertTrue(found.entries or found.why, question)
+
+
+class TestHarvest(CatalogueCase, Waiting):
+    COUNT = 300
+
+    def archive(self, count=COUNT, **options):
+        entries, rows = catalogue_entries.records(count)
+        demo = self.serve(entries=entries, **options)
+        demo.emdb_rows = rows
+        return demo
+
+    def check_complete(self, store, demo):
+        self.assertEqual(len(demo.entries), store.count())
+        for (_, _, facts), number in zip(store.bare(), sorted(map(int, demo.entries))):
+            self.assertEqual(number, facts.number)
+        self.assertEqual(2.8, store.facts([10025])[0].resolution)
+        # Of a map that names the entry, not the other way round.
+        self.assertEqual((("EMD-5311",), 3.2), (store.facts([10311])[0].emdb, store.facts([10311])[0].resolution))
+
+    def test_all_entries_in_a_few_requests(self):
+        demo, store = self.archive(3000), self.open()
+        self.harvest(store, demo)
+        self.check_complete(store, demo)
+        last = max(map(int, demo.entries))
+        self.assertEqual((last - 10000) // AT_ONCE + 1 + MOST_EMPTY // AT_ONCE, demo.count("POST"))
+        self.assertEqual(1, demo.count("GET"))
+        self.assertLess(store.age, 60)
+        self.assertLess(os.path.getsize(store.path), 20 << 20)
+
+    def test_refreshed(self):
+        """Only what has changed is written anew."""
+        demo, store = self.archive(), self.open()
+        self.assertEqual(self.COUNT, self.harvest(store, demo).changed)
+        changed = sorted(demo.entries, key=int)[::25][:12]
+        for number in changed:
+            demo.entries[number] = dict(demo.entries[number], title="Another title of " + number)
+        gone = sorted(demo.entries, key=int)[7]
+        del demo.entries[gone]
+        other = sorted(demo.entries, key=int)[1]
+        untouched = store._database.execute("SELECT * FROM entries WHERE number = ?", (other,)).fetchone()
+        before = len(demo.requests)
+        done = self.harvest(store, demo)
+        self.assertEqual((12, 1, self.COUNT - 1), (done.changed, done.removed, done.entries))
+        self.assertEqual(before, 2 * before - len(demo.requests[before:]))
+        self.assertEqual([int(number) for number in changed], sorted(numbers(search(store, Query("another title")))))
+        self.assertEqual([], search(store, Query(gone)).entries)
+        self.assertEqual(untouched, store._database.execute(
+            "SELECT * FROM entries WHERE number = ?", (other,)).fetchone())
+
+    def test_faults_that_pass(self):
+        for kind in (faults.ERROR, faults.BUSY, faults.SHORT, faults.DROP):
+            demo, store = self.archive(), self.open(kind)
+            demo.add_fault(kind, "api/10000-*", times=2)
+            demo.add_fault(kind, "emdb/*", times=1)
+            self.harvest(store, demo)
+            self.check_complete(store, demo)
+
+    def test_an_answer_that_is_always_cut(self):
+        """It is too long for the service, or something on the way: fewer at a time."""
+        demo, store = self.archive(), self.open()
+        demo.add_fault(faults.SHORT, "api/10000-10499")
+        self.harvest(store, demo)
+        self.check_complete(store, demo)
+
+    def test_short_records(self):
+        """They are completed one by one, and not asked for again as long as they stay as they are."""
+        demo, store = self.archive(60), self.open()
+        demo.short_records = True
+        self.harvest(store, demo)
+        self.assertEqual(60 + 1, demo.count("GET"))
+        self.assertEqual(("movies",), store.facts([10025])[0].kinds)
+        self.assertEqual(0, self.harvest(store, demo).changed)
+        self.assertEqual(60 + 2, demo.count("GET"))
+
+    def test_without_emdb(self):
+        demo, store = self.archive(60), self.open()
+        demo.add_fault(faults.SHORT, "emdb/*")
+        done = self.harvest(store, demo)
+        self.assertIn("Resolutions, methods and microscopes are missing", done.notes[0])
+        self.assertEqual((60, None), (store.count(), store.facts([10025])[0].resolution))
+        demo.clear_faults()
+        self.harvest(store, demo)
+        self.assertEqual(2.8, store.facts([10025])[0].resolution)
+        # And they stay when EMDB is away the next time, also of an entry that has changed.
+        demo.add_fault(faults.SHORT, "emdb/*")
+        demo.entries["10025"] = dict(demo.entries["10025"], title="Changed")
+        self.assertEqual(1, self.harvest(store, demo).changed)
+        self.assertEqual(("Changed", 2.8), (store.facts([10025])[0].title, store.facts([10025])[0].resolution))
+
+    def test_stopped_and_gone_on_with(self):
+        demo, store = self.archive(900), self.open()
+        stop = StopToken()
+        with self.assertRaises(Stopped):
+            self.harvest(store, demo, stop=stop, on_progress=lambda text: stop.set())
+        self.assertEqual((True, None), (0 < store.count() < 900, store.age))
+        self.harvest(store, demo)
+        self.check_complete(store, demo)
+        self.assertEqual(1, sum(request.endswith(" 10000-10499") for request in demo.requests))
+
+    def test_killed_at_any_moment(self):
+        demo = self.archive(900)
+        path = os.path.join(self.root, "cache", "killed.sqlite")
+        program = ("import sys; from empiardownloader.catalogue.harvest import harvest\n"
+                   "from empiardownloader.catalogue.store import Store\n"
+                   "from empiardownloader.download.fetch import addresses\n"
+                   "harvest(Store(sys.argv[1]), addresses(), pause=0.02)")
+        for moment in range(10):
+            process = subprocess.Popen([sys.executable, "-c", program, path], env={**os.environ, **demo.variables})
+            time.sleep(0.25 + 0.12 * moment)
+            process.kill()
+            process.wait()
+        store = self.open("killed.sqlite")
+        self.harvest(store, demo)
+        self.check_complete(store, demo)
+        self.assertEqual("ok", store._database.execute("PRAGMA integrity_check").fetchone()[0])
+
+    def test_two_at_a_time(self):
+        """The second waits for the first, and then asks for what has changed only."""
+        demo = self.archive()
+        stores = [self.open(), self.open()]
+        told = []
+        first = threading.Thread(target=lambda: told.append(harvest(
+            Store(stores[0].path), {name: demo.variables.get(name, "") for name in VARIABLES}, pause=0.1)))
+        first.start()
+        self.wait_for(lambda: demo.count("POST"), 10, "the first request")
+        second = self.harvest(stores[1], demo)
+        first.join()
+        self.assertEqual((self.COUNT, 0), (told[0].changed, second.changed))
+
+    def test_no_line(self):
+        """What is there stays, and is found."""
+        demo, store = self.archive(60), self.open()
+        self.harvest(store, demo)
+        demo.add_fault(faults.ERROR)
+        with self.assertRaisesRegex(UnreachableError, "error 500 when asked for entries 10000 to 10499"):
+            self.harvest(store, demo)
+        self.assertEqual([10025], numbers(search(store, Query("T20S"))))
+
+    def test_a_database_that_is_none(self):
+        for content in (b"nonsense" * 999, b""):
+            path = os.path.join(self.root, "cache", "odd.sqlite")
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            with open(path, "wb") as stream:
+                stream.write(content)
+            self.assertEqual(0, self.open("odd.sqlite").count())
+        database = sqlite3.connect(os.path.join(self.root, "cache", "later.sqlite"))
+        database.execute("PRAGMA user_version = 77")
+        database.execute("CREATE TABLE entries (other)")
+        database.close()
+        self.assertEqual(0, self.open("later.sqlite").count())
+
+    def test_records_of_every_shape(self):
+        """Whatever a record holds costs that record at most."""
+        demo, store = self.archive(60), self.open()
+        odd = [{"imagesets": "none"}, {"imagesets": [None, 3, {}]}, {"title": ["x"], "imagesets": []},
+               {"authors": {"a": 1}, "imagesets": [image_set(pixel_width="n/a")]},
+               {"status": None, "imagesets": [image_set(name="\ud800")]}]
+        for number, record in enumerate(odd, start=10900):
+            demo.entries[str(number)] = copy.deepcopy(record)
+        self.harvest(store, demo)
+        self.assertEqual(60 + len(odd), store.count())
+        for entry in store.facts(range(10900, 10900 + len(odd))):
+            json.dumps(entry.as_data())
+        self.assertTrue(math.isfinite(store.age))
+
+
+if __name__ == "__main__":
+    unittest.main()
