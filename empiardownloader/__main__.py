@@ -69,7 +69,13 @@ def _live(words: List[str]) -> int:
     return live(words, PROGRAM + " live")
 
 
+def _search(words: List[str]) -> int:
+    from .catalogue.command import main as search
+    return search(words, PROGRAM + " search")
+
+
 WORDS: Dict[str, Tuple[Callable[[List[str]], int], str]] = {
+    "search": (_search, "entries by words, codes and what they hold"),
     "show": (_show, "what an entry is, and what it holds"),
     "fetch": (_fetch, "the first images of an entry, and what belongs to them, into a folder"),
     "follow": (_follow, "what happens in a Scipion project, line by line"),

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Names and defaults of the configuration variables, and names that scripts and other modules rely on."""
+import os
+from typing import Dict
 
 # Configuration variables: where the archives are. An institute's mirror may have a port and http://.
 EMPIAR_API_URL = "EMPIAR_API_URL"
@@ -58,3 +60,8 @@ RUN_FILES = frozenset((RECORD_FILE, METADATA_FILE, PROGRESS_FILE, STOP_FILE))
 # The package of another plugin whose protocol has the same class name, and what Scipion needs to prefer ours.
 OTHER_PLUGIN = "empiar"
 PRIORITY_VARIABLE = "SCIPION_PRIORITY_PACKAGE_LIST"
+
+
+def addresses() -> Dict[str, str]:
+    """The configuration variables: the environment's values, else the defaults."""
+    return {name: os.environ.get(name) or default for name, (default, _) in VARIABLES.items()}

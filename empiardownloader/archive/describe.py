@@ -1,19 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """An entry in words for a terminal, and as plain data for programs."""
-import re
 from typing import Any, Dict, List, Optional
 
 from .entry import Entry
 from .metadata import Metadata
 from .workflow import LABEL, Workflow
-
-UNITS = {"B": 1, "KB": 10 ** 3, "MB": 10 ** 6, "GB": 10 ** 9, "TB": 10 ** 12, "PB": 10 ** 15}
-
-
-def size_in_bytes(text: str) -> Optional[int]:
-    """'1.9 TB' -> 1900000000000, as the archive writes sizes of entries; None for what is no size"""
-    found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?) ?([KMGTP]?B)", text.strip(), re.IGNORECASE)
-    return int(float(found.group(1)) * UNITS[found.group(2).upper()]) if found else None
 
 
 def as_data(found: Metadata, workflow: Optional[Workflow]) -> Dict[str, Any]:
@@ -21,7 +12,7 @@ def as_data(found: Metadata, workflow: Optional[Workflow]) -> Dict[str, Any]:
     entry, acquisition = found.entry, found.acquisition
     return {
         "number": entry.number, "title": entry.title, "authors": list(entry.authors),
-        "size_bytes": size_in_bytes(entry.dataset_size), "kinds": kinds_of(entry),
+        "size_bytes": entry.size_bytes, "kinds": list(entry.kinds),
         "released": entry.release_date or None,
         "doi": entry.doi or None, "page": entry.page, "emdb": list(entry.emdb_ids),
         "image_sets": [{
@@ -34,11 +25,6 @@ def as_data(found: Metadata, workflow: Optional[Workflow]) -> Dict[str, Any]:
             "dose_per_movie": acquisition.dose_per_movie},
         "workflow": {"file": entry.workflow_file or None, "urls": list(entry.workflow_urls),
                      "protocols": None if workflow is None else [str(step.get(LABEL, "")) for step in workflow.steps]}}
-
-
-def kinds_of(entry: Entry) -> List[str]:
-    """['movies', 'particles'], in the order of the image sets"""
-    return list(dict.fromkeys(each.kind.name for each in entry.image_sets))
 
 
 def as_lines(found: Metadata, workflow: Optional[Workflow], problem: str = "") -> List[str]:

@@ -19,6 +19,7 @@ RELEASED = "REL"
 GONE = {"OBS": "has been made obsolete", "WDRN": "has been withdrawn", "UNARCH": "is no longer archived"}
 NOT_YET = ("HPUB", "HOLD", "PROC", "WAIT", "EMDBPUB", "HPRE")
 AUTHORS_NAMED = 5
+UNITS = {"B": 1, "KB": 10 ** 3, "MB": 10 ** 6, "GB": 10 ** 9, "TB": 10 ** 12, "PB": 10 ** 15}
 LISTED_IMAGE_SETS = 10      # in the sentence of an error
 
 
@@ -85,6 +86,16 @@ class Entry:
     def first_authors(self) -> str:
         """The first few, for people; '' where none is told."""
         return ", ".join(self.authors[:AUTHORS_NAMED]) + (" and others" if len(self.authors) > AUTHORS_NAMED else "")
+
+    @property
+    def size_bytes(self) -> Optional[int]:
+        """None where the archive tells no size."""
+        return size_in_bytes(self.dataset_size)
+
+    @property
+    def kinds(self) -> Tuple[str, ...]:
+        """('movies', 'particles'), in the order of the image sets"""
+        return tuple(dict.fromkeys(each.kind.name for each in self.image_sets))
 
     def image_set(self, choice: str = "") -> ImageSet:
         """The image set that ``choice`` says: its number 1..n, its name, or '' for the first one of movies, else of
@@ -173,6 +184,12 @@ def parse_entry(number: str, record: Dict[str, Any]) -> Entry:
         image_sets=tuple(_image_sets(record.get("imagesets"))),
         workflow_file=_workflow_file(record),
         workflow_urls=tuple(_workflow_urls(record.get("workflows"))))
+
+
+def size_in_bytes(text: str) -> Optional[int]:
+    """'1.9 TB' -> 1900000000000, as the archive writes sizes of entries, '1.9TB' too; None for what is no size"""
+    found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?) ?([KMGTP]?B)", text.strip(), re.IGNORECASE)
+    return round(float(found.group(1)) * UNITS[found.group(2).upper()]) if found else None
 
 
 def parse_acquisition(emdb_id: str, record: Any) -> Optional[Acquisition]:

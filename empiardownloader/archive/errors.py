@@ -123,8 +123,8 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 # of a file.
 UNREACHED = (errno.ECONNREFUSED, errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN, errno.EHOSTDOWN,
              errno.EADDRNOTAVAIL)
-UNREACHED_NAMES = ("NewConnectionError", "ConnectTimeoutError", "ConnectTimeout", "NameResolutionError", "ProxyError",
-                   "ProxyConnectionError", "InvalidSchema")
+UNREACHED_NAMES = ("NotConnectedError", "NewConnectionError", "ConnectTimeoutError", "ConnectTimeout",
+                   "NameResolutionError", "ProxyError", "ProxyConnectionError", "InvalidSchema")
 # OpenSSL's numbers of what is wrong with a certificate.
 CERTIFICATE_REASONS = {
     9: "its TLS certificate is not valid yet: check this machine's clock",

@@ -27,14 +27,13 @@ class _TrackingAdapter(HTTPAdapter):
 
     def proxy_manager_for(self, proxy: str, **kwargs: object) -> urllib3.ProxyManager:
         manager = super().proxy_manager_for(proxy, **kwargs)
-        if not proxy.lower().startswith("socks"):
-            self._track(manager)
+        self._track(manager)
         return manager
 
-    def _track(self, manager: urllib3.PoolManager) -> None:
+    def _track(self, manager: Any) -> None:
         manager.pool_classes_by_scheme = {
             scheme: type(pool.__name__, (pool,), {"ConnectionCls": _tracked(pool.ConnectionCls, self._sockets)})
-            for scheme, pool in (("http", urllib3.HTTPConnectionPool), ("https", urllib3.HTTPSConnectionPool))}
+            for scheme, pool in manager.pool_classes_by_scheme.items()}
 
 
 def _tracked(connection: Any, sockets: List[socket.socket]) -> type:

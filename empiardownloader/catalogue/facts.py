@@ -4,7 +4,6 @@ import re
 from dataclasses import asdict, dataclass
 from typing import Any, Dict, Iterable, List, Mapping, Optional, Tuple
 
-from ..archive.describe import kinds_of, size_in_bytes
 from ..archive.entry import RELEASED, Entry, parse_entry
 
 # Of EMDB's search, in the order in which they are asked for; its own names.
@@ -79,7 +78,7 @@ def from_record(number: int, record: Dict[str, Any]) -> EntryFacts:
     entry = parse_entry(str(number), dict(record, status=RELEASED))
     return EntryFacts(
         number=number, title=entry.title, authors=entry.authors, status=status, released=entry.release_date,
-        updated=_text(record.get("update_date")), size_bytes=size_in_bytes(entry.dataset_size),
+        updated=_text(record.get("update_date")), size_bytes=entry.size_bytes,
         experiment=_text(record.get("experiment_type")), doi=entry.doi, emdb=entry.emdb_ids,
         pdb=_pdb_ids([record.get("related_pdb_entries"), record.get("cross_references")]),
         has_workflow=bool(entry.workflow_file or entry.workflow_urls), image_sets=tuple(_image_sets(entry)),
@@ -109,7 +108,7 @@ def _image_sets(entry: Entry) -> Iterable[ImageSetFacts]:
 
 
 def _other_words(entry: Entry, record: Mapping[str, Any]) -> List[str]:
-    told = [entry.organization, entry.doi, " ".join(kinds_of(entry))]
+    told = [entry.organization, entry.doi, " ".join(entry.kinds)]
     for each in entry.image_sets:
         told += [each.name, each.details, each.category, each.data_format]
     citations = record.get("citation")

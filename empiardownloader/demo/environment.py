@@ -16,8 +16,12 @@ def scipion_environment(folder):
     # Runs are started as python3: this interpreter's folder comes first. The path is not resolved, a virtual
     # environment's python is a link.
     path = os.pathsep.join([os.path.dirname(sys.executable), os.environ.get("PATH", os.defpath)])
-    return dict(os.environ, SCIPION_HOME=home, SCIPION_USER_DATA=os.path.join(os.path.abspath(folder), "data"),
-                SCIPION_HOSTS=hosts, SCIPION_DOMAIN="pwem", SCIPION_NOTIFY="False", PATH=path)
+    # Runs import the plugin that they were launched from, also where another copy of it is installed.
+    package = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    modules = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH", "")]))
+    return dict(os.environ, PYTHONPATH=modules, SCIPION_HOME=home,
+                SCIPION_USER_DATA=os.path.join(os.path.abspath(folder), "data"), SCIPION_HOSTS=hosts,
+                SCIPION_DOMAIN="pwem", SCIPION_NOTIFY="False", PATH=path)
 
 
 if __name__ == "__main__":

@@ -14,8 +14,9 @@ try:
     from ..archive.remote.transports import CHOICES
     from ..archive.selection import DARK, GAIN
     from ..transfer.pool import MAX_CONNECTIONS
+    from ..units import format_bytes
     from .fetch import fetch, list_images
-    from .progress import Progress, format_bytes
+    from .progress import Progress
     from .progress_line import ProgressLine
     from .record.facts import Facts
     from .series import MDOC_FOLDER

@@ -5,7 +5,7 @@ import logging
 import os
 import re
 import threading
-from typing import Callable, Dict, Iterator, Optional, Tuple
+from typing import Callable, Iterator, Optional, Tuple
 
 from ..archive import metadata
 from ..archive.entry import parse_entry_id
@@ -15,7 +15,7 @@ from ..archive.remote.choice import open_archive
 from ..archive.selection import ImageFinder, RemoteFile
 from ..archive.stopping import StopToken
 from ..archive.workflow import Workflow, fetch_workflow
-from ..constants import VARIABLES
+from ..constants import addresses
 from ..images.header import Header, is_gatan, read_header
 from ..transfer.jobs import Settings
 from ..transfer.parts import LINKS_ARE_NOT_FOLLOWED, lock
@@ -169,11 +169,6 @@ def _metadata(number: str, folder: str, stop: StopToken) -> metadata.Metadata:
 
 def _archive(number: str, transport: str, stop: StopToken) -> Archive:
     return open_archive(number, addresses(), transport, stop=stop, patience=Settings.give_up)
-
-
-def addresses() -> Dict[str, str]:
-    """The configuration variables: the environment's values, else the defaults."""
-    return {name: os.environ.get(name) or default for name, (default, _) in VARIABLES.items()}
 
 
 def _read_header(path: str) -> Optional[Header]:

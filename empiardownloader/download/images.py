@@ -13,12 +13,12 @@ from ..archive.names import split_compression
 from ..archive.selection import GAIN, RemoteFile
 from ..images.header import BadImageError, Header
 from ..transfer.jobs import Job, Outcome
+from ..units import format_bytes
 from .files import Collector, Files
 from .lister import Listed
 from .looks import Looks
 from .meter import Meter
 from .particles import Descriptions
-from .progress import format_bytes
 from .queue import ImageQueue
 from .record.events import Event, FileSkipped, ImageArrived, Keys, SidecarArrived, Size
 from .record.facts import Facts

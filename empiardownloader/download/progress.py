@@ -4,6 +4,8 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Deque, Optional, Tuple
 
+from ..units import format_seconds, unit_for
+
 RATE_SECONDS = 15           # over which the rate is averaged
 
 
@@ -22,7 +24,7 @@ class Progress:
     def __str__(self) -> str:
         """-> 'Downloaded 7 of 12 movies, 14.0 of 24.0 MB, 3.1 MB/s, about 3 s left'"""
         wanted = "" if self.images_wanted is None else " of %d" % self.images_wanted
-        unit, factor = _unit(max(self.done_bytes, self.total_bytes or 0))
+        unit, factor = unit_for(max(self.done_bytes, self.total_bytes or 0))
         size = "%.1f" % (self.done_bytes / factor)
         if self.total_bytes:
             size += " of %.1f" % (self.total_bytes / factor)
@@ -47,29 +49,3 @@ class Rate:
             self._samples.popleft()
         then, before = self._samples[0]
         return (received - before) / (moment - then) if moment > then else 0.0
-
-
-def format_bytes(size: float) -> str:
-    """16777216 -> '16.8 MB'"""
-    unit, factor = _unit(size)
-    return "%.1f %s" % (size / factor, unit)
-
-
-def format_seconds(seconds: float) -> str:
-    """75 -> '1 min 15 s'"""
-    seconds = round(seconds)
-    if seconds < 60:
-        return "%d s" % seconds
-    minutes, seconds = divmod(seconds, 60)
-    if minutes < 60:
-        return "%d min %d s" % (minutes, seconds)
-    hours, minutes = divmod(minutes, 60)
-    return "%d h %d min" % (hours, minutes)
-
-
-def _unit(size: float) -> Tuple[str, float]:
-    # From a tenth of it on, megabytes: sizes of images are compared in them.
-    for unit, factor, least in (("TB", 1e12, 1e12), ("GB", 1e9, 1e9), ("MB", 1e6, 1e5)):
-        if size >= least:
-            return unit, factor
-    return "kB", 1e3

@@ -10,7 +10,7 @@ from ..archive.names import extension_of, split_compression
 from ..archive.selection import RemoteFile
 from ..transfer.parts import PREFIX
 from ..transfer.unpack import SPARE_BYTES
-from .progress import format_bytes
+from ..units import format_bytes
 
 # Compressed files on the disk at a time beside what becomes of them.
 PACKED_AT_A_TIME = 4

@@ -76,7 +76,7 @@ class EmpiarDownloader(EMProtocol):
         self._state = RecordState()     # what it said so far
         self._factsLock = threading.RLock()     # the sets ask, too, when they are asked what is in them
         self._waiting = []          # names of whole images that no step registers yet
-        self._known = set()         # names of images in the sets or given to a step
+        self._known = None          # names of images in the sets or given to a step; None before the first step
 
     # -------------------------- DEFINE param functions -----------------------
     def _defineParams(self, form):
@@ -337,7 +337,6 @@ class EmpiarDownloader(EMProtocol):
         with self._factsLock:
             if self._reader is None:
                 self._reader = RecordReader(self._getRecordFile())
-                self._known = self.getSets().getRegisteredNames()
             for event in self._reader.new_events():
                 self._state.apply(event)
                 if isinstance(event, ImageArrived):
@@ -348,6 +347,9 @@ class EmpiarDownloader(EMProtocol):
         """ The images that became whole since the last time, each once it is
         known which references belong to it. """
         facts = self._readFacts()
+        if self._known is None:
+            # Only here, in the run: a project window that opened the sets to read them would lock the run out.
+            self._known = self.getSets().getRegisteredNames()
         # A file that an earlier run left and somebody removed since comes anew, with an event of its own.
         waiting = [name for name in dict.fromkeys(self._waiting) if name not in self._known]
         ready = [name for name in waiting if ended or self._isSettled(facts, name)]

@@ -10,10 +10,10 @@ from ..archive import metadata
 from ..archive.errors import ArchiveError
 from ..archive.kinds import PARTICLES, TILT_SERIES
 from ..archive.selection import DARK, GAIN
-from ..download.progress import format_bytes
 from ..download.record.facts import Facts
 from ..download.series import MDOC_FOLDER
 from ..images.header import is_gatan
+from ..units import format_bytes
 from .acquisition import ASSUMED, FORM, MDOC_FILES, OF_ACQUISITION, decide, getTotalDose
 from .context import Context
 from .outputs import hasTomo

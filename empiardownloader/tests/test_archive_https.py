@@ -8,10 +8,19 @@ import os
 import select
 import socket
 import tempfile
+import threading
+import time
 import unittest
 from urllib.parse import urlsplit
 
-from empiardownloader.archive.errors import LineError, NotFoundError, TransientError, UnreachableError
+from empiardownloader.archive.errors import (
+    BrokenFileError,
+    BusyError,
+    LineError,
+    NotFoundError,
+    TransientError,
+    UnreachableError,
+)
 from empiardownloader.archive.remote import MOST_FAILED_PROBES, FileState, Listing
 from empiardownloader.archive.remote.http_answers import versions
 from empiardownloader.archive.remote.http_client import Phase, PipelinedClient, Request, Route
@@ -261,6 +270,116 @@ class TestQuestionsAlong(unittest.TestCase):
             self.assertEqual(Listing((), (("b.mrc", None),)), direct.list_folder("sub"))
             direct.close()
         self.assertEqual([b"/x%20y/1/a", b"/x%20y/1/b", b"/x%20y/1/c"], seen[:3])
+
+    def answers(self, *answers):
+        """A server that gives these one after another, whatever is asked -> (its port, [connection's requests])"""
+        asked = []
+
+        def converse(connection):
+            its = []
+            asked.append(its)
+            with connection, contextlib.suppress(OSError):
+                for head in iter(lambda: connection.recv(65536), b""):
+                    its.append(head)
+                    connection.sendall(answers[min(sum(map(len, asked)), len(answers)) - 1])
+
+        return conversing(converse), asked
+
+    def test_errors_with_a_page_that_nobody_asked_for(self):
+        """It is not taken for the next answer."""
+        missing = b"HTTP/1.1 404 No\r\nContent-Length: 4\r\n\r\npage"
+        server, _ = self.answers(missing)
+        with server as port:
+            connection = self.archive(port).connect()
+            for _ in range(4):
+                with self.assertRaises(NotFoundError):
+                    connection.state("a")
+            connection.close()
+
+    def test_an_answer_longer_than_it_says(self):
+        server, asked = self.answers(TWO_BYTES + b"more")
+        with server as port:
+            connection = self.archive(port).connect()
+            for _ in range(4):
+                with connection.open("a", 0, 2) as (_, stream):
+                    self.assertEqual(b"ab", bytes(stream.read(10)))
+            connection.close()
+        self.assertEqual([1] * 4, [len(its) for its in asked])
+
+    def test_no_body_in_pieces(self):
+        server, _ = self.answers(b"HTTP/1.1 304 Not Modified\r\nTransfer-Encoding: chunked\r\n\r\n")
+        with server as port:
+            connection = self.archive(port).connect()
+            with self.assertRaisesRegex(BrokenFileError, "error 304"), connection.open("a", 0, 2):
+                pass
+            connection.close()
+
+    def test_a_busy_server_is_left_alone(self):
+        """Also where it says so in answer to a request that was pipelined."""
+        with_head = b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n"
+        busy = b"HTTP/1.1 429 No\r\nRetry-After: 7\r\nContent-Length: 0\r\n\r\n"
+        server, asked = self.answers(with_head + TWO_BYTES, busy)
+        with server as port:
+            connection = self.archive(port).connect()
+            with connection.open("a", 0, 2, "b") as (_, stream):
+                self.assertTrue(connection.pipeline("c", 0, 2))
+                stream.read(2)
+            with self.assertRaises(BusyError) as caught, connection.open("c", 0, 2):
+                pass
+            self.assertEqual(7, caught.exception.retry_after)
+            connection.close()
+        self.assertEqual(2, sum(map(len, asked)))
+
+    def test_a_server_that_does_not_accept(self):
+        """That is the line's fault, not the file's."""
+        with socket.create_server(("127.0.0.1", 0), backlog=0) as server, contextlib.ExitStack() as stack:
+            for _ in range(4):
+                waiting = stack.enter_context(socket.socket())
+                waiting.setblocking(False)
+                waiting.connect_ex(server.getsockname())
+            connection = HttpArchive("http://127.0.0.1:%d" % server.getsockname()[1], "1", 0.5).connect()
+            with self.assertRaisesRegex(LineError, "no answer in time"):
+                connection.state("a")
+
+    def test_one_file_elsewhere(self):
+        """It comes from there, over one connection for all its requests; the others go on as they were."""
+        elsewhere, there = self.answers(TWO_BYTES)
+        with elsewhere as other:
+            moved = b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:%d/x\r\nContent-Length: 0\r\n\r\n" % other
+            server, asked = self.answers(moved, moved, moved, TWO_BYTES)
+            with server as port:
+                archive = self.archive(port)
+                connection = archive.connect()
+                for name in "xxya":
+                    with contextlib.suppress(BrokenFileError, TransientError):
+                        connection.state(name)
+                self.assertFalse(archive.by_requests)
+                connection.close()
+        self.assertLessEqual(len(there), 3)
+        self.assertTrue(all(b"Connection: keep-alive" in head for its in asked for head in its))
+
+    def test_a_proxy_that_does_not_answer(self):
+        """A stop does not wait for it; the name of the server is said in its way."""
+        heard = []
+
+        def converse(connection):
+            with connection:
+                heard.append(connection.recv(65536))
+                connection.recv(1)
+
+        with conversing(converse) as port, environment(https_proxy="http://127.0.0.1:%d" % port, no_proxy=None,
+                                                       NO_PROXY=None):
+            connection = HttpArchive("https://[::1]:8443/x", "1", 60).connect()
+            failed = []
+            thread = threading.Thread(target=lambda: failed.append(self.assertRaises(LineError, connection.state, "a")))
+            thread.start()
+            while not heard:
+                time.sleep(0.01)
+            connection.abort()
+            thread.join(3)
+            self.assertFalse(thread.is_alive())
+            self.assertEqual([None], failed)
+        self.assertTrue(heard[0].startswith(b"CONNECT [::1]:8443 HTTP/1.1\r\n"), heard)
 
     def test_proxies(self):
         """Pipelined through one, in its way for each scheme; what a proxy refuses is said."""

@@ -14,6 +14,7 @@ import unittest
 from empiardownloader.archive.errors import EntryError, Stopped, UnreachableError
 from empiardownloader.archive.stopping import StopToken
 from empiardownloader.catalogue import words
+from empiardownloader.catalogue.command import table
 from empiardownloader.catalogue.facts import from_record, joined
 from empiardownloader.catalogue.harvest import AT_ONCE, MOST_EMPTY, harvest
 from empiardownloader.catalogue.search import DATE, SIZE, Query, search
@@ -256,7 +257,7 @@ class TestHarvest(CatalogueCase, Waiting):
         path = os.path.join(self.root, "cache", "killed.sqlite")
         program = ("import sys; from empiardownloader.catalogue.harvest import harvest\n"
                    "from empiardownloader.catalogue.store import Store\n"
-                   "from empiardownloader.download.fetch import addresses\n"
+                   "from empiardownloader.constants import addresses\n"
                    "harvest(Store(sys.argv[1]), addresses(), pause=0.02)")
         for moment in range(10):
             process = subprocess.Popen([sys.executable, "-c", program, path], env={**os.environ, **demo.variables})
@@ -316,6 +317,52 @@ class TestHarvest(CatalogueCase, Waiting):
         for entry in store.facts(range(10900, 10900 + len(odd))):
             json.dumps(entry.as_data())
         self.assertTrue(math.isfinite(store.age))
+
+
+class TestCommand(CatalogueCase):
+
+    def command(self, demo, *words):
+        done = subprocess.run([sys.executable, "-m", "empiardownloader", "search", *words], stdout=subprocess.PIPE,
+                              stderr=subprocess.PIPE, text=True, timeout=60, check=False, env={
+                                  **os.environ, **demo.variables, "XDG_CACHE_HOME": os.path.join(self.root, "cache")})
+        return done.returncode, done.stdout, done.stderr
+
+    def test_as_a_user_types_it(self):
+        entries, rows = catalogue_entries.records(60)
+        demo = self.serve(entries=entries)
+        demo.emdb_rows = rows
+        code, output, errors = self.command(demo, "T20S", "--offline")
+        self.assertEqual((1, ""), (code, output))
+        self.assertIn("no list of entries on this machine yet: run the command once without --offline", errors)
+        code, output, errors = self.command(demo, "T20S")
+        self.assertEqual(0, code, errors)
+        self.assertIn("60 entries", errors)
+        self.assertIn("10025  1.3 TB  2.8  movies TIFF  2014  Thermoplasma acidophilum 20S proteasome movies", output)
+        asked = len(demo.requests)
+        code, output, errors = self.command(demo, "apoferritin", "--json", "--sort", "size")
+        self.assertEqual((0, ""), (code, errors))
+        told = json.loads(output)
+        self.assertEqual(["10200", "10591"], [entry["number"] for entry in told])
+        self.assertEqual({"number", "title", "size_bytes", "kinds", "released", "emdb", "pdb", "resolution", "method",
+                          "microscope"} - set(told[0]), set())
+        for words, why in ((["apoferitin"], 'is it "apoferritin" or "ferritin"?'), (["--kind", "movys"], "no kind"),
+                           (["x", "--refresh", "--offline"], "choose one"), (["x", "--max-size", "big"], "like 500GB"),
+                           (["--year", "20"], "a year like 2020"), (["--pixel-size", "-1"], "number of angstrom")):
+            code, output, errors = self.command(demo, *words)
+            self.assertIn(why, errors)
+            self.assertNotEqual(0, code)
+        self.assertEqual(1, len(demo.requests) - asked)     # EBI Search, for the word that no entry has
+        code, output, errors = self.command(demo, "voxel_type")
+        self.assertEqual(0, code, errors)
+        self.assertIn("These are by EBI Search.", errors)
+        demo.add_fault(faults.ERROR)
+        self.assertEqual(0, self.command(demo, "10200")[0])
+
+    def test_a_table_fits_the_terminal(self):
+        bare = from_record(10002, catalogue_entries.record(10002, "A title " * 30, (), "3 TB", (
+            {"category": "tilt series", "data_format": "BIG DATA VIEWER HDF5"},)))
+        for width in (80, 120):
+            self.assertTrue(all(len(line) <= width for line in table([bare], width)), table([bare], width))
 
 
 if __name__ == "__main__":

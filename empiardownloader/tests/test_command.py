@@ -7,14 +7,14 @@ import sys
 import tempfile
 import unittest
 
-from empiardownloader.archive.describe import size_in_bytes
+from empiardownloader.archive.entry import size_in_bytes
 from empiardownloader.demo import entries
 from empiardownloader.demo.archive import DemoArchive
 from empiardownloader.tests.base import ArchiveTestCase, emdb, entry, image_set
 
 IS_QUICK = True
 
-WORDS = ("show", "fetch", "follow", "live")
+WORDS = ("search", "show", "plan", "preview", "fetch", "follow", "live")
 
 
 class TestCommand(ArchiveTestCase):
@@ -36,7 +36,7 @@ class TestCommand(ArchiveTestCase):
         for wrong in ("shwo", "--"):
             code, _, errors = self.run_command(None, wrong, "10200")
             self.assertEqual(2, code)
-            self.assertIn("there is no %r: choose one of show, fetch" % wrong, errors)
+            self.assertIn("there is no %r: choose one of search, show" % wrong, errors)
 
     def test_an_entry_and_its_workflow(self):
         records, emdb_records = entries.build(self.root)

@@ -105,6 +105,22 @@ class TestParticlesAgain(AgainCase):
                                       for _, each in run.iterOutputAttributes()])
 
 
+class TestStacksAgain(AgainCase):
+
+    def test_more_stacks(self):
+        """Those that are registered stay as they are; a window that shows the summary does not lock the run out."""
+        number = kinds.NUMBERS["tilt stacks"]
+        self.demo.entries[number] = entry(kinds.build(self.root, "tilt stacks"))
+        run = self.go(number, allImages=False, amountOfImages=1)
+        prints = dict(run._readFacts().registered)
+        for _ in range(2):
+            self.assertIn("A synthetic data set", "\n".join(run.summary()))
+            run = self.go_on(run, allImages=True)
+            told = run._readFacts().registered
+            self.assertEqual(prints, {name: told.get(name) for name in prints})
+            self.assertLess(1, len(told))
+
+
 class TestTiltsAgain(AgainCase):
 
     def series(self, number, *names, category="tilt series", frames=(3, 3, 3)):

@@ -14,12 +14,12 @@ from pwem.viewers import EmPlotter
 from pyworkflow.viewer import DESKTOP_TKINTER, Viewer
 
 from ..constants import RECORD_FILE
-from ..download.progress import format_bytes
 from ..download.record.facts import Facts
 from ..images.previews import PREVIEW_FOLDER, contrast, load_preview
 from ..protocols.headers import iterFrames
 from ..protocols.outputs.nothing import NoSets
 from ..protocols.protocol_empiar_download import EmpiarDownloader
+from ..units import format_bytes
 
 logger = logging.getLogger(__name__)
 

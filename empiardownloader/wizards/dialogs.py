@@ -6,7 +6,7 @@ from tkinter import ttk
 
 from pyworkflow.gui import dialog
 
-from ..download.progress import format_bytes
+from ..units import format_bytes
 
 POLL_MS = 50
 

@@ -12,6 +12,7 @@ import select
 import socket
 import ssl
 from collections import deque
+from io import BufferedReader
 from typing import BinaryIO, Deque, Dict, Iterator, NamedTuple, Optional, Tuple, cast
 from urllib.parse import SplitResult, unquote, urlsplit
 
@@ -60,7 +61,7 @@ class Route(NamedTuple):
             settings = session.merge_environment_settings(address, {}, True, None, None)
         chosen = requests.utils.select_proxy(address, settings["proxies"])
         # As requests has it, a proxy without a scheme is spoken to in HTTP.
-        proxy = urlsplit(requests.utils.prepend_scheme_if_needed(chosen, "http")) if chosen else None
+        proxy = urlsplit(chosen if "://" in chosen else "http://" + chosen) if chosen else None
         if url.scheme not in PORTS or (proxy is not None and (proxy.scheme != "http" or not proxy.hostname)):
             return None
         certificates = ""
@@ -68,6 +69,8 @@ class Route(NamedTuple):
             verify = settings["verify"]
             certificates = verify if isinstance(verify, str) else requests.certs.where()
         headers = {"Host": url.netloc.rpartition("@")[2], "User-Agent": USER_AGENT, "Accept": "*/*",
+                   # Servers of HTTP/1.0 hang up without it.
+                   "Connection": "keep-alive",
                    # Ranges are of the file's own bytes, so no compression on the way.
                    "Accept-Encoding": "identity"}
         login = (unquote(url.username), unquote(url.password or "")) if url.username else \
@@ -92,32 +95,39 @@ class Route(NamedTuple):
         return "\r\n".join(lines).encode("latin-1")
 
     def connect(self, seconds: float) -> socket.socket:
-        """A connection to the server, or through the proxy to it, not yet encrypted. Raises OSError."""
+        """A connection to the server, or to the proxy on the way to it. Raises NotConnectedError."""
         to = self.url if self.proxy is None else self.proxy
         port = to.port or PORTS[to.scheme]
-
-        def reach(address: str) -> socket.socket:
-            if self.proxy is None or self.url.scheme == "http":
-                return socket.create_connection((address, port), seconds)
-            return self._tunnel(address, port, seconds)
-
         try:
-            sock = KNOWN.reach(to.hostname or "", reach)
+            sock = KNOWN.reach((to.hostname or "").rstrip("."),
+                               lambda address: socket.create_connection((address, port), seconds))
         except OSError as error:
             msg = "no connection"
             raise (NotConnectedError if self.proxy is None else ProxyError)(msg) from error
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return sock
 
-    def _tunnel(self, address: str, port: int, seconds: float) -> socket.socket:
-        assert self.proxy is not None
-        headers = {"User-Agent": USER_AGENT}
+    def tunnel(self, sock: socket.socket) -> None:
+        """Have the proxy pass a connection on to a server that speaks TLS. Raises ProxyError."""
+        if self.proxy is None or self.url.scheme == "http":
+            return
+        host = self.headers["Host"]
+        to = host if self.url.port else "%s:%d" % (host, PORTS[self.url.scheme])
+        lines = ["CONNECT %s HTTP/1.1" % to, "Host: " + to, "User-Agent: " + USER_AGENT]
         if self.proxy.username:
-            headers["Proxy-Authorization"] = _basic(unquote(self.proxy.username), unquote(self.proxy.password or ""))
-        tunnel = http.client.HTTPConnection(address, port, timeout=seconds)
-        tunnel.set_tunnel(self.url.hostname or "", self.url.port or PORTS[self.url.scheme], headers)
-        tunnel.connect()
-        return cast(socket.socket, tunnel.sock)
+            lines.append("Proxy-Authorization: " + _basic(unquote(self.proxy.username),
+                                                          unquote(self.proxy.password or "")))
+        try:
+            sock.sendall("\r\n".join([*lines, "", ""]).encode("latin-1"))
+            # Nothing follows the answer before the server is spoken to, so nothing is lost with its buffer.
+            answer = http.client.HTTPResponse(sock, method="CONNECT")
+            answer.begin()
+        except (OSError, http.client.HTTPException) as error:
+            msg = "the proxy does not answer"
+            raise ProxyError(msg) from error
+        if not 200 <= answer.status < 300:
+            msg = "Tunnel connection failed: %d" % answer.status
+            raise ProxyError(msg)
 
     def encrypted(self, sock: socket.socket) -> socket.socket:
         if self.url.scheme == "http":
@@ -127,7 +137,8 @@ class Route(NamedTuple):
         except FileNotFoundError as error:
             msg = "there is no TLS CA certificate bundle"
             raise OSError(msg) from error
-        return context.wrap_socket(sock, server_hostname=self.url.hostname)
+        context.set_alpn_protocols(["http/1.1"])
+        return context.wrap_socket(sock, server_hostname=(self.url.hostname or "").rstrip("."))
 
 
 def _context(certificates: str) -> ssl.SSLContext:
@@ -140,7 +151,12 @@ def _context(certificates: str) -> ssl.SSLContext:
 
 
 def _basic(name: str, password: str) -> str:
-    return "Basic " + base64.b64encode(("%s:%s" % (name, password)).encode("utf-8")).decode("ascii")
+    login = "%s:%s" % (name, password)
+    try:
+        told = login.encode("latin-1")      # as requests has it
+    except UnicodeEncodeError:
+        told = login.encode("utf-8")
+    return "Basic " + base64.b64encode(told).decode("ascii")
 
 
 class _Lasting:
@@ -177,8 +193,12 @@ class Answer(Response):
         # Whether the server hangs up after it.
         self.will_close = response.will_close
         self._received = 0
-        if response.length == 0:
+        if response.length == 0 and not (response.chunked and response.status in (204, 304)):
             response.read()
+        elif response.length == 0:
+            # It says that a body comes in pieces, and has none.
+            self.will_close = True
+            response.close()
 
     @property
     def is_whole(self) -> bool:
@@ -203,8 +223,9 @@ class Answer(Response):
         return iter(lambda: bytes(self.read(size)), b"")
 
     def close(self) -> None:
-        """Where bytes are still to come the connection is of no further use."""
-        if not self.is_whole or self.will_close:
+        """Where bytes are still to come the connection is of no further use; so it is after an error, to which some
+        servers add a page that they did not promise."""
+        if not self.is_whole or self.will_close or (self.status >= 400 and not self._client.asked):
             self._client.close()
 
 
@@ -275,7 +296,7 @@ class PipelinedClient:
     @staticmethod
     def _next_head(method: str, stream: BinaryIO) -> http.client.HTTPResponse:
         while True:
-            # It only asks for a file of what it is given.
+            # HTTPResponse only calls makefile() of its socket.
             response = http.client.HTTPResponse(cast(socket.socket, _Lasting(stream)), method=method)
             response.begin()
             # http.client itself skips 100 alone; 103 (early hints) comes before an answer, too.
@@ -285,8 +306,9 @@ class PipelinedClient:
     def _connect(self) -> None:
         sock = self._route.connect(self.connect_seconds)
         try:
-            # Known before it is encrypted, which may take for ever, too, and takes the descriptor away from it.
+            # Proxies and TLS handshakes may hang, and TLS takes over the descriptor: this one can be shut then.
             self._handle = sock.dup()
+            self._route.tunnel(sock)
             self._sock = self._route.encrypted(sock)
         except BaseException:
             sock.close()
@@ -296,10 +318,21 @@ class PipelinedClient:
         self._stream = self._sock.makefile("rb")
 
     def _has_ended(self) -> bool:
-        """Whether the server has hung up on a connection that nothing was asked on; it has nothing else to say."""
+        """Whether the server has hung up on a connection that nothing was asked on, or has said more than it was asked:
+        that would be taken for the next answer."""
+        assert self._sock is not None
+        assert self._stream is not None
         look = select.poll()
-        look.register(cast(socket.socket, self._sock), select.POLLIN)
-        return bool(look.poll(0))
+        look.register(self._sock, select.POLLIN)
+        if look.poll(0):
+            return True
+        self._sock.settimeout(0)
+        try:
+            return bool(cast(BufferedReader, self._stream).peek(1))
+        except OSError:
+            return False        # TLS says so that there is nothing
+        finally:
+            self._sock.settimeout(self.seconds)
 
     def abort(self) -> None:
         """Make whatever waits for this connection fail at once; from any thread."""

@@ -52,6 +52,8 @@ NOT_ALLOWED = (403, 405, 501)
 REDIRECTS = (301, 302, 303, 307, 308)
 # So many connections in a row that were lost over a pipelined request show a server that minds it.
 MOST_MINDED = 3
+# So many files in a row at other addresses show that all of them are there.
+MOST_REDIRECTED = 3
 
 
 class HttpArchive(Archive):
@@ -65,7 +67,12 @@ class HttpArchive(Archive):
         self.proven = False
         self.minded = 0
         self.has_welcomed = False       # whether any answer was one to a request as such
-        self.by_requests = False        # whether it sends us on to another address, which is left to requests
+        self.redirected = 0             # how many answers in a row sent us on to another address
+
+    @property
+    def by_requests(self) -> bool:
+        """Whether it sends us on to another address for every file, which is left to requests."""
+        return self.redirected >= MOST_REDIRECTED
 
     def _new_connection(self, timeout: float) -> "HttpConnection":
         return HttpConnection(self, timeout)
@@ -207,6 +214,8 @@ class HttpConnection(Connection):
                         response = self._welcomed(client.answer(get, seconds), get, path, (200, 206, 416))
                     archive.proven = True
                     return response, told
+                except BusyError:
+                    raise
                 except TransientError:
                     # Where the question was answered, and nothing else, the server does not take two requests at a
                     # time, or has had enough of this connection; as it may between two requests, too.
@@ -277,6 +286,8 @@ class HttpConnection(Connection):
                  by_requests: bool = False) -> Response:
         request, client = Request(method, self._target(path), byte_range), self._client
         if client is None or self._archive.by_requests or by_requests:
+            if client is not None and client.asked:
+                client.close()      # what was pipelined is asked for by requests now
             return self._judge(self._followed(request), path, welcome)
         with self._judged(client.is_asked(request)):
             self._ask(request)
@@ -298,10 +309,13 @@ class HttpConnection(Connection):
         if answer.status in REDIRECTS and answer.headers.get("Location"):
             answer.close()
             response = self._judge(self._followed(request), path, welcome)
-            # The others will be sent there, too.
-            self._archive.by_requests = True
+            # Folders may be redirected where files are not.
+            self._archive.redirected += not path.endswith("/")
             return response
-        return self._judge(answer, path, welcome)
+        response = self._judge(answer, path, welcome)
+        if not path.endswith("/"):
+            self._archive.redirected = 0
+        return response
 
     def _followed(self, request: Request) -> Response:
         url = self._archive.url
@@ -317,6 +331,9 @@ class HttpConnection(Connection):
         response = FollowedResponse(self._session.request(
             request.method, "%s://%s%s" % (url.scheme, self._base, request.path), stream=True, allow_redirects=True,
             headers={"Range": request.byte_range} if request.byte_range else None, timeout=self._timeout))
+        if request.method == "HEAD":
+            # There is nothing to read, but as long as that has not been seen the connection is of no further use.
+            response.read(1)
         if url.scheme == "https" and response.url.startswith("http://"):
             response.close()
             msg = "The %s sends us on to an address without encryption (%s), which is not followed: check " \

@@ -13,7 +13,7 @@ from ...images.header import Header
 from ..acquisition import FORM, Value, getTotalDose
 from .images import Micrographs
 from .maker import Maker
-from .movies import Movies, OfMovies
+from .movies import Movies, OfMovies, References
 from .optional import hasTomo, setTomoAcquisition, tomoObjects
 from .sets import GrowingSets, OutputSets
 
@@ -170,8 +170,13 @@ class SeriesSets(OutputSets):
 
     def getFileNames(self):
         """ Local names of the stacks of the series. """
-        return {self._maker.getLocalName(series.getFirstItem().getFileName())
-                for _, itsSet in self.iterSets() for series in itsSet.iterItems()}
+        names = set()
+        for _, itsSet in self.iterSets():
+            names.update(self._maker.getLocalName(series.getFirstItem().getFileName())
+                         for series in itsSet.iterItems())
+            # Half-read queries keep a lock on its file.
+            itsSet.close()
+        return names
 
     def close(self, context):
         self._sets.close(context)
@@ -195,11 +200,11 @@ class _Series(Maker):
         event = context.facts.series[name]
         images = _imagesByPath(context.facts)
         here = [images[tilt.path] for tilt in event.tilts if tilt.path in images]
-        first = [local for local, image in here[:1] if image.path == event.tilts[0].path]
+        references = [reference.name for local, image in here[:1] if image.path == event.tilts[0].path
+                      for reference in References(self._protocol).of(context.facts, local)]
         form = [self._protocol.getAttributeValue(name) for name in FORM_VALUES]
         told = json.dumps([event.to_line(), [(image.path, image.frames) for _, image in here], form,
-                           self._getReferenceNames(context.facts, first),
-                           str(context.found.acquisition), context.imageSet.pixel_size],
+                           references, str(context.found.acquisition), context.imageSet.pixel_size],
                           sort_keys=True)
         return hashlib.sha1(told.encode("utf-8")).hexdigest()
 
@@ -292,11 +297,6 @@ class _Series(Maker):
 
     # -------------------------- movies or stacks -----------------------
 
-    def _getReferenceNames(self, facts, first):
-        """ Of the gain and dark references; ``first``: the local name of the first image, in a list, where that is
-        here. """
-        return []
-
     @staticmethod
     def _getFrames(frames):
         """ How many frames a tilt has, by those of its file. """
@@ -323,9 +323,6 @@ class TiltMovies(_Series, OfMovies):
         images = _imagesByPath(context.facts)
         first, _ = next(images[tilt.path] for tilt in context.facts.series[arrived.name].tilts if tilt.path in images)
         return [(self._getTraits(context.facts, first, arrived.header), None)]
-
-    def _getReferenceNames(self, facts, first):
-        return [reference.name for local in first for reference in self._references.of(facts, local)]
 
     @staticmethod
     def _getFrames(frames):

@@ -1,0 +1,224 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""empiar search: entries by words, codes and what they hold, as a table for a terminal or as JSON."""
+import argparse
+import json
+import math
+import os
+import re
+import shutil
+import sys
+import threading
+from dataclasses import replace
+from typing import List, Mapping, Optional, Tuple
+
+from ..archive.entry import size_in_bytes
+from ..archive.errors import ArchiveError, EntryError
+from ..archive.kinds import KINDS
+from ..archive.stopping import StopToken
+from ..command import EXIT_ERROR, cannot_fetch, run, say
+from ..constants import EBI_SEARCH_URL, addresses
+from ..units import format_bytes
+from .facts import EntryFacts
+from .search import RELEVANCE, SORTS, Found, Query, search
+from .store import Store, default_path
+
+# An older list is still used, and its age is said.
+OLD_SECONDS = 7 * 24 * 3600
+LEAST_TITLE = 24            # letters of a title, however narrow the terminal
+EXAMPLES = """examples:
+  empiar search beta-galactosidase
+  empiar search apoferritin --kind movies --format EER --max-size 6TB
+  empiar search --method tomography --year 2020-2023 --sort size
+  empiar search EMD-2984            entries that belong to an EMDB map; so with a PDB code
+"""
+
+
+def main(arguments: Optional[List[str]] = None, program: str = "empiar search") -> int:
+    options = _parser(program).parse_args(arguments)
+    return run(lambda stopped: _search(options, stopped))
+
+
+def _parser(program: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog=program, formatter_class=argparse.RawDescriptionHelpFormatter, epilog=EXAMPLES,
+        description="Finds entries of EMPIAR. The list of all entries is fetched once (about a minute), and kept on\n"
+                    "this machine: then it answers at once, also without a network. All words have to be in an\n"
+                    "entry, and it has to fit all options.")
+    parser.add_argument("words", nargs="*", metavar="WORDS",
+                        help="of the title, sample, authors; or an EMPIAR, EMDB or PDB code")
+    parser.add_argument("--kind", default="", help="one of %s" % ", ".join(kind.name for kind in KINDS))
+    parser.add_argument("--format", default="", help="of the image files: MRC, TIFF, EER ...")
+    parser.add_argument("--max-size", type=_size, metavar="SIZE", help="of the whole entry, like 500GB")
+    parser.add_argument("--min-size", type=_size, metavar="SIZE")
+    parser.add_argument("--resolution", type=_positive, metavar="A", help="of the map: this many angstrom or better")
+    parser.add_argument("--method", default="", help="single particle, tomography, helical ...")
+    parser.add_argument("--microscope", default="", help="part of its name, like krios")
+    parser.add_argument("--pixel-size", type=_pixel_size, default=(0.0, math.inf), metavar="A",
+                        help="of the images: 0.66, or a range like 0.6-1.1")
+    parser.add_argument("--emdb", default="", metavar="CODE", help="linked to this EMDB map")
+    parser.add_argument("--pdb", default="", metavar="CODE", help="linked to this PDB model")
+    parser.add_argument("--year", type=_years, default=(0, 9999), metavar="YEAR",
+                        help="of its release: 2020, or a range like 2018-2021")
+    parser.add_argument("--sort", choices=SORTS, default=RELEVANCE, help="size: smallest first; date: newest first")
+    parser.add_argument("--limit", type=_count, default=20, metavar="N", help="how many are shown (20)")
+    parser.add_argument("--refresh", action="store_true", help="first ask for new and changed entries")
+    parser.add_argument("--offline", action="store_true", help="use no network, whatever the list's age")
+    parser.add_argument("--json", action="store_true", help="as a JSON list")
+    return parser
+
+
+def _size(text: str) -> int:
+    size = size_in_bytes(text.upper() if re.search("[bB]$", text) else text.upper() + "B")
+    if size is None:
+        msg = "a size like 500GB or 1.5TB, not %s" % text
+        raise argparse.ArgumentTypeError(msg)
+    return size
+
+
+def _positive(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < math.inf:
+        msg = "a number of angstrom, not %s" % text
+        raise argparse.ArgumentTypeError(msg)
+    return number
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or not int(text):
+        msg = "a number from 1 on, not %s" % text
+        raise argparse.ArgumentTypeError(msg)
+    return int(text)
+
+
+def _pixel_size(text: str) -> Tuple[float, float]:
+    low, dash, high = text.partition("-")
+    return _positive(low), _positive(high if dash else low)
+
+
+def _years(text: str) -> Tuple[int, int]:
+    found = re.fullmatch("([0-9]{4})(?:-([0-9]{4}))?", text)
+    if found is None:
+        msg = "a year like 2020, or two like 2018-2021, not %s" % text
+        raise argparse.ArgumentTypeError(msg)
+    return int(found.group(1)), int(found.group(2) or found.group(1))
+
+
+def _search(options: argparse.Namespace, stopped: threading.Event) -> int:
+    if options.refresh and options.offline:
+        msg = "--refresh asks the archive, and --offline does not: choose one."
+        raise EntryError(msg)
+    query = Query(" ".join(options.words), options.kind, options.format, options.min_size, options.max_size,
+                  options.resolution, options.method, options.microscope, options.pixel_size, options.emdb, options.pdb,
+                  options.year, options.sort, options.limit)
+    where, stop = addresses(), StopToken(stopped)
+    try:
+        store = open_catalogue(where, stop, options.refresh, options.offline)
+    except ModuleNotFoundError as missing:
+        say(cannot_fetch(missing))
+        return EXIT_ERROR
+    try:
+        found = search(store, query)
+        if not found.entries and query.words and not options.offline:
+            found = _by_the_archives_search(store, query, found, where, stop)
+    finally:
+        store.close()
+    if options.json:
+        print(json.dumps([entry.as_data() for entry in found.entries]))
+    elif found.entries:
+        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 10 ** 6
+        print("\n".join(table(found.entries, width)))
+        if found.total > len(found.entries):
+            say("%d of %d: --limit shows more, more words fewer." % (len(found.entries), found.total))
+    if found.why:
+        say(found.why)
+    return 0 if found.entries else EXIT_ERROR
+
+
+def open_catalogue(where: Mapping[str, str], stop: StopToken, refresh: bool = False, offline: bool = False) -> Store:
+    """The catalogue of this machine, fetched where there is none yet. Raises ArchiveError, Stopped."""
+    path = default_path(where)
+    if offline and not os.path.exists(path):
+        msg = "There is no list of entries on this machine yet: run the command once without --offline."
+        raise EntryError(msg)
+    store = Store(path)
+    try:
+        age = store.age
+        if refresh or (age is None and not offline):
+            _harvest(store, where, stop, may_fail=age is not None)
+        elif age is None:
+            say("The list of entries is not complete: run the command once without --offline.")
+        elif age > OLD_SECONDS:
+            say("The list of entries is %d days old: --refresh brings it up to date." % (age // 86400))
+    except BaseException:
+        store.close()
+        raise
+    return store
+
+
+def _harvest(store: Store, where: Mapping[str, str], stop: StopToken, may_fail: bool) -> None:
+    from .harvest import harvest  # requests takes its time to load
+    shown = sys.stderr.isatty()
+    if not may_fail:
+        say("Fetching the list of all entries, once: about a minute.")
+    try:
+        done = harvest(store, where, stop, _show if shown else lambda text: None)
+    except ArchiveError as error:
+        if not may_fail:
+            raise
+        say("%s Going on with the list as it was %d days ago." % (error, (store.age or 0) // 86400))
+        return
+    finally:
+        if shown:
+            sys.stderr.write("\r\x1b[K")
+    for note in done.notes:
+        say(note)
+    say("%d entries, %d of them new or changed." % (done.entries, done.changed))
+
+
+def _show(text: str) -> None:
+    sys.stderr.write("\r\x1b[K" + text)
+    sys.stderr.flush()
+
+
+def _by_the_archives_search(store: Store, query: Query, found: Found, where: Mapping[str, str],
+                            stop: StopToken) -> Found:
+    """What EBI Search knows of words that no entry has here: it reads more of an entry than we do."""
+    from ..archive.api import search_ebi
+    try:
+        numbers = search_ebi(where[EBI_SEARCH_URL], query.words, query.limit, stop)
+    except ArchiveError as error:
+        return found._replace(why="%s (%s)" % (found.why, error))
+    entries = [entry for entry in store.facts(numbers) if entry.is_public]
+    allowed = {entry.number for entry in search(store, replace(query, words="", limit=10 ** 9)).entries}
+    entries = [entry for entry in entries if entry.number in allowed]
+    if not entries:
+        return found
+    return Found(entries, len(entries), "%s These are by EBI Search." % found.why)
+
+
+def table(entries: List[EntryFacts], width: int) -> List[str]:
+    """Lines of ``width`` letters at most, the title cut where they would be longer."""
+    rows = [("ENTRY", "SIZE", "RES", "KINDS", "YEAR", "TITLE")]
+    for entry in entries:
+        formats = "/".join(entry.formats[:2])
+        rows.append((str(entry.number), "?" if entry.size_bytes is None else format_bytes(entry.size_bytes),
+                     "-" if entry.resolution is None else "%.1f" % entry.resolution,
+                     ", ".join(entry.kinds[:2]) + (" " + formats if formats else ""), entry.released[:4] or "-",
+                     entry.title))
+    widths = [max(len(row[column]) for row in rows) for column in range(5)]
+    widths[3] = min(widths[3], 28)
+    left = max(width - sum(widths) - 5 * 2, LEAST_TITLE)
+    lines = []
+    for row in rows:
+        cells = [_cut(cell, wide) for cell, wide in zip(row, [*widths, left])]
+        lines.append(("%*s  %*s  %*s  %-*s  %-*s  %s" % (
+            widths[0], cells[0], widths[1], cells[1], widths[2], cells[2], widths[3], cells[3], widths[4], cells[4],
+            cells[5])).rstrip())
+    return lines
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else text[:most - 1] + "…"

@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Sizes and times in words."""
+from typing import Tuple
+
+
+def format_bytes(size: float) -> str:
+    """16777216 -> '16.8 MB'"""
+    unit, factor = unit_for(size)
+    return "%.1f %s" % (size / factor, unit)
+
+
+def format_seconds(seconds: float) -> str:
+    """75 -> '1 min 15 s'"""
+    seconds = round(seconds)
+    if seconds < 60:
+        return "%d s" % seconds
+    minutes, seconds = divmod(seconds, 60)
+    if minutes < 60:
+        return "%d min %d s" % (minutes, seconds)
+    hours, minutes = divmod(minutes, 60)
+    return "%d h %d min" % (hours, minutes)
+
+
+def unit_for(size: float) -> Tuple[str, float]:
+    """A unit that fits a size, and its bytes."""
+    # From a tenth of it on, megabytes: sizes of images are compared in them.
+    for unit, factor, least in (("TB", 1e12, 1e12), ("GB", 1e9, 1e9), ("MB", 1e6, 1e5)):
+        if size >= least:
+            return unit, factor
+    return "kB", 1e3
