@@ -74,9 +74,29 @@ def _search(words: List[str]) -> int:
     return search(words, PROGRAM + " search")
 
 
+def _plan(words: List[str]) -> int:
+    try:
+        from .download.commands import main_plan
+    except ModuleNotFoundError as missing:
+        say(cannot_fetch(missing))
+        return EXIT_ERROR
+    return main_plan(words, PROGRAM + " plan")
+
+
+def _preview(words: List[str]) -> int:
+    try:
+        from .download.commands import main_preview
+    except ModuleNotFoundError as missing:
+        say(cannot_fetch(missing))
+        return EXIT_ERROR
+    return main_preview(words, PROGRAM + " preview")
+
+
 WORDS: Dict[str, Tuple[Callable[[List[str]], int], str]] = {
     "search": (_search, "entries by words, codes and what they hold"),
     "show": (_show, "what an entry is, and what it holds"),
+    "plan": (_plan, "what a download would bring, how long it takes, whether it fits"),
+    "preview": (_preview, "one image of an entry as a picture, without downloading it"),
     "fetch": (_fetch, "the first images of an entry, and what belongs to them, into a folder"),
     "follow": (_follow, "what happens in a Scipion project, line by line"),
     "live": (_live, "what arrives in a Scipion project, in napari or ImageJ")}

@@ -10,11 +10,10 @@ from typing import List, Optional
 from ..command import EXIT_ERROR, EXIT_STOPPED, cannot_fetch, for_a_command, run, say
 
 try:
-    from ..archive.remote import AUTOMATIC
-    from ..archive.remote.transports import CHOICES
     from ..archive.selection import DARK, GAIN
     from ..transfer.pool import MAX_CONNECTIONS
     from ..units import format_bytes
+    from .commands import choose_images, folder, positive
     from .fetch import fetch, list_images
     from .progress import Progress
     from .progress_line import ProgressLine
@@ -34,14 +33,11 @@ def _parse(arguments: Optional[List[str]], program: str) -> argparse.Namespace:
         prog=program,
         description="Brings the first images of an EMPIAR entry, and what belongs to them, into a folder. Interrupted, "
                     "the same command goes on where it was.")
-    parser.add_argument("entry", help="number of the entry, like 10200, or the address of its page")
-    parser.add_argument("--to", type=_folder, default=".", metavar="FOLDER", help="where the files go (this folder)")
-    parser.add_argument("--images", type=_positive, default=1, metavar="N", help="how many images, or tilt series (1)")
+    choose_images(parser)
+    parser.add_argument("--to", type=folder, default=".", metavar="FOLDER", help="where the files go (this folder)")
+    parser.add_argument("--images", type=positive, default=1, metavar="N", help="how many images, or tilt series (1)")
     parser.add_argument("--all", action="store_true", help="all of the image set")
     parser.add_argument("--list", action="store_true", help="only list the images")
-    parser.add_argument("--image-set", default="", metavar="SET",
-                        help="number or name (the first one with movies, else with tilt series, else the first)")
-    parser.add_argument("--pattern", default="", help="only images whose name, or end of path, matches")
     parser.add_argument("--gain-pattern", default="", metavar="PATTERN", help="name or path of the gain reference")
     parser.add_argument("--no-gain", action="store_true", help="without the gain reference")
     parser.add_argument("--no-companions", action="store_true",
@@ -49,30 +45,10 @@ def _parse(arguments: Optional[List[str]], program: str) -> argparse.Namespace:
     parser.add_argument("--particles-file", default="", metavar="PATTERN",
                         help="name or path of the .star file that describes particles")
     parser.add_argument("--packed", action="store_true", help="leave compressed images as they are")
-    parser.add_argument("--transport", type=_transport, choices=CHOICES,
-                        default=AUTOMATIC)
     parser.add_argument("--connections", type=int, choices=range(1, MAX_CONNECTIONS + 1), default=4,
                         metavar="1..%d" % MAX_CONNECTIONS, help="at a time (4)")
     parser.add_argument("--json", action="store_true", help="print what has come as JSON, with --list line by line")
     return parser.parse_args(arguments)
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        msg = "how many images: a number from 1 on, not %s" % text
-        raise argparse.ArgumentTypeError(msg)
-    return int(text)
-
-
-def _transport(text: str) -> str:
-    return text.lower() if text.lower() == AUTOMATIC else text.upper()
-
-
-def _folder(text: str) -> str:
-    if not text:
-        msg = "which folder?"
-        raise argparse.ArgumentTypeError(msg)
-    return text
 
 
 def _list(options: argparse.Namespace, stopped: threading.Event) -> int:

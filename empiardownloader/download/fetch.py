@@ -8,7 +8,7 @@ import threading
 from typing import Callable, Iterator, Optional, Tuple
 
 from ..archive import metadata
-from ..archive.entry import parse_entry_id
+from ..archive.entry import Entry, ImageSet, parse_entry_id
 from ..archive.errors import ArchiveError, DiskError, EntryError, RemoteError, UnreachableError
 from ..archive.remote import AUTOMATIC, Archive, Listing
 from ..archive.remote.choice import open_archive
@@ -56,11 +56,11 @@ def fetch(entry: str, folder: str, images: Optional[int] = 1, image_set: str = "
     with _refused(folder, "made"):
         os.makedirs(folder, exist_ok=True)
     with _refused(folder, "written"), _alone_in(folder, stop):
-        found = _metadata(number, folder, stop)
+        found = metadata_of(number, folder, stop)
         chosen = found.entry.image_set(image_set)
         request = Request(found.entry, chosen, images, file_pattern, gain, gain_pattern, unpack, companions,
                           particles_file, registered=False)
-        name = RECORD % (number, chosen.number)
+        name = os.path.basename(record_path(folder, found.entry, chosen))
         facts = Facts.read(os.path.join(folder, name))
         _refuse_other_images(folder, name)
         if facts.images and not request.same_images_as(facts.begin):
@@ -70,7 +70,7 @@ def fetch(entry: str, folder: str, images: Optional[int] = 1, image_set: str = "
         foreign = facts.foreign if facts.begin else [there for there in os.listdir(folder) if there[0] != "."]
         places = Places(folder, os.path.join(folder, name), foreign=frozenset(foreign))
         if not nothing_missing(request, places):
-            archive = _archive(number, transport, stop)
+            archive = open_entry(number, transport, stop)
             facts = Download(request, archive, places, Settings(connections=connections), stop, _read_header,
                              on_progress).run()
         return facts.plain({name: movie for name, movie in facts.images.items() if is_there(places, name, movie)})
@@ -83,9 +83,9 @@ def list_images(entry: str, image_set: str = "", file_pattern: str = "", transpo
     Raises ArchiveError, at the end also for folders that could not be entered.
     """
     number, stop = parse_entry_id(entry), StopToken(stopped)
-    found = _metadata(number, "", stop)
+    found = metadata_of(number, "", stop)
     chosen = found.entry.image_set(image_set)
-    transfer = Transfer(_archive(number, transport, stop), Settings(connections=1), stop)
+    transfer = Transfer(open_entry(number, transport, stop), Settings(connections=1), stop)
 
     def lister(folder: str, expected: bool) -> Listing:
         return transfer.list_folder(folder, expected)
@@ -113,7 +113,7 @@ def about(entry: str, stopped: Optional[threading.Event] = None,
     Raises ArchiveError and Stopped.
     """
     number, stop = parse_entry_id(entry), StopToken(stopped)
-    found = _metadata(number, "", stop)
+    found = metadata_of(number, "", stop)
     if not found.entry.workflow_file:
         return found, None, ""
     try:
@@ -162,12 +162,19 @@ def _refused(folder: str, what: str) -> Iterator[None]:
         raise DiskError(msg) from error
 
 
-def _metadata(number: str, folder: str, stop: StopToken) -> metadata.Metadata:
+def record_path(folder: str, entry: Entry, image_set: ImageSet) -> str:
+    """Where ``fetch`` keeps what has happened in a folder."""
+    return os.path.join(folder, RECORD % (entry.number, image_set.number))
+
+
+def metadata_of(number: str, folder: str, stop: StopToken) -> metadata.Metadata:
+    """Of an entry; ``folder``: where they are kept, '' for nowhere. Raises ArchiveError and Stopped."""
     path = os.path.join(folder, ".empiar-%s.json" % number) if folder else ""
     return metadata.obtain(path, number, addresses(), stop, METADATA_SECONDS)
 
 
-def _archive(number: str, transport: str, stop: StopToken) -> Archive:
+def open_entry(number: str, transport: str, stop: StopToken) -> Archive:
+    """The files of an entry. Raises ArchiveError and Stopped."""
     return open_archive(number, addresses(), transport, stop=stop, patience=Settings.give_up)
 
 

@@ -90,7 +90,7 @@ class Lister:
         self._executor.shutdown(wait=True)
 
     def _walk(self) -> Iterator[Batch]:
-        yield from self._once()
+        yield from self.batches()
         if not self._look_again():
             return
         # One of the load-balanced HTTPS servers may not show every file; the next may, or the same one soon.
@@ -101,7 +101,7 @@ class Lister:
                 return
             self._finder.forget()
             try:
-                yield from self._once()
+                yield from self.batches()
                 return
             except (EntryError, RemoteError) as error:
                 problem = error
@@ -109,7 +109,8 @@ class Lister:
         self._finder.known[:] = first
         self._finder.note("The folders could not be listed a second time (%s)." % problem)
 
-    def _once(self) -> Iterator[Batch]:
+    def batches(self) -> Iterator[Batch]:
+        """The images, and what belongs to them, listed once, in the caller's thread. Raises what the finder raises."""
         for images, series, descriptions in self._groups():
             self._check(images)
             # Most are of one folder; files that only looked like references come at the end, from several.

@@ -30,7 +30,7 @@ def expected_bytes(file: RemoteFile, image_set: ImageSet, unpack: bool) -> int:
 
 def check_space(subject: str, needed: int, place: str) -> None:
     """Raises DiskError when ``needed`` bytes more do not fit; ``subject``: '12 movies of EMPIAR-10200'."""
-    usage = shutil.disk_usage(_existing(place))
+    usage = shutil.disk_usage(existing(place))
     free = usage.free
     # Some network file systems say that they have no room at all, nor a size.
     if usage.total and needed + SPARE_BYTES > free:
@@ -70,7 +70,7 @@ def bytes_in_parts(folder: str) -> int:
     return total
 
 
-def _existing(path: str) -> str:
+def existing(path: str) -> str:
     """The nearest folder above that exists."""
     path = os.path.abspath(path)
     while not os.path.exists(path):

@@ -345,10 +345,10 @@ class TestCommand(CatalogueCase):
         self.assertEqual(["10200", "10591"], [entry["number"] for entry in told])
         self.assertEqual({"number", "title", "size_bytes", "kinds", "released", "emdb", "pdb", "resolution", "method",
                           "microscope"} - set(told[0]), set())
-        for words, why in ((["apoferitin"], 'is it "apoferritin" or "ferritin"?'), (["--kind", "movys"], "no kind"),
+        for asked_for, why in ((["apoferitin"], 'is it "apoferritin" or "ferritin"?'), (["--kind", "movys"], "no kind"),
                            (["x", "--refresh", "--offline"], "choose one"), (["x", "--max-size", "big"], "like 500GB"),
                            (["--year", "20"], "a year like 2020"), (["--pixel-size", "-1"], "number of angstrom")):
-            code, output, errors = self.command(demo, *words)
+            code, output, errors = self.command(demo, *asked_for)
             self.assertIn(why, errors)
             self.assertNotEqual(0, code)
         self.assertEqual(1, len(demo.requests) - asked)     # EBI Search, for the word that no entry has

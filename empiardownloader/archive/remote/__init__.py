@@ -135,6 +135,8 @@ class Archive:
     transport = ""
     # Seconds that it costs to hang up in the middle of a file.
     hangup_seconds = 0.0
+    # Whether listings tell sizes to the byte.
+    tells_exact_sizes = True
     # Whether listings may lack names that the next one shows, of another one of the servers that share the load.
     may_lack_names = False
     # Whether the server is asked one thing after the other, since it minds what saves round trips.

@@ -59,6 +59,7 @@ MOST_REDIRECTED = 3
 class HttpArchive(Archive):
     transport = HTTPS
     may_lack_names = True
+    tells_exact_sizes = False
 
     def __init__(self, base_url: str, entry: str, timeout: float = STALL_TIMEOUT):
         super().__init__(base_url, entry, timeout)

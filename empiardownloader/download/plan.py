@@ -1,0 +1,216 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a download would bring, how long it would take, and whether there is room: nothing but listings is fetched, and
+a few seconds of images to measure the rate."""
+import concurrent.futures
+import contextlib
+import os
+import shutil
+import threading
+import time
+from dataclasses import dataclass
+from typing import Any, Dict, List, Optional, Tuple
+
+from ..archive.entry import parse_entry_id
+from ..archive.errors import ArchiveError, EntryError, RemoteError
+from ..archive.kinds import TILT_SERIES
+from ..archive.mdoc import MAX_MDOC_BYTES
+from ..archive.remote import AUTOMATIC, Archive
+from ..archive.remote.texts import read_text
+from ..archive.selection import ImageFinder, RemoteFile
+from ..archive.stopping import StopToken
+from ..transfer.jobs import Settings
+from ..transfer.transfer import Transfer
+from ..units import format_bytes, format_seconds
+from .fetch import metadata_of, open_entry, record_path
+from .lister import Lister
+from .record.facts import Facts
+from .request import Request
+from .space import existing, expected_bytes
+
+# The rate is measured for so long at most, with so many bytes.
+MEASURE_SECONDS, MEASURE_BYTES = 3.0, 64 << 20
+LEFT_OUT_NAMED = 5
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Sizes in bytes, times in seconds; None where it is not known."""
+    entry: str                  # 'EMPIAR-10200'
+    image_set: str              # as ImageSet.describe has it
+    counted: str                # what is counted: 'movies'
+    images: int                 # that would be fetched, of tilt series the series
+    of: Optional[int]           # how many the image set has, by the entry or by what was listed
+    files: int                  # all of them, with references and sidecar files
+    bytes: int                  # of those whose size is listed
+    without_size: int           # files whose size is not
+    exact: bool                 # whether sizes are listed to the byte, as they are over FTP
+    here: int                   # images that are in the folder already; they are not among the files
+    skipped: Tuple[str, ...]    # what does not come, and why, a sentence each
+    rate: Optional[float]       # bytes a second, of all connections
+    free_bytes: Optional[int]   # on the disk of the folder
+    disk_bytes: int             # what the files take there, unpacked
+
+    @property
+    def seconds(self) -> Optional[float]:
+        return self.bytes / self.rate if self.rate else None
+
+    @property
+    def fits(self) -> bool:
+        return self.free_bytes is None or self.disk_bytes < self.free_bytes
+
+    def as_data(self) -> Dict[str, Any]:
+        return {"entry": self.entry, "image_set": self.image_set, "counted": self.counted, "images": self.images,
+                "of": self.of, "files": self.files, "bytes": self.bytes, "files_without_size": self.without_size,
+                "exact": self.exact, "here": self.here, "skipped": list(self.skipped),
+                "bytes_per_second": self.rate and round(self.rate),
+                "seconds": None if self.seconds is None else round(self.seconds, 1),
+                "free_bytes": self.free_bytes, "disk_bytes": self.disk_bytes, "fits": self.fits}
+
+    def as_lines(self) -> List[str]:
+        about = "" if self.exact else "about "
+        lines = ["%s, image set %s" % (self.entry, self.image_set),
+                 "Images:  %d %s%s%s" % (self.images, self.counted, "" if self.of is None else " of %d" % self.of,
+                                         ", %d more are here already" % self.here if self.here else ""),
+                 "Files:   %d, %s%s%s" % (self.files, about, format_bytes(self.bytes),
+                                          ", and %d whose size the server does not list" % self.without_size
+                                          if self.without_size else "")]
+        if self.seconds is None:
+            lines.append("Time:    not known: the rate could not be measured")
+        else:
+            lines.append("Time:    about %s, at the %.1f MB/s measured now" % (format_seconds(self.seconds),
+                                                                              (self.rate or 0) / 1e6))
+        if self.free_bytes is not None:
+            lines.append("Disk:    %s free%s" % (format_bytes(self.free_bytes), "" if self.fits else
+                                                 ": it does not fit, %s are needed" % format_bytes(self.disk_bytes)))
+        return lines + ["Skipped: " + text for text in self.skipped]
+
+
+def plan(entry: str, images: Optional[int] = 1, image_set: str = "", file_pattern: str = "", folder: str = ".",
+         transport: str = AUTOMATIC, connections: int = 4, stopped: Optional[threading.Event] = None,
+         measure: bool = True) -> Plan:
+    """What ``fetch`` with the same arguments would do. ``measure``: whether to find out the rate, for a few seconds.
+
+    Raises ArchiveError and Stopped.
+    """
+    number, stop = parse_entry_id(entry), StopToken(stopped)
+    found = metadata_of(number, "", stop)
+    chosen = found.entry.image_set(image_set)
+    request = Request(found.entry, chosen, images, file_pattern, registered=False)
+    here = set()
+    with contextlib.suppress(OSError):
+        here = {image.path for name, image in Facts.read(record_path(folder, found.entry, chosen)).images.items()
+                if os.path.exists(os.path.join(folder, name))}
+    archive = open_entry(number, transport, stop)
+    transfer = Transfer(archive, Settings(connections=1), stop)
+    finder = ImageFinder(found.entry, chosen, transfer.list_folder, file_pattern)
+    try:
+        wanted, files, exhausted = _listed(finder, request, archive, stop, here)
+        rate = _measure(archive, wanted or files, connections, stop) if measure and files else None
+    except RemoteError as error:
+        msg = "The folders of %s cannot be listed (%s): check the network, then try again." % (found.entry.name, error)
+        raise EntryError(msg) from error
+    finally:
+        transfer.pool.close()
+        archive.close()
+    place = existing(folder)
+    usage = shutil.disk_usage(place)
+    counted = {file.path: file for file in [*wanted, *files]}.values()
+    return Plan(
+        entry=found.entry.name, image_set=chosen.describe(), counted=request.kind.many,
+        images=_count(request, wanted, exhausted),
+        of=len(finder.known) if exhausted and request.kind != TILT_SERIES else chosen.num_images,
+        files=len(counted), bytes=sum(file.size or 0 for file in counted),
+        without_size=sum(file.size is None for file in counted), exact=archive.tells_exact_sizes,
+        here=len(here), skipped=tuple(_skipped(finder)), rate=rate,
+        free_bytes=usage.free if usage.total else None,
+        disk_bytes=sum(expected_bytes(file, chosen, request.unpacks) for file in counted))
+
+
+def _listed(finder: ImageFinder, request: Request, archive: Archive, stop: StopToken,
+            here: "set[str]") -> Tuple[List[RemoteFile], List[RemoteFile], bool]:
+    """(images to be fetched, what belongs to them, whether all of the image set was listed)"""
+    lister = Lister(finder, request, lambda path: read_text(archive, path, MAX_MDOC_BYTES, stop), lambda: False,
+                    lambda: None, lambda images: None)
+    images: List[RemoteFile] = []
+    others: Dict[str, RemoteFile] = {}
+    series: Dict[str, None] = {}
+    count, declared = 0, request.kind == TILT_SERIES
+    try:
+        for batch in lister.batches():
+            stop.check()
+            more = request.amount is None or (len(series) if declared else count) < request.amount
+            if not more and not (declared and batch.series is not None and batch.series.name in series):
+                return images, list(others.values()), False
+            its = batch.images
+            if batch.series is not None:
+                series[batch.series.name] = None
+            if not declared and request.amount is not None:
+                its = its[:request.amount - count]
+            count += len(its)
+            new = [image for image in its if image.path not in here]
+            images += new
+            for image in new:
+                others.update((file.path, file) for file in batch.companions.get(image.path, ()))
+            if new:
+                # The likeliest candidates; others come only where those do not fit.
+                likeliest = [files[0] for files in batch.references.values() if files] + list(batch.descriptions[:1])
+                others.update((file.path, file) for file in likeliest)
+            if len(its) < len(batch.images):
+                return images, list(others.values()), False
+        return images, list(others.values()), not lister.limited
+    finally:
+        lister.close()
+
+
+def _count(request: Request, wanted: List[RemoteFile], exhausted: bool) -> int:
+    if request.kind != TILT_SERIES:
+        return len(wanted)
+    if request.amount is not None and not exhausted:
+        return request.amount
+    return min(request.amount or request.image_set.num_images or len(wanted), len(wanted))
+
+
+def _skipped(finder: ImageFinder) -> List[str]:
+    told = list(finder.notes)
+    told += ["%s could not be entered (%s): what is in it is missing." % lost for lost in finder.lost.items()]
+    if finder.refused:
+        told.append("%d names are not safe as names of local files, like %s." % (
+            len(finder.refused), ascii(finder.refused[0])))
+    return told
+
+
+def _measure(archive: Archive, files: List[RemoteFile], connections: int, stop: StopToken) -> Optional[float]:
+    """Bytes a second over so many connections; None where nothing came."""
+    moments: List[Tuple[float, int]] = []       # when bytes came, and how many; of several threads
+    deadline = time.monotonic() + MEASURE_SECONDS
+
+    def read(its: List[RemoteFile]) -> None:
+        with contextlib.suppress(ArchiveError, RemoteError):
+            connection = archive.connect(stop=stop)
+            try:
+                for file in its:
+                    with connection.open(file.path, 0, None) as (_, stream):
+                        while True:
+                            data = stream.read(256 << 10)
+                            now = time.monotonic()
+                            moments.append((now, len(data)))
+                            if not data or now > deadline or stop.is_set():
+                                break
+                            if sum(count for _, count in moments[-4096:]) > MEASURE_BYTES:
+                                return
+                    if time.monotonic() > deadline or stop.is_set():
+                        return
+            finally:
+                connection.close()
+
+    began = time.monotonic()
+    with concurrent.futures.ThreadPoolExecutor(connections, "measure") as executor:
+        for number in range(connections):
+            its = files[number::connections][:8]
+            if its:
+                executor.submit(read, its)
+    stop.check()
+    total = sum(count for _, count in moments)
+    if not total:
+        return None
+    return total / max(max(moment for moment, _ in moments) - began, 1e-3)

@@ -1,0 +1,256 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One image of an image set looked at from afar: as many of its frames as a budget of bytes allows, averaged.
+
+MRC files tell where each frame lies; of TIFF, BigTIFF and EER files tifffile reads what it needs of the pages, by
+ranges.
+"""
+import contextlib
+import io
+import os
+import tempfile
+import threading
+from dataclasses import dataclass
+from typing import Any, BinaryIO, Dict, Iterator, List, Optional, Tuple, cast
+
+import numpy as np
+import tifffile
+
+from ..archive.entry import parse_entry_id
+from ..archive.errors import BrokenFileError, EntryError, NoRangesError, NotFoundError, RemoteError, UnreachableError
+from ..archive.names import split_compression
+from ..archive.remote import AUTOMATIC, Connection
+from ..archive.selection import GAIN, ImageFinder, RemoteFile
+from ..archive.stopping import StopToken, within
+from ..images.frames import AS_THEY_ARE, EXTRA, iter_frames
+from ..images.gain import Correction
+from ..images.header import (
+    EER_COMPRESSIONS,
+    MRC_HEADER_BYTES,
+    MRC_MODE_4BIT,
+    BadImageError,
+    MrcLayout,
+    is_gatan,
+    mrc_layout,
+)
+from ..images.previews import Preview, average_of, preview_of
+from ..transfer.jobs import Settings
+from ..transfer.transfer import Transfer
+from ..units import format_bytes
+from .fetch import metadata_of, open_entry
+
+BUDGET = 16 << 20               # bytes
+BLOCK_BYTES = 64 << 10          # read at a time where a reader asks for a few bytes
+SECONDS = 300.0                 # for one file over a slow line
+# Of the budget, what a gain reference may take.
+GAIN_SHARE = 0.75
+
+
+class BudgetError(Exception):
+    """No more bytes may be fetched."""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What was seen of an image; ``width``, ``height`` in pixels of the image itself."""
+    path: str                   # below the entry's folder
+    width: int
+    height: int
+    frames_used: int
+    frames: Optional[int]       # how many it has, None where that was not found out
+    bytes_received: int
+    pixel_size: Optional[float]     # angstrom, as the entry says
+    preview: Preview
+
+
+class _Ranges(io.RawIOBase):
+    """A remote file as one to seek and read in, within a budget; each block is fetched once."""
+
+    def __init__(self, connection: Connection, path: str, size: int, budget: int):
+        super().__init__()
+        self._connection, self._path, self._size, self._left = connection, path, size, budget
+        self._blocks: Dict[int, bytes] = {}
+        self._position = 0
+        self.received = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        self._position = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}[whence]
+        return self._position
+
+    def tell(self) -> int:
+        return self._position
+
+    def readinto(self, buffer: Any) -> int:
+        view = memoryview(buffer).cast("B")
+        data = self.read(len(view))
+        view[:len(data)] = data
+        return len(data)
+
+    def read(self, size: int = -1) -> bytes:
+        start = self._position
+        end = self._size if size < 0 else min(self._size, start + size)
+        if end <= start:
+            return b""
+        first, last = start // BLOCK_BYTES, (end - 1) // BLOCK_BYTES
+        missing = [number for number in range(first, last + 1) if number not in self._blocks]
+        if missing:
+            self._fetch(missing[0], missing[-1])
+        data = b"".join(self._blocks[number] for number in range(first, last + 1))
+        self._position = end
+        return data[start - first * BLOCK_BYTES:end - first * BLOCK_BYTES]
+
+    def _fetch(self, first: int, last: int) -> None:
+        start, end = first * BLOCK_BYTES, min((last + 1) * BLOCK_BYTES, self._size)
+        if end - start > self._left:
+            raise BudgetError
+        self._left -= end - start
+        data = _bytes(self._connection, self._path, start, end)
+        self.received += len(data)
+        for number in range(first, last + 1):
+            at = (number - first) * BLOCK_BYTES
+            self._blocks[number] = data[at:at + BLOCK_BYTES]
+
+
+def preview(entry: str, image_set: str = "", file_pattern: str = "", budget: int = BUDGET, gain: bool = True,
+            transport: str = AUTOMATIC, stopped: Optional[threading.Event] = None) -> Shown:
+    """The first image of an image set (that matches the pattern), averaged over as many frames as ``budget`` allows.
+
+    The gain reference is applied where it is small enough. Raises ArchiveError, also for images that cannot be shown
+    (compressed, larger than the budget, of a format that is not read here), and Stopped.
+    """
+    number, stop = parse_entry_id(entry), StopToken(stopped)
+    found = metadata_of(number, "", stop)
+    chosen = found.entry.image_set(image_set)
+    archive = open_entry(number, transport, stop)
+    transfer = Transfer(archive, Settings(connections=1), stop)
+    finder = ImageFinder(found.entry, chosen, transfer.list_folder, file_pattern)
+    try:
+        image = next(finder.images())
+        references = finder.references(image.folder)[GAIN] if gain and chosen.kind.gain else []
+        transfer.pool.close()
+        connection = archive.connect(stop=stop)
+        try:
+            return within(SECONDS, stop, lambda: _look(connection, image, references, budget, chosen.pixel_size),
+                          connection.abort)
+        finally:
+            connection.close()
+    except (NotFoundError, BrokenFileError, NoRangesError) as error:
+        msg = "No image of %s can be shown (%s): choose another image set, or a file pattern." % (
+            found.entry.name, error)
+        raise EntryError(msg) from error
+    except RemoteError as error:
+        msg = "The images of %s cannot be reached (%s): check the network, then try again." % (found.entry.name, error)
+        raise UnreachableError(msg) from error
+    finally:
+        transfer.pool.close()
+        archive.close()
+
+
+def _look(connection: Connection, image: RemoteFile, references: List[RemoteFile], budget: int,
+          pixel_size: Optional[float]) -> Shown:
+    path = image.path
+    if split_compression(path)[1]:
+        msg = "%s is compressed as a whole, so that no part of it can be shown: download it." % path
+        raise EntryError(msg)
+    if is_gatan(path):
+        msg = "%s is in Gatan's format, which Scipion reads and nothing here does: download it." % path
+        raise EntryError(msg)
+    state = connection.state(path)
+    remote = _Ranges(connection, path, state.size, budget)
+    factors: Optional[Correction] = None
+    gain_bytes = 0
+    try:
+        frames, total = _frames(remote, path, budget)
+        with tempfile.TemporaryDirectory(prefix="empiar-") as folder:
+            if references:
+                factors, gain_bytes = _gain(connection, references[0], path, folder, int(budget * GAIN_SHARE))
+            average = average_of(frames, path)
+            corrected, note = factors.apply(average) if factors else (average, "")
+    except BudgetError as error:
+        msg = "A frame of %s takes more than the %s that may be fetched: ask for a larger budget." % (
+            path, format_bytes(budget))
+        raise EntryError(msg) from error
+    except (BadImageError, ValueError, RuntimeError, IndexError, KeyError, tifffile.TiffFileError) as error:
+        why = EXTRA if "imagecodecs" in str(error) else str(error) or type(error).__name__
+        msg = "%s cannot be shown (%s)." % (path, why)
+        raise EntryError(msg) from error
+    return Shown(path, average.shape[1], average.shape[0], len(frames), total, remote.received + gain_bytes, pixel_size,
+                 preview_of(corrected, note))
+
+
+def _frames(remote: _Ranges, path: str, budget: int) -> Tuple[List[np.ndarray], Optional[int]]:
+    """(frames, the first row at the bottom; how many there are). Raises BudgetError where not even one is had."""
+    start = remote.read(MRC_HEADER_BYTES)
+    remote.seek(0)
+    if start[:2] in (b"II", b"MM"):
+        return _tiff_frames(remote, path)
+    layout = mrc_layout(start)
+    return list(_mrc_frames(remote, layout, start, budget)), layout.frames
+
+
+def _mrc_frames(remote: _Ranges, layout: MrcLayout, start: bytes, budget: int) -> Iterator[np.ndarray]:
+    """By way of a file of its own with these frames alone, which is read as any other."""
+    frame_bytes = (layout.promised_bytes - layout.data_offset) // layout.frames
+    # Half a block more at either end of what is read.
+    count = min(layout.frames, (budget - layout.data_offset - 3 * BLOCK_BYTES) // frame_bytes)
+    if count < 1:
+        raise BudgetError
+    remote.seek(0)
+    content = bytearray(remote.read(layout.data_offset + count * frame_bytes))
+    content[8:12] = count.to_bytes(4, "little" if start[212:213] == b"D" or layout.mode == MRC_MODE_4BIT
+                                   or int.from_bytes(start[8:12], "little") == layout.frames else "big")
+    with tempfile.TemporaryDirectory(prefix="empiar-") as folder:
+        local = os.path.join(folder, "frames.mrc")
+        with open(local, "wb") as stream:
+            stream.write(content)
+        yield from [frame.copy() for frame in iter_frames(local)]
+
+
+def _tiff_frames(remote: _Ranges, path: str) -> Tuple[List[np.ndarray], Optional[int]]:
+    frames: List[np.ndarray] = []
+    total: Optional[int] = None
+    with contextlib.suppress(BudgetError), tifffile.TiffFile(
+            cast(BinaryIO, remote), name=os.path.basename(path)) as tiff:
+        # The directories of all frames lie all over the file: the first one tells.
+        is_eer = tiff.pages[0].compression in EER_COMPRESSIONS
+        for page in tiff.pages:
+            if getattr(page, "is_reduced", False) or (is_eer and page.compression not in EER_COMPRESSIONS):
+                continue
+            frame = page.asarray()
+            frames.append(frame if is_eer or path.lower().endswith(AS_THEY_ARE) else frame[::-1])
+        total = len(frames)
+    if not frames:
+        raise BudgetError
+    return frames, total
+
+
+def _gain(connection: Connection, reference: RemoteFile, movie: str, folder: str,
+          most: int) -> Tuple[Optional[Correction], int]:
+    """The gain reference where it is small enough, and how many bytes it had."""
+    if is_gatan(reference.path) or split_compression(reference.path)[1] or (reference.size or 0) > most:
+        return None, 0
+    with contextlib.suppress(NotFoundError, BrokenFileError):
+        size = connection.state(reference.path).size
+        if size <= most:
+            local = os.path.join(folder, os.path.basename(reference.path))
+            with open(local, "wb") as stream:
+                stream.write(_bytes(connection, reference.path, 0, size))
+            return Correction(local, movie), size
+    return None, 0
+
+
+def _bytes(connection: Connection, path: str, start: int, end: int) -> bytes:
+    content = bytearray()
+    with connection.open(path, start, end) as (_, stream):
+        while len(content) < end - start:
+            data = stream.read(min(1 << 20, end - start - len(content)))
+            if not data:
+                msg = "%s ends at byte %d" % (path, start + len(content))
+                raise BrokenFileError(msg)
+            content += data
+    return bytes(content)

@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a download would bring, and an image seen from afar, over both transports."""
+import bz2
+import json
+import os
+import subprocess
+import sys
+import unittest
+
+import numpy as np
+import tifffile
+
+from empiardownloader.archive.errors import EntryError
+from empiardownloader.constants import VARIABLES
+from empiardownloader.demo import kinds, movies
+from empiardownloader.download.fetch import fetch
+from empiardownloader.download.plan import plan
+from empiardownloader.download.preview import preview
+from empiardownloader.images.picture import picture_of
+from empiardownloader.images.previews import average_frames, preview_of
+from empiardownloader.tests.base import ArchiveTestCase, emdb, entry, environment, image_set
+
+IS_QUICK = True
+TRANSPORTS = ("FTP", "HTTPS")
+
+
+class PlanCase(ArchiveTestCase):
+
+    def setUp(self):
+        super().setUp()
+        self.demo = self.serve(emdb={"EMD-0001": emdb()})
+        variables = environment(**{name: self.demo.variables.get(name, "") for name in VARIABLES})
+        variables.__enter__()
+        self.addCleanup(variables.__exit__, None, None, None)
+
+    def size(self, *paths):
+        return sum(os.path.getsize(path) for path in paths)
+
+
+class TestPlan(PlanCase):
+
+    def movies(self, count=5):
+        paths = self.write_movies("1", ["m_%d.mrc" % number for number in range(count)])
+        gain = os.path.join(self.root, "1", "data", "Movies", "gain.mrc")
+        movies.write_gain(gain, 1)
+        self.demo.entries["1"] = entry(image_set(num_images_or_tilt_series=count))
+        return paths, gain
+
+    def test_what_comes_is_what_was_planned(self):
+        paths, gain = self.movies()
+        for transport in TRANSPORTS:
+            with self.subTest(transport):
+                told = plan("1", 3, transport=transport, folder=self.folder)
+                self.assertEqual((3, 5, 4, 0), (told.images, told.of, told.files, told.here))
+                if told.exact:
+                    self.assertEqual(self.size(*paths[:3], gain), told.bytes)
+                else:
+                    self.assertAlmostEqual(self.size(*paths[:3], gain), told.bytes, delta=0.1 * told.bytes)
+                self.assertTrue(told.rate > 0 and told.seconds > 0 and told.free_bytes > 0 and told.fits)
+        self.assertTrue(plan("1", 3, transport="FTP").exact)
+        whole = plan("1", None, transport="FTP", measure=False)
+        self.assertEqual((5, 6, None, None), (whole.images, whole.files, whole.rate, whole.seconds))
+        self.assertEqual(2, plan("1", None, file_pattern="m_[12].mrc", transport="FTP", measure=False).images)
+
+    def test_what_is_here_already(self):
+        self.movies()
+        out = os.path.join(self.folder, "out")
+        fetch("1", out, 2)
+        told = plan("1", 4, folder=out, transport="FTP", measure=False)
+        self.assertEqual((2, 2), (told.images, told.here))
+
+    def test_tilt_series(self):
+        number = kinds.NUMBERS["tilt series"]
+        self.demo.entries[number] = entry(kinds.build(self.root, "tilt series"))
+        one, all_of_them = (plan(number, amount, transport="FTP", measure=False) for amount in (1, None))
+        self.assertEqual(1, one.images)
+        self.assertLess(one.bytes, all_of_them.bytes)
+
+    def test_more_than_the_disk_holds(self):
+        self.movies(1)
+        path = os.path.join(self.root, "1", "data", "Movies", "m_0.mrc")
+        os.truncate(path, 1 << 43)      # a hole, which takes no room here
+        told = plan("1", 1, transport="FTP", folder=self.folder, measure=False)
+        self.assertFalse(told.fits)
+        self.assertIn("it does not fit", "\n".join(told.as_lines()))
+
+    def test_commands(self):
+        self.movies()
+        for words in (["plan", "1", "--images", "2", "--json"], ["plan", "1", "--all"], ["plan", "1", "--images", "0"],
+                      ["plan", "2"], ["preview", "1", "--to", os.path.join(self.folder, "p.png"), "--json"],
+                      ["preview", "1", "--to", os.path.join(self.folder, "p.jpg")]):
+            done = subprocess.run([sys.executable, "-m", "empiardownloader", *words], stdout=subprocess.PIPE,
+                                  stderr=subprocess.PIPE, text=True, timeout=60, check=False)
+            if words[-1] == "--json":
+                told = json.loads(done.stdout)
+                self.assertEqual(0, done.returncode, done.stderr)
+                self.assertLessEqual({"files", "bytes", "seconds", "free_bytes"} if words[0] == "plan" else {
+                    "path", "width", "height", "frames_used", "bytes_received"}, set(told))
+            elif words[-1] == "--all":
+                self.assertIn("Images:  5 movies of 5", done.stdout)
+                self.assertIn("MB/s measured now", done.stdout)
+            else:
+                self.assertNotEqual(0, done.returncode)
+                self.assertRegex(done.stderr, "from 1 on|no entry 2|ends with .png")
+
+
+class TestPreview(PlanCase):
+    WIDTH, HEIGHT, FRAMES = 512, 384, 12
+
+    def put(self, name, **fields):
+        path = os.path.join(self.root, "1", "data", "Movies", name)
+        movies.write_movie(path, 3, self.FRAMES, self.WIDTH, self.HEIGHT)
+        self.demo.entries["1"] = entry(image_set(data_format="", frames_per_image=self.FRAMES, **fields))
+        return path
+
+    def test_frames_within_the_budget(self):
+        """The average is that of exactly the frames that were fetched."""
+        for name in ("m.mrc", "m.tif", "m.eer"):
+            for transport in TRANSPORTS:
+                with self.subTest(name, transport=transport):
+                    path = self.put(name)
+                    shown = preview("1", transport=transport)
+                    self.assertEqual((self.WIDTH, self.HEIGHT, self.FRAMES), (
+                        shown.width, shown.height, shown.frames_used))
+                    whole = preview_of(average_frames(path))
+                    np.testing.assert_allclose(whole.average, shown.preview.average, rtol=1e-5)
+                    budget = 5 * self.WIDTH * self.HEIGHT
+                    part = preview("1", transport=transport, budget=budget)
+                    self.assertTrue(1 <= part.frames_used < self.FRAMES, part.frames_used)
+                    self.assertLessEqual(part.bytes_received, budget)
+                    self.assertEqual((self.WIDTH, self.HEIGHT), (part.width, part.height))
+                    os.remove(path)
+
+    def test_the_gain_is_applied(self):
+        self.put("m.mrc")
+        movies.write_gain(os.path.join(self.root, "1", "data", "Movies", "gain.mrc"), 9, self.WIDTH, self.HEIGHT)
+        self.assertEqual("gain applied", preview("1").preview.gain)
+        self.assertEqual("", preview("1", gain=False).preview.gain)
+
+    def test_a_picture_with_scale(self):
+        self.put("m.mrc")
+        shown = preview("1")
+        picture = picture_of(shown.preview, shown.pixel_size)
+        self.assertEqual((512 + 8 + 512, 512), picture.size)
+        self.assertNotEqual(picture.tobytes(), picture_of(shown.preview, None).tobytes())
+
+    def test_what_cannot_be_shown(self):
+        path = self.put("m.mrc")
+        for name, content, why in (
+                ("m.mrc.bz2", bz2.compress(b"x" * 9999), "compressed as a whole"),
+                ("m.dm4", b"\0" * 9999, "Gatan's format"),
+                ("m.mrc", b"\0" * 9999, "cannot be shown"), ("m.tif", b"II*\0" + b"\xff" * 9999, "cannot be shown"),
+                ("m.tif", b"MM\0+" + b"\0" * 99, "cannot be shown")):
+            with self.subTest(name, why=why):
+                if os.path.exists(path):
+                    os.remove(path)
+                path = os.path.join(os.path.dirname(path), name)
+                with open(path, "wb") as stream:
+                    stream.write(content)
+                with self.assertRaisesRegex(EntryError, why):
+                    preview("1")
+        os.remove(path)
+        self.put("m.mrc")
+        with self.assertRaisesRegex(EntryError, "takes more than the 0.1 MB .* larger budget"):
+            preview("1", budget=100000)
+        big = os.path.join(self.root, "1", "data", "Movies", "m.tif")
+        os.remove(os.path.join(self.root, "1", "data", "Movies", "m.mrc"))
+        tifffile.imwrite(big, np.zeros((2, 999, 999), "uint8"), photometric="minisblack")
+        with self.assertRaisesRegex(EntryError, "larger budget"):
+            preview("1", budget=300000)
+
+
+if __name__ == "__main__":
+    unittest.main()
