@@ -34,7 +34,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _show(words: List[str]) -> int:
     parser = argparse.ArgumentParser(prog=PROGRAM + " show", description="What an entry is, and what it holds.")
-    parser.add_argument("entry", help="its number, like 10200, or the address of its page")
+    parser.add_argument("entry", help="its number, like 10200, the address of its page, or an EMDB or PDB code")
     parser.add_argument("--json", action="store_true", help="as one JSON object")
     options = parser.parse_args(words)
     try:
@@ -47,10 +47,12 @@ def _show(words: List[str]) -> int:
 
 def _describe(entry_id: str, as_json: bool, stopped: threading.Event) -> int:
     from .archive import describe
+    from .catalogue.command import known
     from .download.fetch import about
     found, workflow, problem = about(entry_id, stopped)
-    print(json.dumps(describe.as_data(found, workflow)) if as_json else "\n".join(
-        describe.as_lines(found, workflow, problem)))
+    catalogued = known(int(found.entry.number))
+    print(json.dumps(describe.as_data(found, workflow, catalogued)) if as_json else "\n".join(
+        describe.as_lines(found, workflow, problem, catalogued)))
     return 0
 
 

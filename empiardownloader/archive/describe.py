@@ -7,14 +7,19 @@ from .metadata import Metadata
 from .workflow import LABEL, Workflow
 
 
-def as_data(found: Metadata, workflow: Optional[Workflow]) -> Dict[str, Any]:
-    """Plain data; None is what neither EMPIAR nor the EMDB record that it is linked to tells."""
+def as_data(found: Metadata, workflow: Optional[Workflow], catalogued: Dict[str, Any]) -> Dict[str, Any]:
+    """Plain data; None is what neither EMPIAR nor the EMDB record that it is linked to tells.
+
+    ``catalogued``: what the catalogue knows of its maps, nothing where there is none.
+    """
     entry, acquisition = found.entry, found.acquisition
     return {
         "number": entry.number, "title": entry.title, "authors": list(entry.authors),
         "size_bytes": entry.size_bytes, "kinds": list(entry.kinds),
         "released": entry.release_date or None,
-        "doi": entry.doi or None, "page": entry.page, "emdb": list(entry.emdb_ids),
+        "doi": entry.doi or None, "page": entry.page,
+        "emdb": catalogued.get("emdb") or list(entry.emdb_ids),
+        **{name: catalogued.get(name) for name in ("pdb", "resolution", "method", "microscope", "sample")},
         "image_sets": [{
             "number": each.number, "name": each.name, "category": each.category, "kind": each.kind.name,
             "format": each.data_format or None, "images": each.num_images, "frames": each.frames,
@@ -27,7 +32,7 @@ def as_data(found: Metadata, workflow: Optional[Workflow]) -> Dict[str, Any]:
                      "protocols": None if workflow is None else [str(step.get(LABEL, "")) for step in workflow.steps]}}
 
 
-def as_lines(found: Metadata, workflow: Optional[Workflow], problem: str = "") -> List[str]:
+def as_lines(found: Metadata, workflow: Optional[Workflow], problem: str, catalogued: Dict[str, Any]) -> List[str]:
     """``problem``: why the entry's workflow file is none."""
     entry, acquisition = found.entry, found.acquisition
     lines = ["%s: %s" % (entry.name, entry.title), entry.first_authors or "Authors not known",
@@ -44,6 +49,10 @@ def as_lines(found: Metadata, workflow: Optional[Workflow], problem: str = "") -
         ("magnification %g", acquisition.magnification), ("%g e/Å² per movie", acquisition.dose_per_movie))
         if value is not None]
     lines += ["", "EMDB: %s" % (", ".join(entry.emdb_ids) or "no record is linked")]
+    of_maps = [text % catalogued[name] for name, text in (
+        ("method", "%s"), ("resolution", "%g Å"), ("microscope", "%s")) if catalogued.get(name)]
+    if of_maps:
+        lines.append("Best map: %s" % ", ".join(of_maps))
     if told:
         lines.append("Microscope, by %s: %s" % (acquisition.source, ", ".join(told)))
     lines += acquisition.notes

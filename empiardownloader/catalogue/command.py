@@ -9,7 +9,7 @@ import shutil
 import sys
 import threading
 from dataclasses import replace
-from typing import List, Mapping, Optional, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 from ..archive.entry import size_in_bytes
 from ..archive.errors import ArchiveError, EntryError
@@ -156,6 +156,18 @@ def open_catalogue(where: Mapping[str, str], stop: StopToken, refresh: bool = Fa
         store.close()
         raise
     return store
+
+
+def known(number: int) -> Dict[str, Any]:
+    """What the catalogue of this machine says of an entry, nothing where there is none."""
+    path = default_path(addresses())
+    if not os.path.exists(path):
+        return {}
+    store = Store(path)
+    try:
+        return next((entry.as_data() for entry in store.facts([number])), {})
+    finally:
+        store.close()
 
 
 def _harvest(store: Store, where: Mapping[str, str], stop: StopToken, may_fail: bool) -> None:

@@ -33,7 +33,7 @@ def folder(text: str) -> str:
 
 def choose_images(parser: argparse.ArgumentParser) -> None:
     """The options that say which images of which entry."""
-    parser.add_argument("entry", help="number of the entry, like 10200, or the address of its page")
+    parser.add_argument("entry", help="its number, like 10200, the address of its page, or an EMDB or PDB code")
     parser.add_argument("--image-set", default="", metavar="SET",
                         help="number or name (the first one with movies, else with tilt series, else the first)")
     parser.add_argument("--pattern", default="", help="only images whose name, or end of path, matches")

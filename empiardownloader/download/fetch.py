@@ -8,13 +8,14 @@ import threading
 from typing import Callable, Iterator, Optional, Tuple
 
 from ..archive import metadata
-from ..archive.entry import Entry, ImageSet, parse_entry_id
+from ..archive.entry import Entry, ImageSet
 from ..archive.errors import ArchiveError, DiskError, EntryError, RemoteError, UnreachableError
 from ..archive.remote import AUTOMATIC, Archive, Listing
 from ..archive.remote.choice import open_archive
 from ..archive.selection import ImageFinder, RemoteFile
 from ..archive.stopping import StopToken
 from ..archive.workflow import Workflow, fetch_workflow
+from ..catalogue.codes import entry_number
 from ..constants import addresses
 from ..images.header import Header, is_gatan, read_header
 from ..transfer.jobs import Settings
@@ -52,7 +53,8 @@ def fetch(entry: str, folder: str, images: Optional[int] = 1, image_set: str = "
     A folder holds one image set of one entry, and one call at a time fills it. Raises ArchiveError, whose text is one
     sentence for the user, and Stopped.
     """
-    number, stop = parse_entry_id(entry), StopToken(stopped)
+    stop = StopToken(stopped)
+    number = entry_number(entry, addresses(), stop)
     with _refused(folder, "made"):
         os.makedirs(folder, exist_ok=True)
     with _refused(folder, "written"), _alone_in(folder, stop):
@@ -82,7 +84,8 @@ def list_images(entry: str, image_set: str = "", file_pattern: str = "", transpo
 
     Raises ArchiveError, at the end also for folders that could not be entered.
     """
-    number, stop = parse_entry_id(entry), StopToken(stopped)
+    stop = StopToken(stopped)
+    number = entry_number(entry, addresses(), stop)
     found = metadata_of(number, "", stop)
     chosen = found.entry.image_set(image_set)
     transfer = Transfer(open_entry(number, transport, stop), Settings(connections=1), stop)
@@ -112,7 +115,8 @@ def about(entry: str, stopped: Optional[threading.Event] = None,
 
     Raises ArchiveError and Stopped.
     """
-    number, stop = parse_entry_id(entry), StopToken(stopped)
+    stop = StopToken(stopped)
+    number = entry_number(entry, addresses(), stop)
     found = metadata_of(number, "", stop)
     if not found.entry.workflow_file:
         return found, None, ""

@@ -10,7 +10,6 @@ import time
 from dataclasses import dataclass
 from typing import Any, Dict, List, Optional, Tuple
 
-from ..archive.entry import parse_entry_id
 from ..archive.errors import ArchiveError, EntryError, RemoteError
 from ..archive.kinds import TILT_SERIES
 from ..archive.mdoc import MAX_MDOC_BYTES
@@ -18,6 +17,8 @@ from ..archive.remote import AUTOMATIC, Archive
 from ..archive.remote.texts import read_text
 from ..archive.selection import ImageFinder, RemoteFile
 from ..archive.stopping import StopToken
+from ..catalogue.codes import entry_number
+from ..constants import addresses
 from ..transfer.jobs import Settings
 from ..transfer.transfer import Transfer
 from ..units import format_bytes, format_seconds
@@ -92,7 +93,8 @@ def plan(entry: str, images: Optional[int] = 1, image_set: str = "", file_patter
 
     Raises ArchiveError and Stopped.
     """
-    number, stop = parse_entry_id(entry), StopToken(stopped)
+    stop = StopToken(stopped)
+    number = entry_number(entry, addresses(), stop)
     found = metadata_of(number, "", stop)
     chosen = found.entry.image_set(image_set)
     request = Request(found.entry, chosen, images, file_pattern, registered=False)

@@ -15,12 +15,13 @@ from typing import Any, BinaryIO, Dict, Iterator, List, Optional, Tuple, cast
 import numpy as np
 import tifffile
 
-from ..archive.entry import parse_entry_id
 from ..archive.errors import BrokenFileError, EntryError, NoRangesError, NotFoundError, RemoteError, UnreachableError
 from ..archive.names import split_compression
 from ..archive.remote import AUTOMATIC, Connection
 from ..archive.selection import GAIN, ImageFinder, RemoteFile
 from ..archive.stopping import StopToken, within
+from ..catalogue.codes import entry_number
+from ..constants import addresses
 from ..images.frames import AS_THEY_ARE, EXTRA, iter_frames
 from ..images.gain import Correction
 from ..images.header import (
@@ -42,7 +43,7 @@ BUDGET = 16 << 20               # bytes
 BLOCK_BYTES = 64 << 10          # read at a time where a reader asks for a few bytes
 SECONDS = 300.0                 # for one file over a slow line
 # Of the budget, what a gain reference may take.
-GAIN_SHARE = 0.75
+GAIN_SHARE = 0.5
 
 
 class BudgetError(Exception):
@@ -123,7 +124,8 @@ def preview(entry: str, image_set: str = "", file_pattern: str = "", budget: int
     The gain reference is applied where it is small enough. Raises ArchiveError, also for images that cannot be shown
     (compressed, larger than the budget, of a format that is not read here), and Stopped.
     """
-    number, stop = parse_entry_id(entry), StopToken(stopped)
+    stop = StopToken(stopped)
+    number = entry_number(entry, addresses(), stop)
     found = metadata_of(number, "", stop)
     chosen = found.entry.image_set(image_set)
     archive = open_entry(number, transport, stop)
@@ -161,14 +163,13 @@ def _look(connection: Connection, image: RemoteFile, references: List[RemoteFile
         msg = "%s is in Gatan's format, which Scipion reads and nothing here does: download it." % path
         raise EntryError(msg)
     state = connection.state(path)
-    remote = _Ranges(connection, path, state.size, budget)
-    factors: Optional[Correction] = None
-    gain_bytes = 0
     try:
-        frames, total = _frames(remote, path, budget)
         with tempfile.TemporaryDirectory(prefix="empiar-") as folder:
+            factors, gain_bytes = None, 0
             if references:
                 factors, gain_bytes = _gain(connection, references[0], path, folder, int(budget * GAIN_SHARE))
+            remote = _Ranges(connection, path, state.size, budget - gain_bytes)
+            frames, total = _frames(remote, path, budget - gain_bytes)
             average = average_of(frames, path)
             corrected, note = factors.apply(average) if factors else (average, "")
     except BudgetError as error:

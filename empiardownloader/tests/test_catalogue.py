@@ -14,15 +14,16 @@ import unittest
 from empiardownloader.archive.errors import EntryError, Stopped, UnreachableError
 from empiardownloader.archive.stopping import StopToken
 from empiardownloader.catalogue import words
+from empiardownloader.catalogue.codes import entry_number
 from empiardownloader.catalogue.command import table
 from empiardownloader.catalogue.facts import from_record, joined
 from empiardownloader.catalogue.harvest import AT_ONCE, MOST_EMPTY, harvest
 from empiardownloader.catalogue.search import DATE, SIZE, Query, search
-from empiardownloader.catalogue.store import Store, record_print
+from empiardownloader.catalogue.store import Store, default_path, record_print
 from empiardownloader.constants import VARIABLES
 from empiardownloader.demo import faults
 from empiardownloader.tests import catalogue_entries
-from empiardownloader.tests.base import ArchiveTestCase, Waiting, image_set
+from empiardownloader.tests.base import ArchiveTestCase, Waiting, environment, image_set
 
 IS_QUICK = True
 
@@ -317,6 +318,35 @@ class TestHarvest(CatalogueCase, Waiting):
         for entry in store.facts(range(10900, 10900 + len(odd))):
             json.dumps(entry.as_data())
         self.assertTrue(math.isfinite(store.age))
+
+
+class TestCodes(CatalogueCase):
+
+    def test_codes_of_others(self):
+        """By the services, and by the catalogue where there is one."""
+        entries, rows = catalogue_entries.records(60)
+        entries["10999"] = dict(entries["10025"])       # two entries of one map
+        demo = self.serve(entries=entries)
+        demo.emdb_rows = rows
+        where = {**{name: value for name, (value, _) in VARIABLES.items()}, **demo.variables}
+        with environment(XDG_CACHE_HOME=os.path.join(self.root, "cache")):
+            for catalogue in (False, True):
+                if catalogue:
+                    store = Store(default_path(where))
+                    harvest(store, where, pause=0)
+                    store.close()
+                for text, number in (("EMD-5200", "10200"), ("emd 5200", "10200"), ("6v21", "10200"),
+                                     ("PDB:6V21", "10200"), ("10200", "10200"), ("EMPIAR-10200", "10200")):
+                    self.assertEqual(number, entry_number(text, where), (text, catalogue))
+                with self.assertRaisesRegex(EntryError, "several entries, EMPIAR-10025 and EMPIAR-10999"):
+                    entry_number("EMD-5025", where)
+                for text, why in (("EMD-99999", "no entry that is linked to EMD-99999"), ("9zzz", "no map"),
+                                  ("nonsense", "is no EMPIAR entry number")):
+                    with self.assertRaisesRegex(EntryError, why):
+                        entry_number(text, where)
+            asked = len(demo.requests)
+            entry_number("6v21", where)
+            self.assertEqual(asked, len(demo.requests))
 
 
 class TestCommand(CatalogueCase):

@@ -136,6 +136,11 @@ class TestPreview(PlanCase):
         movies.write_gain(os.path.join(self.root, "1", "data", "Movies", "gain.mrc"), 9, self.WIDTH, self.HEIGHT)
         self.assertEqual("gain applied", preview("1").preview.gain)
         self.assertEqual("", preview("1", gain=False).preview.gain)
+        # It is paid for out of the same budget, and left where it would take most of that.
+        budget = 9 * self.WIDTH * self.HEIGHT
+        shown = preview("1", budget=budget)
+        self.assertEqual(("gain applied", True), (shown.preview.gain, shown.bytes_received <= budget))
+        self.assertEqual("", preview("1", budget=5 * self.WIDTH * self.HEIGHT).preview.gain)
 
     def test_a_picture_with_scale(self):
         self.put("m.mrc")
