@@ -52,7 +52,7 @@ class TransientError(RemoteError):
 
 
 class LineError(TransientError):
-    """No connection could be made: nobody was there to be asked, so it says nothing of what was asked for."""
+    """No connection could be made, which says nothing of the file that was asked for."""
 
 
 class BusyError(TransientError):

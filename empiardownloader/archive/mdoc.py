@@ -38,7 +38,7 @@ SAME_ANGLE = 0.05
 LEAST_SPAN = 1.0
 AXIS_TOLERANCE = 1.0        # degrees by which title and RotationAngle may differ
 
-# What readers take for one number each, and what tells a dose: a value of them that is none is left away.
+# Readers take each of these for one number; values that are no numbers are skipped.
 DOSES = ("ExposureDose", "FrameDosesAndNumber", "DoseRate", "CountsPerElectron")
 NUMBERS = ("TiltAngle", "PixelSpacing", "Voltage", "Magnification", "Binning", "RotationAngle", "ExposureDose",
            "PriorRecordDose", "DoseRate")
@@ -89,8 +89,8 @@ def parse_mdoc(text: str) -> Mdoc:
 
 
 def parse_frame_sets(text: str) -> List[Section]:
-    """The sections '[FrameSet = n]' of a file that has no others, or the only section of one about a single image, each
-    with what is said of the whole, else []."""
+    """The sections '[FrameSet = n]' of a file without others, or the only section of a file about one image, each with
+    the values of the file's head; else []."""
     head, titles, sections, frame_sets = _split(text)
     if len(sections) == 1 and not frame_sets:
         frame_sets = sections

@@ -171,7 +171,8 @@ def known(number: int) -> Dict[str, Any]:
 
 
 def _harvest(store: Store, where: Mapping[str, str], stop: StopToken, may_fail: bool) -> None:
-    from .harvest import harvest  # requests takes its time to load
+    # Not at the top: what makes connections takes its time to load.
+    from .harvest import harvest
     shown = sys.stderr.isatty()
     if not may_fail:
         say("Fetching the list of all entries, once: about a minute.")

@@ -107,7 +107,7 @@ def _tell(facts: Facts, options: argparse.Namespace) -> None:
             print("%s reference: %s" % (kind.capitalize(), path))
     missing = {path: companion.reason for path, companion in facts.companions.items() if not companion.name}
     for path, reason in {**facts.left_out, **missing}.items():
-        print("Left out: %s (%s)" % (path, reason))
+        print("Skipped: %s (%s)" % (path, reason))
     for note in facts.notes:
         print(for_a_command(note))
 

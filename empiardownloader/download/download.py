@@ -179,7 +179,7 @@ class Download:
         self._references.settle()
 
     def _take_for_an_image(self, file: RemoteFile, outcome: Outcome) -> None:
-        """What was fetched as a reference and has the frames of a movie is one: its name alone spoke against it."""
+        """A file that was fetched as a reference and has several frames is a movie."""
         header, folder, keys = outcome.header, self._finder.folder, self._references.keys_near(file.folder)
         if header is None or header.frames < 2 or keys is None or not self._request.kind.stacks \
                 or self._queue.has_begun(file.path) \

@@ -14,7 +14,7 @@ SPARE_NAME_BYTES = 20       # what parts and links put in front of a name and be
 
 
 class Collector:
-    """What asks for files of one sort, and takes them; the thread that runs the download calls it."""
+    """Requests and receives files of one kind; the thread that runs the download calls it."""
 
     def take(self, file: RemoteFile, name: str, outcome: Outcome) -> None:
         """What became of a file that it has asked for; ``name`` is the local one."""

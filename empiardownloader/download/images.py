@@ -133,7 +133,7 @@ class Images(Collector):
     def take(self, file: RemoteFile, name: str, outcome: Outcome) -> None:
         keys = self._keys.pop(file.path)
         if outcome.error:
-            logger.warning("%s is left out: %s.", file.path, outcome.error)
+            logger.warning("%s is skipped: %s.", file.path, outcome.error)
             self._queue.skip(file.path)
             self._note(FileSkipped(file.path, outcome.error))
             return

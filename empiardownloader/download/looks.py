@@ -2,8 +2,7 @@
 """What a file's header shows: of an image as soon as its first bytes have come, of every file once it is whole.
 
 Beside images lie some that do not belong to them: averages, references, previews beside movies, movies beside
-micrographs. Where names, sizes or others like them raise doubts about a file, its header is asked for before its
-pixels.
+micrographs. Of a file that its name, its size or the others make suspicious, the header is fetched before the pixels.
 """
 import hashlib
 import os
@@ -26,7 +25,7 @@ LONGER_NAME = re.compile(r"[_.-][^0-9]*[a-z]", re.IGNORECASE)
 
 
 class Looks:
-    """The looks at the files of one run; ``listed`` is for the calling thread, the rest for the transfer's threads."""
+    """The header checks of one run; ``listed`` is for the calling thread, the rest for the transfer's threads."""
 
     def __init__(self, request: Request, read_header: Callable[[str], Optional[Header]]):
         self._image_set = request.image_set

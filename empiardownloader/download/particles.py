@@ -129,7 +129,7 @@ class ParticleFile:
     def complaints(self, path: str) -> List[str]:
         """Sentences about rows and groups that do not fit; ``path``: of the file in the archive."""
         said = [remark % path for remark in self.remarks]
-        said += ["%d particles of %s are left out: %s%s." % (
+        said += ["%d particles of %s are skipped: %s%s." % (
             count, path, why, ", first in line %d" % line if line else "")
             for why, (count, line) in self.unbelieved.items()]
         if self.optics and self.ungrouped:
@@ -313,7 +313,7 @@ class ParticleSearch:
                            (matches.ambiguous, "may be more than one file of the archive")):
             if names:
                 rows = sum(len(particles.rows[name]) for name in names)
-                self._note("%d of the %d stacks that %s names %s (%s): their %d particles are left out." % (
+                self._note("%d of the %d stacks that %s names %s (%s): their %d particles are skipped." % (
                     len(names), len(particles.rows), path, why, ", ".join(names[:NAMED]), rows))
         for complaint in particles.complaints(path):
             self._note(complaint)

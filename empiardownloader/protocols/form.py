@@ -147,7 +147,8 @@ def findFormErrors(protocol):
         errors.append("Amplitude contrast should be between 0 and 1, not %g." % contrast)
     folder = protocol.getSharedFolder()
     if folder and not os.path.isabs(folder):
-        errors.append("The download folder %s should be a full path: within the project it would go with it." % folder)
+        errors.append("The download folder %s should be a full path: inside the project it would be deleted with it."
+                      % folder)
     elif folder and not _isWritable(folder):
         errors.append("The download folder %s cannot be written: choose another, or leave it empty." % folder)
     return errors

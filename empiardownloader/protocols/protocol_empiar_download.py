@@ -403,7 +403,7 @@ class EmpiarDownloader(EMProtocol):
 
     def _leaveOut(self, name, error):
         reason = str(error) if isinstance(error, BadImageError) else "it cannot be read"
-        self.warning("%s is left out: %s." % (name, reason))
+        self.warning("%s is skipped: %s." % (name, reason))
         self._write(FileSkipped(self._readFacts().path_of(name), reason, name))
 
     def _showProgress(self, progress):

@@ -18,7 +18,7 @@ from .acquisition import ASSUMED, FORM, MDOC_FILES, OF_ACQUISITION, decide, getT
 from .context import Context
 from .outputs import hasTomo
 
-EXAMPLES = 2            # files named where many are left out for one reason
+EXAMPLES = 2            # files named where many are skipped for one reason
 REASONS = 6             # reasons named
 OTHERS = 3              # other candidates named
 SETS = 8                # output sets described
@@ -71,9 +71,9 @@ def summarize(protocol):
 
 
 def groupLeftOut(leftOut):
-    """ Files left out, by reason.
+    """ Skipped files, by reason.
     :param leftOut: dict path -> reason.
-    :return: lines like 'Left out: 12 files (it is empty), for example a.mrc and b.mrc'. """
+    :return: lines like 'Skipped: 12 files (it is empty), for example a.mrc and b.mrc'. """
     paths = {}
     for path, reason in leftOut.items():
         # Reasons of the server name the file they are about.
@@ -81,11 +81,11 @@ def groupLeftOut(leftOut):
     lines = []
     for reason, its in list(paths.items())[:REASONS]:
         if len(its) == 1:
-            lines.append("Left out: %s (%s)" % (its[0], reason))
+            lines.append("Skipped: %s (%s)" % (its[0], reason))
         else:
-            lines.append("Left out: %d files (%s), for example %s" % (len(its), reason, " and ".join(its[:EXAMPLES])))
+            lines.append("Skipped: %d files (%s), for example %s" % (len(its), reason, " and ".join(its[:EXAMPLES])))
     if len(paths) > REASONS:
-        lines.append("... and %d files more left out for other reasons, see the log."
+        lines.append("... and %d files more skipped for other reasons, see the log."
                      % sum(len(its) for its in list(paths.values())[REASONS:]))
     return lines
 

@@ -111,7 +111,7 @@ class TestCommand(ArchiveTestCase):
             self.assertEqual((1, "", 1), (code, output, len(errors.splitlines())), errors)
             self.assertIn(words, errors)
         code, output, _ = self.run_command("10200", "--all", "--to", self.out)
-        self.assertIn("Left out: data/Movies/m_0.mrc", output)
+        self.assertIn("Skipped: data/Movies/m_0.mrc", output)
         self.assertEqual(2, self.run_command("10200", "--images", "0")[0])
 
     def test_a_folder_holds_one_image_set(self):

@@ -70,7 +70,7 @@ class KindLayouts(Layout):
                           "MRC_1901_001_particles.mrcs"], self.names_of(facts))
         notes = "\n".join(facts.notes)
         self.assertIn("1 of the 4 stacks that data/Particles/shiny_2sets.star names are not in the archive "
-                      "(Particles/MRC_1901/010_particles.mrcs): their 5 particles are left out", notes)
+                      "(Particles/MRC_1901/010_particles.mrcs): their 5 particles are skipped", notes)
         self.assertIn("1 stacks are not downloaded", notes)
 
     def test_10180_a_deep_tree(self):

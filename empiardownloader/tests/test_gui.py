@@ -73,7 +73,7 @@ class TestWindows(ArchiveTestCase):
         self.assertIn("The depositors' own workflow: data/workflow.json", result["messages"][0])
         # Motion correction has a plugin of its own, which is not here.
         self.assertEqual(["EMPIAR-90001 movies"], result["made"])
-        self.assertIn("which were left out: ProtMotionCorr", result["messages"][1])
+        self.assertIn("which were skipped: ProtMotionCorr", result["messages"][1])
         self.assertEqual(("2", "2"), (result["imageset_chosen"], result["imageset_cancelled"]))
         self.assertEqual("data/Movies_tiff/grid*.tif", result["pattern_chosen"])
         self.assertEqual(result["pattern_chosen"], result["pattern_cancelled"])

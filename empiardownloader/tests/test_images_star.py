@@ -109,12 +109,12 @@ class TestParticleFile(StarCase):
         # Which image of b.mrcs is the first is not sure.
         self.assertEqual((2, {"their rlnDefocusU is no number": (2, 0), FROM_ZERO: (2, 0)}),
                          (read.particles, read.unbelieved))
-        self.assertIn("2 particles of x.star are left out: their rlnDefocusU is no number.", read.complaints("x.star"))
+        self.assertIn("2 particles of x.star are skipped: their rlnDefocusU is no number.", read.complaints("x.star"))
 
     def test_rows_of_a_wrong_length(self):
         read = self.read(kinds.star_table("", ("rlnImageName", "rlnDefocusU"), [("1@a.mrcs", 1.0), ("9", "")]))
         self.assertEqual(1, read.particles)
-        self.assertEqual(["1 particles of x.star are left out: they have not one value for each of the 2 columns, "
+        self.assertEqual(["1 particles of x.star are skipped: they have not one value for each of the 2 columns, "
                           "first in line 8."], read.complaints("x.star"))
         with self.assertRaisesRegex(BadImageError, "none of its rows can be believed: they have not one value"):
             self.read(kinds.star_table("", ("rlnImageName", "rlnDefocusU"), [("1@a.mrcs", "1 2")]))

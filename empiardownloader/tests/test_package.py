@@ -65,7 +65,8 @@ class TestPlugin(unittest.TestCase):
             # Gatan's files are read by Scipion, where there is Scipion.
             "live": "|".join((scipion, r"ftplib|requests|urllib", r"\.\.protocols\.(?!headers)",
                               r"\.\.(archive|transfer|download|wizards|viewers|demo)\b")),
-            "archive": "|".join((scipion, windows, r"\.\.(transfer|download|images)\b")),
+            "archive": "|".join((scipion, windows, r"\.\.(transfer|download|images|catalogue)\b")),
+            "catalogue": "|".join((scipion, network, windows, r"\.\.(transfer|download|images|follow|live)\b")),
             "transfer": "|".join((scipion, network, windows, r"\.\.download\b")),
             "download": "|".join((scipion, network, windows)),
             "protocols": network + "|demo", "wizards": network + "|demo", "viewers": network + "|demo"}

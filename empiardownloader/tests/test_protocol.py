@@ -75,7 +75,7 @@ class TestMainJob(ProtocolTestCase):
         summary = "\n".join(protocol.summary())
         for words in ("EMPIAR-10200", "A synthetic data set", "10.6019/EMPIAR-10200", "An institute", "0.66 Å/px",
                       "Gain reference: data/Movies/CountRef_m.mrc", "no more than 11 movies", "fewer than the 50",
-                      "Left out: data/Movies/m_03.mrc", "200 kV, Cs 2 mm, magnification 105000"):
+                      "Skipped: data/Movies/m_03.mrc", "200 kV, Cs 2 mm, magnification 105000"):
             self.assertIn(words, summary)
         self.assertIn("11 movies of EMPIAR-10200", protocol.methods()[0])
         self.assertEqual(["Iudin2016", "Iudin2023"], list(protocol.getCitations()))

@@ -254,7 +254,7 @@ class TestContinued(InterruptedCase):
             self.write({source: content})
         self.check_set(protocol, 5)
         self.assertNotIn("m_02.mrc", [row[2] for row in self.rows(protocol)])
-        self.assertIn("Left out: data/Movies/m_02.mrc (its header promises", "\n".join(protocol.summary()))
+        self.assertIn("Skipped: data/Movies/m_02.mrc (its header promises", "\n".join(protocol.summary()))
 
     def test_nothing_whole_at_all(self):
         """All that comes is cut short at its source."""

@@ -226,7 +226,7 @@ class TestRightScience(ProtocolTestCase):
             run = self.finish(self.new(entryId="50010", allImages=True, transport=transport))
             self.assertEqual(["hole_%d_fractions.mrc" % number for number in range(3)],
                              self.names(self.sets(run)["outputMovies"]))
-            lines = [line for line in run.summary() if "Left out" in line]
+            lines = [line for line in run.summary() if "Skipped" in line]
             self.assertEqual(1, len(lines), lines)
             self.assertIn("3 files (it has a single frame", lines[0])
 
@@ -236,11 +236,11 @@ class TestRightScience(ProtocolTestCase):
             self.demo.add_fault(faults.ERROR, "*m_1*")
             run = self.finish(self.new(entryId="50006", allImages=True, transport=transport))
             self.assertEqual(["m_0.mrc", "m_2.mrc"], self.names(self.sets(run)["outputMovies"]))
-            self.assertIn("Left out: data/Movies/m_1.mrc", self.summary(run))
+            self.assertIn("Skipped: data/Movies/m_1.mrc", self.summary(run))
             self.demo.clear_faults()
             run = self.finish(self.again(run))
             self.assertEqual(3, run.outputMovies.getSize())
-            self.assertNotIn("Left out", self.summary(run))
+            self.assertNotIn("Skipped", self.summary(run))
 
     def test_servers_that_do_not_agree(self):
         """S4, S5: over HTTP, versions of their own, and bytes of another place."""

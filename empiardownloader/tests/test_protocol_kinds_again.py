@@ -88,8 +88,8 @@ class TestParticlesAgain(AgainCase):
         run = self.go("70003")
         self.assertEqual([True, True, False, True], [particle.getCoordinate().getX() is not None
                                                      for particle in run.outputParticles.iterItems()])
-        self.assertIn("2 particles are left out: 0.mrcs has no more than 4 images", "\n".join(run.summary()))
-        self.assertIn("2 particles are left out", "\n".join(self.go_on(run).summary()))
+        self.assertIn("2 particles are skipped: 0.mrcs has no more than 4 images", "\n".join(run.summary()))
+        self.assertIn("2 particles are skipped", "\n".join(self.go_on(run).summary()))
 
     def test_a_file_of_the_particles_that_nobody_has(self):
         self.stacks("70004", 1, None)

@@ -141,6 +141,6 @@ class TestWhatTheStarSays(AgainCase):
         self.assertEqual([1, 4], [particle.getIndex() for particle in run.outputParticles.iterItems()])
         self.assertTrue(all(particle.getCTF().getDefocusU() == 15000 for particle in run.outputParticles.iterItems()))
         summary = "\n".join(run.summary())
-        self.assertIn("1 particles of data/p.star are left out: their rlnDefocusU is no number", summary)
-        self.assertIn("2 particles of data/p.star are left out: they have not one value for each of the 13 columns",
+        self.assertIn("1 particles of data/p.star are skipped: their rlnDefocusU is no number", summary)
+        self.assertIn("2 particles of data/p.star are skipped: they have not one value for each of the 13 columns",
                       summary)

@@ -36,8 +36,8 @@ class TestLines(unittest.TestCase):
         self.assertEqual([], summary._findDisagreements(self.context(same), noted))
 
     def test_files_left_out_by_reason(self):
-        self.assertEqual(["Left out: a.mrc (it is empty)"], summary.groupLeftOut({"a.mrc": "it is empty"}))
+        self.assertEqual(["Skipped: a.mrc (it is empty)"], summary.groupLeftOut({"a.mrc": "it is empty"}))
         lines = summary.groupLeftOut({"%d.mrc" % number: "%d.mrc is gone" % number for number in range(5)})
-        self.assertEqual(["Left out: 5 files (the file is gone), for example 0.mrc and 1.mrc"], lines)
+        self.assertEqual(["Skipped: 5 files (the file is gone), for example 0.mrc and 1.mrc"], lines)
         many = summary.groupLeftOut({"%d.mrc" % number: "reason %d" % number for number in range(9)})
-        self.assertEqual("... and 3 files more left out for other reasons, see the log.", many[-1])
+        self.assertEqual("... and 3 files more skipped for other reasons, see the log.", many[-1])

@@ -96,7 +96,7 @@ class TestMade(ProtocolTestCase):
         for run in runs[2:]:
             self.assertIsNone(run.inputFullSet.get(), run.getObjLabel())
             self.assertFalse(run.nElements.hasPointer())
-        self.assertIn("which were left out: ProtOfNobody", said)
+        self.assertIn("which were skipped: ProtOfNobody", said)
         for label in ("of a stranger", "of another", "of a missing one"):
             self.assertIn(label, said)
 

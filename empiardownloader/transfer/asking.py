@@ -54,7 +54,7 @@ class Asker:
         ``persistent``: what is asked for is known to exist, so that NotFoundError and BrokenFileError are tried
         again. Faults are tried again after growing waits; when the line works otherwise they are raised after a
         while, when it does not the run ends.
-        ``path``: of the folder that is asked for, so that whose fault it is is found out with another one.
+        ``path``: of the folder that is asked for; another folder is listed to find out whose fault a failure is.
 
         Raises RemoteError, Stopped and what ends the run.
         """
@@ -115,7 +115,7 @@ class Asker:
     def be_patient(self, error: BusyError, asked: float) -> None:
         """The server is busy: all wait, longer each time that it says so without having given a byte in between.
 
-        What was asked before it had said so the last time is the same once more.
+        Requests that were sent before the last such answer do not count again.
         """
         with self._board.changed:
             if self._board.last_byte > self._last_busy:

@@ -12,14 +12,14 @@ HTTP 429 and 503 (archive/errors.py), FTP 421         the server's    all wait a
 reset, silence, 5xx, less than promised, 404, 403,    not known       held against the file where the server, asked at
 a page in place of the file, another size                             once, gives bytes of another one; else it is the
                                                                       server's or the line's, and waited for
-a name or size that the local disk does not take,     the file's      left out at once
+a name or size that the local disk does not take,     the file's      skipped at once
 an empty file, pixels that cannot be
 ====================================================  ==============  ================================================
 
-A file is left out after so many faults that are held against it, without a byte gained in between. For folders the same
-holds; there the listing of the folder that came last is what the server is asked for.
+A file is skipped after so many faults that are held against it, without a byte gained in between. So is a folder; for
+it the server is asked for the folder that was listed last.
 
-Bytes of requests that began before a fault tell nothing of it: a server that refuses all new ones still ends the old.
+Bytes of older requests do not count: a server that refuses new requests may still finish old ones.
 """
 from ..archive.errors import BusyError, LineError, LocalNameError, NotFoundError, RemoteError, TransientError
 

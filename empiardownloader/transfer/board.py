@@ -35,8 +35,7 @@ class Board:
         self.whole = ""                 # path of a file that has become whole
         self.slept = 0.0                # seconds for which this process did not run
         self._outcomes: Deque[Outcome] = collections.deque()
-        # What has been asked for while bytes of something else were still to come: a piece, or the state of a file that
-        # is complete then.
+        # Pipelined requests: for a piece, or for the state of a file that is complete then.
         self._pipelined: Dict[Connection, Task] = {}
         self._woken = False
         self._nothing_wanted = time.monotonic()
@@ -134,8 +133,8 @@ class Board:
     # -------------------------- the clock -----------------------
 
     def run_clock(self) -> None:
-        """Where this process was stopped, or the machine asleep, that time counts for nobody's silence. A thread of its
-        own finds it out, which nobody else holds up."""
+        """Measure the time in which this process was stopped, or the machine asleep: it is no silence of a server. In a
+        thread of its own, which nothing else holds up."""
         self._clock_turned = time.monotonic()
         while not self.over:
             self.pause(1.0)
@@ -209,7 +208,7 @@ class Board:
     # -------------------------- what ended -----------------------
 
     def ended(self, file: FileTransfer, outcome: Optional[Outcome]) -> None:
-        """A file is whole and named, or (None) is to be left out or fetched anew."""
+        """A file is whole and named, or (None) is to be skipped or fetched anew."""
         with self.changed:
             if outcome is None:
                 self.settle_locked(file)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a fault does to the file it met: when it is tried again, when left out. Whose fault it is, blame.py says."""
+"""What a fault does to the file it met: when it is tried again, when skipped. Whose fault it is, blame.py says."""
 import logging
 import random
 
@@ -37,8 +37,7 @@ class Faults:
         return wait * random.uniform(0.5, 1.5)
 
     def count(self, file: FileTransfer, error: RemoteError, asked: float, now: float) -> bool:
-        """A request failed that was made at ``asked`` -> whether that is news, and whose fault it was to be found out.
-        """
+        """A request that was sent at ``asked`` failed -> whether this is a new fault, to be judged."""
         if asked < file.last_fault:
             return False    # made when the fault before was not known yet: the same once more
         file.attempts += 1
@@ -78,7 +77,7 @@ class Faults:
     @staticmethod
     def reject(file: FileTransfer, error: BadImageError) -> None:
         """The whole file is no good image."""
-        # What was put together from two runs gets a second chance, what came in one piece is so at the source.
+        # A file that was put together in two runs is fetched once more; one of a single run is broken at the source.
         if file.held_part.resumed:
             logger.warning("%s: %s; it is fetched once more.", file.job.path, error)
             file.restart = True

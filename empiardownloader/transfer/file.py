@@ -40,7 +40,7 @@ class Piece:
         self.began = self.last_byte = now
         self.flowing = 0.0              # when the first bytes had come, which are those up to ``flowed``
         self.flowed = start
-        self.to_the_end = False         # asked for before the file's size was sure: all that there is from its start
+        self.to_the_end = False         # requested to the end of the file, before its size was sure
         self.dropped = False            # its connection was cut from here, which is not the file's fault
         self.connection: Optional[Connection] = None     # what to abort then
         # A file that is complete and about whose state is asked along with the bytes of this one.
@@ -97,7 +97,7 @@ class FileTransfer:
         self.is_piggybacked = False     # its state is asked for along with another file's bytes
         self.asked_alone = False        # that has failed: it is asked for by itself
         self.restart = False            # to be fetched from its first byte
-        self.refused = ""               # why it is left out
+        self.refused = ""               # why it is skipped
         self.missing = 0                # bytes that were not there when it was opened
         # Asked for before the server has told its size: by the size that was listed, or by its first bytes.
         self.presumed = self.listed = False
@@ -134,7 +134,7 @@ class FileTransfer:
         self.busy, self.busy_since = True, now
 
     def refuse(self, reason: str) -> None:
-        """It is left out, once nobody works on it any more."""
+        """It is skipped, once no worker has it any more."""
         self.refused = reason
 
     def begin_question(self, connection: Connection, now: float) -> None:
@@ -142,9 +142,9 @@ class FileTransfer:
         self.busy_since, self.question = now, connection
 
     def presume(self, size: int, listed: bool) -> None:
-        """Nothing of it is there; it is believed to have ``size`` bytes, which is what can be asked for by now.
+        """Nothing of it is there; ``size`` bytes of it can be requested by now.
 
-        ``listed``: that is about all of it; otherwise what the server says it has more is fetched afterwards.
+        ``listed``: the size is that of the listing, so about all of it; else the rest is requested later.
         """
         self.size = self.missing = size
         self.gaps = [(0, size)]
@@ -217,7 +217,7 @@ class FileTransfer:
         self.look_whole()
 
     def ends_with(self, piece: Piece) -> bool:
-        """Whether nothing of it is missing but a piece that is on its way, and nobody looks at it."""
+        """Whether this piece is the last one missing, and the file's state is not being asked for."""
         return (self.phase is Phase.OPEN and self.pieces == [piece] and not self.gaps
                 and not (self.single or self.presumed or self.is_abandoned or self.is_piggybacked))
 

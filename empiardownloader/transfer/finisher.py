@@ -24,7 +24,7 @@ class Finisher:
 
     def __init__(self, is_over: Callable[[], bool], faults: Faults,
                  ended: Callable[[FileTransfer, Optional[Outcome]], None], failed: Callable[[BaseException], None]):
-        """``ended`` is called for each file, without an outcome where it is to be left out or fetched anew; ``failed``
+        """``ended`` is called for each file, without an outcome where it is to be skipped or fetched anew; ``failed``
         with what ends the run. Both from threads of the finisher's own."""
         self._is_over = is_over
         self._faults = faults

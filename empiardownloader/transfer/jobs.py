@@ -44,7 +44,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a job: whole (``error`` is empty) or left out."""
+    """What became of a job: whole (``error`` is empty) or skipped."""
     job: Job
     size: int = 0               # bytes at the source
     header: Any = None          # what the job's check gave

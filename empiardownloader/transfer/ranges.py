@@ -32,16 +32,16 @@ SLOW_SECONDS, SLOW_TO_ASKING = 6, 20
 AHEAD_SECONDS, AHEAD_TO_ASKING = 0.02, 1.5
 # Asking for a file's size takes a round trip or two.
 PREPARE_SECONDS = 2
-# A connection that brings nothing for so long while others do, or have nothing left to do, is dropped. From afar its
-# first byte is granted so many times what it took others, on a slow line the next bytes are.
+# A connection that brings nothing for so long is dropped, while others bring bytes or have nothing left to do. The
+# first byte may take longer after long round trips, the next ones on a slow line: so many times what others took.
 STALLED_SECONDS, ALIVE_SECONDS = 2.5, 2.0
 STALLED_TO_ASKING, STALLED_TO_GAP = 10, 5
 # Where all of them do, that may be the line, or the server; one is dropped to find out.
 ALL_STALLED_SECONDS = 8.0
 # Before anything is known of the archive: what it takes to be sure that it works at all.
 UNKNOWN_SECONDS = 8.0
-# One that would go on for so long while the others need a fraction of it, as well. Not more than so often for one file
-# that makes no progress: then it is the file that is slow.
+# A connection that would take so long for its piece, and the others only this share of it, is dropped too; not more
+# often than this for one file without progress, for then the file is slow.
 VERY_SLOW_SECONDS, VERY_SLOW_SHARE = 10.0, 0.25
 MOST_DROPS = 3
 # Files in trouble that others may overtake; whole files, beyond one a connection, that wait to be unpacked.
@@ -70,7 +70,7 @@ class Plan:
         return size <= MOST_PAGE_BYTES and len(told) > 1
 
     def slept(self, seconds: float) -> None:
-        """Nobody was there to see bytes come for so long."""
+        """The process slept for so many seconds."""
         for file in self.files:
             file.not_before += seconds
             file.busy_since += seconds
@@ -242,7 +242,7 @@ class Plan:
         return max(MIN_STEAL_BYTES, int(self.pace * self.asking * REST_TO_ASKING))
 
     def _steal(self, pieces: List[Piece], now: float) -> Optional[Piece]:
-        """Half of the largest, where that is worth a request, and that a connection is hung up on."""
+        """Half of the largest piece, where that is worth a request and a hang-up."""
         largest = max(pieces, key=lambda piece: piece.remaining, default=None)
         least = max(MIN_STEAL_BYTES, int(self.pace * (MIN_STEAL_SECONDS + 2 * self.asking)))
         if largest is None or largest.remaining < 2 * least:

@@ -46,7 +46,7 @@ class Steps:
             self._prepare(connection, file)
 
     def presume(self, file: FileTransfer) -> bool:
-        """Whether nothing has to be known of a file before its first bytes are asked for, which tell of it, too."""
+        """Whether the first bytes of a file can be requested before its state is known; their answer tells it."""
         job = file.job
         if file.phase is not Phase.NEW or file.single or not self._plan.ranges or os.path.exists(job.target):
             return False
@@ -249,7 +249,7 @@ class Steps:
             self._plan.pace = count / max(seconds, 1e-6)
 
     def _is_wanted(self, file: FileTransfer, start: memoryview) -> bool:
-        """Whether the first bytes show a file worth fetching; where they do not it is left out."""
+        """Whether the first bytes show a file worth fetching; where they do not it is skipped."""
         try:
             file.job.look(bytes(start[:MRC_HEADER_BYTES]), file.size or 0)
         except BadImageError as error:

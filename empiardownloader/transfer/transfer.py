@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The transfer: workers that carry out what the plan says, and decide what each fault means.
 
-A fault costs the file it met: the file is tried again after growing waits while the others go on, and left out when it
+A fault costs the file it met: the file is tried again after growing waits while the others go on, and skipped when it
 fails again and again although the server gives others; blame.py has the rules. The run ends when nothing comes for
 minutes, when the disk takes nothing more, or when nobody lets us in.
 
@@ -251,7 +251,7 @@ class Transfer:
             with board.changed:
                 if piece is not None and piece.connection is not slot.connection:
                     board.drop_pipelined_locked(piece.connection)
-                # What is cut short by ourselves is nobody's fault, unless it never brought a byte.
+                # A piece that we aborted is no fault, unless it received no byte.
                 if piece is not None and (board.over or file.is_abandoned
                                           or (piece.dropped and piece.position > piece.start)):
                     fault = None

@@ -92,7 +92,7 @@ class EmpiarEntryWizard(_EntryWizard):
         lines = ["Made in the project: %d of the workflow's %d protocols. None of them runs; look at each before you "
                  "execute it, for they come from the entry's depositors." % (count, len(workflow.steps)), "",
                  *workflow.replaced]
-        for names, words in ((missing, "No plugin here has these protocols, which were left out: %s."),
+        for names, words in ((missing, "No plugin here has these protocols, which were skipped: %s."),
                              (workflow.kept, "The entry has no image set that could take the place of %s."),
                              (workflow.elsewhere, "These name files of the depositors' disk: %s."),
                              (list(dict.fromkeys(loose)), "An input is missing, choose it by hand: %s.")):

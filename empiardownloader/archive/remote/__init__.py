@@ -137,9 +137,9 @@ class Archive:
     hangup_seconds = 0.0
     # Whether listings tell sizes to the byte.
     tells_exact_sizes = True
-    # Whether listings may lack names that the next one shows, of another one of the servers that share the load.
+    # Whether servers that share the load may give different listings.
     may_lack_names = False
-    # Whether the server is asked one thing after the other, since it minds what saves round trips.
+    # Whether requests go one after the other, since the server does not take what saves round trips.
     sequential = False
 
     def __init__(self, base_url: str, entry: str, timeout: float = STALL_TIMEOUT):
@@ -183,7 +183,7 @@ class Archive:
         return self.probing(lambda: self._begun(timeout or self.timeout, stop))
 
     def probing(self, ask: Callable[[], Answer]) -> Answer:
-        """What ``ask`` gives; it is called again where it failed but taught how to ask in another way."""
+        """Call ``ask``; call it again where a failed probe has changed how requests are sent."""
         while True:
             failed_probes = self.failed_probes
             try:
@@ -193,8 +193,7 @@ class Archive:
                     raise
 
     def probe_failed(self, at_once: bool = False) -> None:
-        """What saves a round trip, and never worked so far, has failed, which may have another reason unless
-        ``at_once``."""
+        """A probe failed. It may have another cause, unless ``at_once``: then requests are sequential from now on."""
         if not self.sequential:
             self.failed_probes += 1
             self.sequential = at_once or self.failed_probes >= MOST_FAILED_PROBES

@@ -26,7 +26,7 @@ FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 1.0, 30.0
 PROBE_BYTES, PROBES, PROBE_SECONDS = 256 << 10, 3, 3.0
 # Over a later transport (HTTPS) listings are larger and sizes rounded: it has to be clearly quicker.
 QUICKER_SECONDS, QUICKER_SHARE = 0.05, 0.75
-# A transport that has not shown that it works so long after the other one, or in so many times what that took, is slow.
+# A transport is slow if it needs this much longer than the first one to show that it works, in seconds or as a factor.
 GRACE_SECONDS, GRACE_SHARE = 2.0, 2.0
 
 

@@ -43,8 +43,8 @@ from .listings import parse_list_line, parse_mlsd_line
 ABORT_TIMEOUT = 3
 # An answer of several lines, a greeting say, is not longer than this.
 ANSWER_CHARACTERS = 1 << 18
-# Groups of commands that are sent together where the server takes that. One that loses the connection over them may
-# have lost it for another reason, but not so often.
+# Groups of commands that are sent together where the server takes that. A connection that is lost over one may have
+# another cause; several in a row do not.
 LOGIN, QUESTIONS, TRANSFER, RANGE = "login", "questions", "transfer", "range"
 NO_REST = "502"
 CONNECT_SLICE = 0.1     # seconds

@@ -50,7 +50,7 @@ LISTED_SHARE, LISTED_BYTES = 0.1, 1024
 # Answers of servers that let nobody ask about a file without fetching it.
 NOT_ALLOWED = (403, 405, 501)
 REDIRECTS = (301, 302, 303, 307, 308)
-# So many connections in a row that were lost over a pipelined request show a server that minds it.
+# After so many lost connections in a row the server does not take pipelined requests.
 MOST_MINDED = 3
 # So many files in a row at other addresses show that all of them are there.
 MOST_REDIRECTED = 3
@@ -63,11 +63,11 @@ class HttpArchive(Archive):
 
     def __init__(self, base_url: str, entry: str, timeout: float = STALL_TIMEOUT):
         super().__init__(base_url, entry, timeout)
-        # What one connection finds out for all: whether two requests may be sent in one packet, and how often in a row
-        # one was lost that had been sent while the bytes of another were still to come.
+        # Of all connections: whether two requests may be sent in one packet, and how many pipelined requests in a row
+        # were lost.
         self.proven = False
         self.minded = 0
-        self.has_welcomed = False       # whether any answer was one to a request as such
+        self.has_welcomed = False       # whether the server has accepted any request
         self.redirected = 0             # how many answers in a row sent us on to another address
 
     @property
@@ -218,8 +218,8 @@ class HttpConnection(Connection):
                 except BusyError:
                     raise
                 except TransientError:
-                    # Where the question was answered, and nothing else, the server does not take two requests at a
-                    # time, or has had enough of this connection; as it may between two requests, too.
+                    # Only the HEAD was answered: the server does not take two requests at a time, or has closed the
+                    # connection, as it may between any two.
                     if not archive.proven and (answered or not self._aborted):
                         archive.probe_failed()
                     if self._aborted or not (answered or pipelined):

@@ -30,7 +30,7 @@ class Event:
         values: Dict[str, Any] = {}
         for one in fields(cls):
             value = line.get(one.name)
-            # What an event is known by is a text; a null stands for what was not known.
+            # Required fields are texts; null means not known.
             if one.name in line and (value is not None or one.default is MISSING):
                 values[one.name] = tuple(value) if isinstance(value, list) else value
                 texts = values[one.name] if one.type == Tuple[str, ...] else [value] if one.type is str else ()

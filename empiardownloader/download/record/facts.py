@@ -180,7 +180,7 @@ class RecordState(Facts):
         # Without a movie, a run may go on with another entry; the gain reference of the first is not for it.
         if self.begin and (self.begin.entry, self.begin.image_set) != (event.entry, event.image_set):
             self.references = {}
-        # A new start asks anew for what was left out, and says its own notes.
+        # A new start asks anew for what was skipped, and says its own notes.
         self.begin, self.end = event, None
         self.foreign = self.foreign or list(event.foreign)
         self.left_out, self.notes = {}, []

@@ -99,7 +99,7 @@ class Project:
         self._refresh_first()
 
     def _refresh_first(self):
-        """Somebody who waits for a project to be readable at all is told within seconds that it is not."""
+        """Fail within seconds where the project cannot be read."""
         deadline = time.monotonic() + 10
         while not self.refresh():
             if time.monotonic() > deadline:

@@ -134,7 +134,7 @@ class Teller:
         return True
 
     def _has_problem(self, output, problem):
-        """Who follows just this one has nothing to wait for; others see the words in the node's info."""
+        """Raise in a walk of this output only; other walks get the problem in the node's info."""
         if self._output_name:
             raise UnreadableError(problem)
         output.set.problem = problem

@@ -20,7 +20,7 @@ import live_loop
 def main():
     request = json.loads(sys.stdin.buffer.readline().decode("ascii"))
     ending = threading.Event()
-    # Sockets before windows, which take seconds to come: who listens already loses nothing.
+    # Sockets are opened first: windows take seconds, and no message is lost in them.
     link = live_link.LINKS[request["link"]](request["addresses"], request["token"], request["key"])
     threading.Thread(target=watch_sender, args=(request, ending), daemon=True).start()
     module, _, name = request["screen"].partition(":")

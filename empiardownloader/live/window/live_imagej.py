@@ -187,8 +187,8 @@ class View:
             self._draw_picks(picture, model.picks_over(picture))
 
     def _settle(self, index):
-        """A window whose stack has grown may go back to where its slider was, by a thread of its own; anywhere else
-        it is the user who goes. -> the place looked at."""
+        """ImageJ may move the slider back after the stack has grown, in a thread of its own; all other moves are the
+        user's. -> the place that is shown."""
         picture, before, until = self._settling
         wanted = self.stack.place_of(picture)
         if time.monotonic() > until or index not in (wanted, before):

@@ -92,7 +92,7 @@ class Particles(Maker):
         within = [row for row in rows if split_image(row[IMAGE_NAME])[0] <= header.frames]
         if len(within) < len(rows):
             self._beyond[name] = len(rows) - len(within)
-            self._protocol.remark("%d particles are left out: %s has no more than %d images." % (
+            self._protocol.remark("%d particles are skipped: %s has no more than %d images." % (
                 self._beyond[name], name, header.frames))
         parts = {}
         star = context.facts.images[name].star
