@@ -6,6 +6,7 @@ another program measured in the same run, or to a tenth of the same work.
 """
 import sys
 
+from catalogue import measure_catalogue
 from far import measure_far
 from follow import measure_follow
 from live import measure_live
@@ -16,7 +17,7 @@ from transfer import measure_transfer, measure_unpacking
 
 PARTS = {"transfer": measure_transfer, "unpack": measure_unpacking, "many": measure_many, "viewer": measure_viewer,
          "safety": measure_safety, "follow": measure_follow, "far": measure_far,
-         "live": measure_live}
+         "live": measure_live, "catalogue": measure_catalogue}
 
 
 def main():

@@ -15,6 +15,11 @@ EMDB_ID = r"EMD[-_ ]?([0-9]{4,5})"
 PDB_CODE = r"(?:PDB[-_: ]?)?([0-9](?=[A-Za-z0-9]*[A-Za-z])[A-Za-z0-9]{3})"
 
 
+def is_code(text: str) -> bool:
+    """Whether it is an EMDB or PDB code."""
+    return any(re.fullmatch(pattern, (text or "").strip(), re.IGNORECASE) for pattern in (EMDB_ID, PDB_CODE))
+
+
 def entry_number(text: str, addresses: Mapping[str, str], stop: StopToken = NEVER) -> str:
     """'EMPIAR-10061', '10061', the address of its page, 'EMD-2984' or '5a1a' -> '10061'
 

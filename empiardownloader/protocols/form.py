@@ -26,8 +26,10 @@ def addEntrySection(form):
     form.addSection(label="Entry")
     form.addParam("entryId", params.StringParam, default="10200", important=True,
                   label="EMPIAR entry",
-                  help="Number of the entry, like *10200* or *EMPIAR-10200*, or the address of its page. Search "
-                       "for one at [[https://www.ebi.ac.uk/empiar/][EMPIAR]]. The wand looks the entry up.")
+                  help="Number of the entry, like *10200* or *EMPIAR-10200*, or the address of its page; the code of "
+                       "an EMDB map or a PDB model (*EMD-2984*, *5a1a*) stands for its entry. Search for one at "
+                       "[[https://www.ebi.ac.uk/empiar/][EMPIAR]], or with the command *empiar search*. The wand looks "
+                       "the entry up.")
     form.addParam("allImages", params.BooleanParam, default=False,
                   label="Download all images?",
                   help="*Yes*: every image of the image set. Entries hold up to 10 TB, so look at the size first.")

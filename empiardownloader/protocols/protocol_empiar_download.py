@@ -19,6 +19,7 @@ from ..archive.names import split_compression
 from ..archive.remote.choice import open_archive
 from ..archive.remote.transports import CHOICES
 from ..archive.stopping import StopToken
+from ..catalogue.codes import entry_number, is_code
 from ..download.complete import nothing_missing
 from ..download.download import Download
 from ..download.record.events import (
@@ -132,7 +133,13 @@ class EmpiarDownloader(EMProtocol):
     # -------------------------- STEPS functions -----------------------
     def readXmlFileStep(self, entryId, stamp):
         """ Get the metadata, from the archives or from the run's own folder. """
-        number = parse_entry_id(entryId)
+        try:
+            number = entry_number(entryId, Plugin.getAddresses(), self._stop)
+        except Stopped as error:
+            raise ArchiveError("Stopped before the entry of %s was known: Continue asks for it again."
+                               % entryId) from error
+        if is_code(entryId):
+            self.info("%s belongs to EMPIAR-%s." % (entryId, number))
         refusal = self._refuseOtherEntry(number)
         if refusal:
             raise ArchiveError(refusal)
@@ -230,11 +237,12 @@ class EmpiarDownloader(EMProtocol):
         if Plugin.nameCollision():
             errors.append(Plugin.nameCollision())
         try:
-            number = parse_entry_id(self.entryId.get())
+            # Which entry a code belongs to is asked for when the run begins.
+            number = "" if is_code(self.entryId.get()) else parse_entry_id(self.entryId.get())
         except ArchiveError as error:
             errors.append(str(error))
         else:
-            if self.runMode.get() == MODE_RESUME and self._refuseOtherEntry(number):
+            if number and self.runMode.get() == MODE_RESUME and self._refuseOtherEntry(number):
                 errors.append(self._refuseOtherEntry(number))
         return errors + findFormErrors(self)
 

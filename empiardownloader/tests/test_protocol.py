@@ -111,6 +111,21 @@ class TestMainJob(ProtocolTestCase):
         with_pixel_size = self.new(entryId="20008", samplingRate=1.5)
         self.assertEqual([], with_pixel_size.validate())
 
+    def test_a_code_in_place_of_a_number(self):
+        """Of the map that the entry names; what is no entry's is said before the first byte."""
+        self.addCleanup(self.demo.entries.__setitem__, "10200", self.demo.entries["10200"])
+        self.demo.entries["10200"] = dict(self.demo.entries["10200"], cross_references=[{"name": "EMD-4321"}])
+        run = self.finish(self.new(entryId="EMD-4321", amountOfImages=2))
+        self.assertEqual((2, "10200"), (run.outputMovies.getSize(), run._readFacts().begin.entry))
+        self.assertIn("*EMPIAR-10200*", "\n".join(run.summary()))
+        again = self.finish(self.again(run, amountOfImages=3))
+        self.assertEqual(3, again.outputMovies.getSize())
+        other = self.new(entryId="EMD-9876")
+        self.assertEqual([], other.validate())
+        self.launch(other)
+        self.assertTrue(other.isFailed())
+        self.assertIn("no entry that is linked to EMD-9876", str(other.getErrorMessage()))
+
     def test_form_errors_are_sentences(self):
         for form, words in (({"entryId": "abc"}, 'abc" is no EMPIAR entry number'),
                             ({"entryId": ""}, "no EMPIAR entry number"), ({"connections": 9}, "between 1 and 8"),

@@ -19,6 +19,7 @@ from ..archive.remote.choice import open_archive
 from ..archive.remote.transports import CHOICES
 from ..archive.selection import spellings
 from ..archive.workflow import fetch_workflow
+from ..catalogue.codes import entry_number, is_code
 from ..protocols.protocol_empiar_download import EmpiarDownloader
 from ..protocols.workflow import getMissing, makeWorkflow
 from .dialogs import RemoteTreeDialog, ask
@@ -32,13 +33,18 @@ class _EntryWizard(EmWizard):
 
     def _askEntry(self, form):
         """ The entry, or None after the user was told why not. """
+        text = form.protocol.entryId.get()
         try:
-            number = parse_entry_id(form.protocol.entryId.get())
+            words = text.strip() if is_code(text) else "entry " + parse_entry_id(text)
         except ArchiveError as error:
             dialog.showError(TITLE, str(error), form.root)
             return None
-        return ask(form.root, "Asking EMPIAR for entry %s ..." % number, lambda: parse_entry(
-            number, fetch_entry_json(Plugin.getVar(constants.EMPIAR_API_URL), number)))
+
+        def fetch():
+            number = entry_number(text, Plugin.getAddresses())
+            return parse_entry(number, fetch_entry_json(Plugin.getVar(constants.EMPIAR_API_URL), number))
+
+        return ask(form.root, "Asking EMPIAR for %s ..." % words, fetch)
 
     @staticmethod
     def _openArchive(form, entry):
