@@ -64,7 +64,7 @@ class InterruptedCase(ProtocolTestCase):
             try:
                 with open("/proc/%d/stat" % pid) as stream:
                     return stream.read().rpartition(")")[2].split()[0] == "Z"
-            except FileNotFoundError:
+            except (FileNotFoundError, ProcessLookupError):     # before it is opened, or while it is read
                 return True
 
     def running_steps(self, protocol):
