@@ -7,6 +7,7 @@ import shutil
 import sqlite3
 import tempfile
 import unittest
+from unittest import mock
 
 import pyworkflow as pw
 import pyworkflow.tests as pwtests
@@ -14,6 +15,7 @@ import pyworkflow.utils as pwutils
 from pyworkflow.object import Set
 from pyworkflow.protocol import MODE_RESTART, MODE_RESUME, getProtocolFromDb
 
+from empiardownloader.archive import api
 from empiardownloader.demo import movies
 from empiardownloader.demo.archive import DemoArchive
 from empiardownloader.protocols import EmpiarDownloader
@@ -95,6 +97,11 @@ def quick(test):
     needs none."""
     test.IS_QUICK = True
     return test
+
+
+def impatient(test):
+    """Of a class: services are asked again at once, as often as ever; how long is waited is not what it tests."""
+    return mock.patch.object(api, "FIRST_WAIT_SECONDS", 0.01)(test)
 
 
 def needs_demo():

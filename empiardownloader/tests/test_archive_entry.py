@@ -3,11 +3,12 @@
 from empiardownloader.archive import api, kinds, metadata
 from empiardownloader.archive import entry as archive_entry
 from empiardownloader.archive.errors import ArchiveError, EntryError, UnreachableError
-from empiardownloader.tests.base import ArchiveTestCase, emdb, entry, environment, image_set
+from empiardownloader.tests.base import ArchiveTestCase, emdb, entry, environment, image_set, impatient
 
 IS_QUICK = True
 
 
+@impatient
 class TestEntry(ArchiveTestCase):
 
     def fetch(self, demo, number="10200"):
@@ -118,6 +119,7 @@ class TestEntry(ArchiveTestCase):
         self.assertNotIn("opensesame", str(caught.exception))
 
 
+@impatient
 class TestAcquisition(ArchiveTestCase):
 
     def fetch(self, record):

@@ -24,7 +24,7 @@ from empiardownloader.archive.remote.https import HttpArchive
 from empiardownloader.archive.remote.listings import PageParser, parse_mlsd_line
 from empiardownloader.archive.stopping import StopToken
 from empiardownloader.tests import servers
-from empiardownloader.tests.base import ArchiveTestCase, entry, image_set
+from empiardownloader.tests.base import ArchiveTestCase, entry, image_set, impatient
 from empiardownloader.tests.scripted import scripted
 from empiardownloader.transfer.jobs import Job, Settings
 from empiardownloader.transfer.transfer import Transfer
@@ -89,6 +89,7 @@ class TestVersions(unittest.TestCase):
         self.assertFalse(FileState(5, "1", "").same_as(FileState(5, "2", "")))
 
 
+@impatient
 class TestApi(unittest.TestCase):
 
     def answer(self, body, head=b""):

@@ -23,7 +23,7 @@ from empiardownloader.catalogue.store import Store, default_path, record_print
 from empiardownloader.constants import VARIABLES
 from empiardownloader.demo import faults
 from empiardownloader.tests import catalogue_entries
-from empiardownloader.tests.base import ArchiveTestCase, Waiting, environment, image_set
+from empiardownloader.tests.base import ArchiveTestCase, Waiting, environment, image_set, impatient
 
 IS_QUICK = True
 
@@ -156,6 +156,7 @@ class TestSearch(CatalogueCase):
             self.assertTrue(found.entries or found.why, question)
 
 
+@impatient
 class TestHarvest(CatalogueCase, Waiting):
     COUNT = 300
 
