@@ -23,7 +23,7 @@ def main(arguments: Optional[List[str]] = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    listed = "\n".join("  %-8s %s" % (name, text) for name, (_, text) in WORDS.items())
+    listed = "\n".join("  %-10s %s" % (name, text) for name, (_, text) in WORDS.items())
     parser = argparse.ArgumentParser(
         prog=PROGRAM, usage="%s WORD ... (%s WORD --help tells more)" % (PROGRAM, PROGRAM),
         description="Entries of EMPIAR, the archive of raw cryo-EM images.\n\n" + listed,
@@ -94,6 +94,32 @@ def _preview(words: List[str]) -> int:
     return main_preview(words, PROGRAM + " preview")
 
 
+# Options are those that a word's own help names, so that they never are of another version.
+COMPLETION = """\
+_empiar() {
+  local current=${COMP_WORDS[COMP_CWORD]} word=${COMP_WORDS[1]}
+  if [ "$COMP_CWORD" -eq 1 ]; then
+    COMPREPLY=($(compgen -W "%s" -- "$current"))
+  elif [[ $current == -* ]]; then
+    COMPREPLY=($(compgen -W "$("${COMP_WORDS[0]}" "$word" --help 2>/dev/null | grep -oE -- '--[a-z-]+' | sort -u)" \\
+                 -- "$current"))
+  else
+    COMPREPLY=($(compgen -f -- "$current"))
+  fi
+}
+complete -F _empiar empiar"""
+
+
+def _completion(words: List[str]) -> int:
+    argparse.ArgumentParser(
+        prog=PROGRAM + " completion", formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="What makes the tab key complete words and options. In bash, for good:\n\n"
+                    "  empiar completion >> ~/.bash_completion\n\nIn zsh, in ~/.zshrc:\n\n"
+                    "  autoload -U bashcompinit && bashcompinit && source <(empiar completion)").parse_args(words)
+    print(COMPLETION % " ".join(WORDS))
+    return 0
+
+
 WORDS: Dict[str, Tuple[Callable[[List[str]], int], str]] = {
     "search": (_search, "entries by words, codes and what they hold"),
     "show": (_show, "what an entry is, and what it holds"),
@@ -101,7 +127,8 @@ WORDS: Dict[str, Tuple[Callable[[List[str]], int], str]] = {
     "preview": (_preview, "one image of an entry as a picture, without downloading it"),
     "fetch": (_fetch, "the first images of an entry, and what belongs to them, into a folder"),
     "follow": (_follow, "what happens in a Scipion project, line by line"),
-    "live": (_live, "what arrives in a Scipion project, in napari or ImageJ")}
+    "live": (_live, "what arrives in a Scipion project, in napari or ImageJ"),
+    "completion": (_completion, "what makes the tab key complete these words and their options")}
 
 
 if __name__ == "__main__":

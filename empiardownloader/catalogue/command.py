@@ -19,7 +19,7 @@ from ..command import EXIT_ERROR, cannot_fetch, run, say
 from ..constants import EBI_SEARCH_URL, addresses
 from ..units import format_bytes
 from .facts import EntryFacts
-from .search import RELEVANCE, SORTS, Found, Query, search
+from .search import COURSE_BYTES, COURSE_RESOLUTION, RELEVANCE, SIZE, SORTS, Found, Query, search
 from .store import Store, default_path
 
 # An older list is still used, and its age is said.
@@ -59,7 +59,10 @@ def _parser(program: str) -> argparse.ArgumentParser:
     parser.add_argument("--pdb", default="", metavar="CODE", help="linked to this PDB model")
     parser.add_argument("--year", type=_years, default=(0, 9999), metavar="YEAR",
                         help="of its release: 2020, or a range like 2018-2021")
-    parser.add_argument("--sort", choices=SORTS, default=RELEVANCE, help="size: smallest first; date: newest first")
+    parser.add_argument("--course", action="store_true",
+                        help="small and complete ones: movies of up to %d GB whose size is known, and a map of %g A or "
+                             "better to compare with; smallest first" % (COURSE_BYTES // 10 ** 9, COURSE_RESOLUTION))
+    parser.add_argument("--sort", choices=SORTS, default="", help="size: smallest first; date: newest first")
     parser.add_argument("--limit", type=_count, default=20, metavar="N", help="how many are shown (20)")
     parser.add_argument("--refresh", action="store_true", help="first ask for new and changed entries")
     parser.add_argument("--offline", action="store_true", help="use no network, whatever the list's age")
@@ -112,7 +115,7 @@ def _search(options: argparse.Namespace, stopped: threading.Event) -> int:
         raise EntryError(msg)
     query = Query(" ".join(options.words), options.kind, options.format, options.min_size, options.max_size,
                   options.resolution, options.method, options.microscope, options.pixel_size, options.emdb, options.pdb,
-                  options.year, options.sort, options.limit)
+                  options.year, options.course, options.sort or (SIZE if options.course else RELEVANCE), options.limit)
     where, stop = addresses(), StopToken(stopped)
     try:
         store = open_catalogue(where, stop, options.refresh, options.offline)

@@ -23,6 +23,8 @@ BEGUN = 0.5                 # what a word counts that goes on in the entry: 'rib
 WHOLE = 8.0                 # where the whole question is in the title as it was asked
 # How near a pixel size has to be to the one asked for: depositors round it.
 PIXEL_SIZE_SHARE = 0.02
+# An entry for a course: students download it whole, process it within hours, and compare with the depositors' map.
+COURSE_BYTES, COURSE_RESOLUTION = 100 * 10 ** 9, 4.5
 SPELLING = 0.75             # how alike a word is that is offered in place of one that no entry has
 
 
@@ -40,6 +42,7 @@ class Query:
     emdb: str = ""
     pdb: str = ""
     years: Tuple[int, int] = (0, 9999)          # of the release
+    course: bool = False                        # small and complete: see COURSE_BYTES
     sort: str = RELEVANCE
     limit: int = 20
 
@@ -146,6 +149,10 @@ def _filters(query: Query) -> List[Tuple[str, Tuple[str, Tuple[Any, ...]]]]:
         names = [name for name, value in (("--kind", kind), ("--format", query.data_format), (
             "--pixel-size", low or high != math.inf)) if value]
         ask(" with ".join(names), its_sets % " AND ".join(text for text, _ in by_set), *[value for _, value in by_set])
+    if query.course:
+        ask("--course", "size_bytes <= ? AND resolution <= ? AND %s" % (
+            its_sets % "kind = 'movies' AND pixel_size IS NOT NULL AND images IS NOT NULL"),
+            COURSE_BYTES, COURSE_RESOLUTION)
     if query.min_size is not None:
         ask("--min-size", "size_bytes >= ?", query.min_size)
     if query.max_size is not None:
@@ -214,7 +221,8 @@ def _without_one(store: Store, query: Query) -> str:
     if len(filters) < 2:
         return ""
     bare = replace(query, kind="", data_format="", min_size=None, max_size=None, resolution=None, method="",
-                   microscope="", pixel_size=(0.0, math.inf), emdb="", pdb="", years=(0, 9999))
+                   microscope="", pixel_size=(0.0, math.inf), emdb="", pdb="", years=(0, 9999),
+                   course=False)
     numbers = {row.number for row in store.with_words([_looked_for(term) for term in terms(query.words)])} \
         if bare.words.strip() else None
     counted = []

@@ -130,6 +130,10 @@ class TestSearch(CatalogueCase):
             with self.subTest(query=query):
                 self.assertEqual(wanted, numbers(search(store, query)))
         self.assertEqual(5, len(search(store, Query("human", limit=5)).entries))
+        course = search(store, Query(course=True, sort=SIZE, limit=999)).entries
+        self.assertIn(10784, [entry.number for entry in course[:2]])
+        self.assertTrue(all(entry.size_bytes <= 100 * 10 ** 9 and entry.resolution <= 4.5 and "movies" in entry.kinds
+                            for entry in course))
         self.assertGreater(search(store, Query("human", limit=5)).total, 100)
         years = {entry.released[:4] for entry in search(store, Query("human", years=(2016, 2017), limit=999)).entries}
         self.assertEqual({"2016", "2017"}, years)

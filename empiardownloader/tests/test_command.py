@@ -14,7 +14,7 @@ from empiardownloader.tests.base import ArchiveTestCase, emdb, entry, image_set
 
 IS_QUICK = True
 
-WORDS = ("search", "show", "plan", "preview", "fetch", "follow", "live")
+WORDS = ("search", "show", "plan", "preview", "fetch", "follow", "live", "completion")
 
 
 class TestCommand(ArchiveTestCase):
@@ -37,6 +37,17 @@ class TestCommand(ArchiveTestCase):
             code, _, errors = self.run_command(None, wrong, "10200")
             self.assertEqual(2, code)
             self.assertIn("there is no %r: choose one of search, show" % wrong, errors)
+
+    def test_the_tab_key(self):
+        _, script, _ = self.run_command(None, "completion")
+        play = script + """
+empiar() { "$PYTHON" -m empiardownloader "$@"; }
+for line in "pre" "plan --im"; do
+  COMP_WORDS=(empiar $line); COMP_CWORD=$((${#COMP_WORDS[@]} - 1)); _empiar; echo "${COMPREPLY[@]}"
+done"""
+        done = subprocess.run(["bash", "-c", play], stdout=subprocess.PIPE, text=True, timeout=60, check=True,
+                              env=dict(os.environ, PYTHON=sys.executable))
+        self.assertEqual(["preview", "--image-set --images"], done.stdout.splitlines())
 
     def test_an_entry_and_its_workflow(self):
         records, emdb_records = entries.build(self.root)
