@@ -60,8 +60,12 @@ class Store:
             raise DiskError(msg) from error
 
     def _open(self) -> sqlite3.Connection:
-        with contextlib.suppress(sqlite3.DatabaseError):
+        try:
             return self._prepared()
+        except sqlite3.DatabaseError as error:
+            # Locked, not to be read or written: it stays as it is. But for full text that this Python does not have.
+            if isinstance(error, sqlite3.OperationalError) and "no such module" not in str(error):
+                raise
         # It is damaged, or no database at all: all that was in it can be had again.
         os.remove(self.path)
         return self._prepared()

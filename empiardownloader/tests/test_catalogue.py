@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The catalogue of all entries: built and refreshed from an archive that fails, and searched."""
+import contextlib
 import copy
 import json
 import math
@@ -10,9 +11,11 @@ import sys
 import threading
 import time
 import unittest
+from unittest import mock
 
-from empiardownloader.archive.errors import EntryError, Stopped, UnreachableError
+from empiardownloader.archive.errors import DiskError, EntryError, Stopped, UnreachableError
 from empiardownloader.archive.stopping import StopToken
+from empiardownloader.catalogue import store as store_module
 from empiardownloader.catalogue import words
 from empiardownloader.catalogue.codes import entry_number
 from empiardownloader.catalogue.command import table
@@ -304,6 +307,14 @@ class TestHarvest(CatalogueCase, Waiting):
             with open(path, "wb") as stream:
                 stream.write(content)
             self.assertEqual(0, self.open("odd.sqlite").count())
+        # Nor is one thrown away that somebody else writes at the moment.
+        path = self.open("busy.sqlite").path
+        with mock.patch.object(store_module, "LOCK_SECONDS", 0.2), contextlib.closing(
+                sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("BEGIN EXCLUSIVE")
+            with self.assertRaisesRegex(DiskError, "cannot be opened .*locked"):
+                Store(path)
+            other.execute("ROLLBACK")
         database = sqlite3.connect(os.path.join(self.root, "cache", "later.sqlite"))
         database.execute("PRAGMA user_version = 77")
         database.execute("CREATE TABLE entries (other)")
