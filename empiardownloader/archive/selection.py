@@ -467,6 +467,11 @@ class ImageFinder:
 
     # -------------------------- references -----------------------
 
+    def listed(self, path: str) -> RemoteFile:
+        """A file as its folder's listing has it; without a size where it is in none."""
+        listing = self.listing_or_lost(posixpath.dirname(path))
+        return RemoteFile(path, dict(listing.files).get(posixpath.basename(path)) if listing else None)
+
     def _is_chosen_gain(self, path: str) -> bool:
         return bool(self._gain_pattern) and matches(path, self._gain_pattern) \
             and extension_of(path) in REFERENCE_EXTENSIONS

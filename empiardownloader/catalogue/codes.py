@@ -10,7 +10,7 @@ from ..archive.stopping import NEVER, StopToken
 from ..constants import EMDB_API_URL, EMPIAR_API_URL
 from .store import Store, default_path
 
-EMDB_ID = r"EMD[-_ ]?([0-9]{4,5})"
+EMDB_ID = r"EMDB?[-_ ]?([0-9]{4,5})"
 # A digit first, and a letter in it: other texts of four letters are no PDB ids, and numbers are EMPIAR's.
 PDB_CODE = r"(?:PDB[-_: ]?)?([0-9](?=[A-Za-z0-9]*[A-Za-z])[A-Za-z0-9]{3})"
 

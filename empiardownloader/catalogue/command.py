@@ -8,8 +8,9 @@ import re
 import shutil
 import sys
 import threading
+import unicodedata
 from dataclasses import replace
-from typing import Any, Dict, List, Mapping, Optional, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Tuple, TypeVar
 
 from ..archive.entry import size_in_bytes
 from ..archive.errors import ArchiveError, EntryError
@@ -23,8 +24,9 @@ from .search import COURSE_BYTES, COURSE_RESOLUTION, RELEVANCE, SIZE, SORTS, Fou
 from .store import Store, default_path
 
 # An older list is still used, and its age is said.
+Number = TypeVar("Number", int, float)
 OLD_SECONDS = 7 * 24 * 3600
-LEAST_TITLE = 24            # letters of a title, however narrow the terminal
+NARROW = 72                 # letters of a terminal that has no room for all columns
 EXAMPLES = """examples:
   empiar search beta-galactosidase
   empiar search apoferritin --kind movies --format EER --max-size 6TB
@@ -72,7 +74,7 @@ def _parser(program: str) -> argparse.ArgumentParser:
 
 def _size(text: str) -> int:
     size = size_in_bytes(text.upper() if re.search("[bB]$", text) else text.upper() + "B")
-    if size is None:
+    if size is None or text.isdecimal():
         msg = "a size like 500GB or 1.5TB, not %s" % text
         raise argparse.ArgumentTypeError(msg)
     return size
@@ -80,7 +82,7 @@ def _size(text: str) -> int:
 
 def _positive(text: str) -> float:
     try:
-        number = float(text)
+        number = float(text.strip().rstrip("AÅ"))
     except ValueError:
         number = 0.0
     if not 0 < number < math.inf:
@@ -98,7 +100,7 @@ def _count(text: str) -> int:
 
 def _pixel_size(text: str) -> Tuple[float, float]:
     low, dash, high = text.partition("-")
-    return _positive(low), _positive(high if dash else low)
+    return _in_order(_positive(low), _positive(high if dash else low), text)
 
 
 def _years(text: str) -> Tuple[int, int]:
@@ -106,7 +108,14 @@ def _years(text: str) -> Tuple[int, int]:
     if found is None:
         msg = "a year like 2020, or two like 2018-2021, not %s" % text
         raise argparse.ArgumentTypeError(msg)
-    return int(found.group(1)), int(found.group(2) or found.group(1))
+    return _in_order(int(found.group(1)), int(found.group(2) or found.group(1)), text)
+
+
+def _in_order(low: Number, high: Number, text: str) -> Tuple[Number, Number]:
+    if low > high:
+        msg = "from the smaller to the larger, not %s" % text
+        raise argparse.ArgumentTypeError(msg)
+    return low, high
 
 
 def _search(options: argparse.Namespace, stopped: threading.Event) -> int:
@@ -166,7 +175,11 @@ def known(number: int) -> Dict[str, Any]:
     path = default_path(addresses())
     if not os.path.exists(path):
         return {}
-    store = Store(path)
+    try:
+        store = Store(path)
+    except ArchiveError as error:
+        say(str(error))
+        return {}
     try:
         return next((entry.as_data() for entry in store.facts([number])), {})
     finally:
@@ -217,6 +230,7 @@ def _by_the_archives_search(store: Store, query: Query, found: Found, where: Map
 
 def table(entries: List[EntryFacts], width: int) -> List[str]:
     """Lines of ``width`` letters at most, the title cut where they would be longer."""
+    columns = range(5) if width >= NARROW else (0, 1, 2)
     rows = [("ENTRY", "SIZE", "RES", "KINDS", "YEAR", "TITLE")]
     for entry in entries:
         formats = "/".join(entry.formats[:2])
@@ -226,15 +240,19 @@ def table(entries: List[EntryFacts], width: int) -> List[str]:
                      entry.title))
     widths = [max(len(row[column]) for row in rows) for column in range(5)]
     widths[3] = min(widths[3], 28)
-    left = max(width - sum(widths) - 5 * 2, LEAST_TITLE)
+    left = max(width - sum(widths[column] + 2 for column in columns), 1)
     lines = []
     for row in rows:
-        cells = [_cut(cell, wide) for cell, wide in zip(row, [*widths, left])]
-        lines.append(("%*s  %*s  %*s  %-*s  %-*s  %s" % (
-            widths[0], cells[0], widths[1], cells[1], widths[2], cells[2], widths[3], cells[3], widths[4], cells[4],
-            cells[5])).rstrip())
+        cells = [_cut(row[column], widths[column]) for column in columns]
+        padded = ["%*s" % (widths[column] * (1 if column < 3 else -1), cell) for column, cell in zip(columns, cells)]
+        lines.append("  ".join([*padded, _cut(row[5], left)]).rstrip())
     return lines
 
 
 def _cut(text: str, most: int) -> str:
-    return text if len(text) <= most else text[:most - 1] + "…"
+    cells = [2 if unicodedata.east_asian_width(letter) in "WF" else 1 for letter in text]
+    if sum(cells) <= most:
+        return text
+    while cells and sum(cells) > most - 1:
+        cells.pop()
+    return text[:len(cells)] + "…"

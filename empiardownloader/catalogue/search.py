@@ -14,7 +14,7 @@ from ..archive.errors import EntryError
 from ..archive.kinds import KINDS
 from .facts import PDB_ID, EntryFacts
 from .store import Row, Store
-from .words import Term, begins_within, is_within, normal, terms
+from .words import Term, begins_within, is_within, may_go_on, normal, terms, tokens
 
 RELEVANCE, SIZE, DATE = "relevance", "size", "date"
 SORTS = (RELEVANCE, SIZE, DATE)
@@ -56,6 +56,26 @@ class Found(NamedTuple):
 def search(store: Store, query: Query) -> Found:
     """Raises EntryError for a kind that there is not."""
     asked = terms(query.words) if query.words.strip() else []
+    if query.words.strip() and not asked:
+        return Found([], 0, "There is no word in %s." % query.words.strip())
+    found = _search(store, query, asked)
+    if found.entries or not asked or not store.count():
+        return found
+    # A given name, or a word spelt in one that others spell in two: what is left of the question may have an answer.
+    respelt = _respelt(store, query.words)
+    if respelt != tokens(query.words):
+        again = _search(store, query, terms(" ".join(respelt)))
+        if again.entries:
+            return again._replace(why="%s Found as %s:" % (found.why, " ".join(respelt)))
+    known = [term for term in asked if store.with_words([_looked_for(term)])]
+    if known and len(known) < len(asked):
+        again = _search(store, query, known)
+        if again.entries:
+            return again._replace(why=found.why + " These have the other words:")
+    return found
+
+
+def _search(store: Store, query: Query, asked: List[Term]) -> Found:
     question = normal(query.words)
     codes = _by_code(store, query.words)
     ranked: Dict[int, Tuple[float, ...]] = dict.fromkeys(codes, (math.inf, 0))
@@ -73,19 +93,15 @@ def search(store: Store, query: Query) -> Found:
     if query.sort == RELEVANCE:
         numbers.sort(key=lambda number: ranked[number], reverse=True)
         return Found(store.facts(numbers[:query.limit]), len(numbers), "")
-    entries = store.facts(numbers)
-    if query.sort == SIZE:
-        entries.sort(key=lambda entry: math.inf if entry.size_bytes is None else entry.size_bytes)
-    else:
-        entries.sort(key=lambda entry: entry.released, reverse=True)
-    return Found(entries[:query.limit], len(numbers), "")
+    ordered = store.ordered(numbers, by_size=query.sort == SIZE)
+    return Found(store.facts(ordered[:query.limit]), len(numbers), "")
 
 
 def _by_code(store: Store, words: str) -> Set[int]:
     found: Set[int] = set()
     for number in re.findall(r"(?<![A-Za-z0-9-])(?:EMPIAR[-_ ]?)?([0-9]{5,6})(?![A-Za-z0-9])", words, re.IGNORECASE):
         found.update(entry.number for entry in store.facts([int(number)]) if entry.is_public)
-    for emdb_id in re.findall(r"\bEMD[-_ ]?([0-9]{4,5})\b", words, re.IGNORECASE):
+    for emdb_id in re.findall(r"\bEMDB?[-_ ]?([0-9]{4,5})\b", words, re.IGNORECASE):
         found |= store.with_code("EMD-" + emdb_id)
     for pdb_id in re.findall(PDB_ID, words):
         if not pdb_id.isdecimal():
@@ -94,7 +110,7 @@ def _by_code(store: Store, words: str) -> Set[int]:
 
 
 def _looked_for(term: Term) -> List[Tuple[str, bool]]:
-    return [(name, len(name) > 2 and not name[-1].isdigit()) for name in term]
+    return [(name, may_go_on(name)) for name in term]
 
 
 def _score(row: Row, asked: List[Term], question: str) -> float:
@@ -165,7 +181,8 @@ def _filters(query: Query) -> List[Tuple[str, Tuple[str, Tuple[Any, ...]]]]:
         ask("--microscope", "microscope LIKE ?", "%" + _plain(query.microscope) + "%")
     if query.years != (0, 9999):
         ask("--year", "substr(released, 1, 4) BETWEEN ? AND ?", *["%04d" % year for year in query.years])
-    for option, code in (("--emdb", _emdb_id(query.emdb)), ("--pdb", query.pdb.strip().upper())):
+    pdb_id = re.sub("^PDB[-_: ]?", "", query.pdb.strip().upper())
+    for option, code in (("--emdb", _emdb_id(query.emdb)), ("--pdb", pdb_id)):
         if code:
             ask(option, "number IN (SELECT number FROM codes WHERE code = ?)", code)
     return found
@@ -189,7 +206,7 @@ def _plain(text: str) -> str:
 
 
 def _emdb_id(text: str) -> str:
-    digits = re.sub(r"(?i)^EMD[-_ ]?", "", text.strip())
+    digits = re.sub(r"(?i)^EMDB?[-_ ]?", "", text.strip())
     return "EMD-" + digits if digits else ""
 
 
@@ -197,6 +214,8 @@ def _emdb_id(text: str) -> str:
 
 
 def _why(store: Store, query: Query, asked: List[Term], matching: int) -> str:
+    if not store.count():
+        return "The list of entries on this machine is empty: run the command once without --offline."
     if matching:
         return "%d entr%s the words, but none of them fits %s%s." % (
             matching, "y has" if matching == 1 else "ies have", " and ".join(name for name, _ in _filters(query)),
@@ -204,13 +223,15 @@ def _why(store: Store, query: Query, asked: List[Term], matching: int) -> str:
     for term in asked:
         if not store.with_words([_looked_for(term)]):
             near = _near(store, term)
-            return 'No entry has "%s"%s' % (term[0], ": is it %s?" % " or ".join(
+            return 'No entry has "%s"%s' % (_as_typed(query.words, term), ": is it %s?" % " or ".join(
                 '"%s"' % word for word in near) if near else " in its title, sample, authors or image sets.")
     if len(asked) > 1:
-        counted = [(len(store.with_words([_looked_for(each) for each in asked if each != term])), term[0])
+        counted = [(len(store.with_words([_looked_for(each) for each in asked if each != term])),
+                    _as_typed(query.words, term))
                    for term in asked]
         most, word = max(counted)
-        return 'No entry has all of these words: without "%s" there %s %d.' % (word, "is" if most == 1 else "are", most)
+        return "No entry has all of these words%s." % (': without "%s" there %s %d' % (
+            word, "is" if most == 1 else "are", most) if most else "")
     return "No entry fits %s%s." % (" and ".join(name for name, _ in _filters(query)) or "that",
                                     _without_one(store, query))
 
@@ -236,3 +257,29 @@ def _without_one(store: Store, query: Query) -> str:
 def _near(store: Store, term: Term) -> List[str]:
     """Words of the catalogue that are spelt nearly so."""
     return difflib.get_close_matches(term[0], store.vocabulary(), 2, SPELLING)
+
+
+def _as_typed(words: str, term: Term) -> str:
+    """A term as it stands in the question: 'Sjors' for 'sjor'."""
+    for typed in words.split():
+        if " %s " % term[0] in normal(typed):
+            return typed.strip(".,;:()")
+    return term[0]
+
+
+def _respelt(store: Store, words: str) -> List[str]:
+    """The tokens of a question; those that no entry has are joined with the next one, or taken apart, where entries
+    have that: 'super complex' -> 'supercomplex', 'betagalactosidase' -> 'beta galactosidase'."""
+    known, left = store.vocabulary(), tokens(words)
+    found: List[str] = []
+    while left:
+        token = left.pop(0)
+        if left and (token not in known or left[0] not in known) and token + left[0] in known:
+            found.append(token + left.pop(0))
+        elif token in known:
+            found.append(token)
+        else:
+            parts = [[token[:at], token[at:]] for at in range(3, len(token) - 2)
+                     if token[:at] in known and token[at:] in known]
+            found += max(parts, key=lambda pair: min(map(len, pair))) if parts else [token]
+    return found

@@ -6,6 +6,7 @@ Several processes may read and write it: each change is a transaction, and a kil
 import contextlib
 import hashlib
 import json
+import logging
 import os
 import sqlite3
 import time
@@ -16,6 +17,8 @@ from ..archive.errors import DiskError
 from ..constants import EMPIAR_API_URL, VARIABLES
 from .facts import EntryFacts, ImageSetFacts
 from .words import normal
+
+logger = logging.getLogger(__name__)
 
 # Another layout than the file's: it is built anew, since all that is in it can be had again.
 LAYOUT = 1
@@ -67,6 +70,7 @@ class Store:
             if isinstance(error, sqlite3.OperationalError) and "no such module" not in str(error):
                 raise
         # It is damaged, or no database at all: all that was in it can be had again.
+        logger.warning("The list of entries at %s was damaged: it is made anew.", self.path)
         os.remove(self.path)
         return self._prepared()
 
@@ -191,6 +195,13 @@ class Store:
         return {emdb_id: json.loads(row) for emdb_id, row in self._database.execute("SELECT emdb_id, row FROM maps")}
 
     # ------------------------------------------------------------ finding
+
+    def ordered(self, numbers: Iterable[int], by_size: bool) -> List[int]:
+        """Numbers by the size of the entries, the smallest first, those without one last; else the newest first."""
+        wanted = set(numbers)
+        column = "size_bytes IS NULL, size_bytes" if by_size else "released DESC"
+        return [number for number, in self._database.execute("SELECT number FROM entries ORDER BY %s, number" % column)
+                if number in wanted]
 
     def with_code(self, code: str) -> Set[int]:
         """Entries with an EMDB or PDB id."""

@@ -11,9 +11,12 @@ from typing import Dict, List, Tuple
 GREEK = {"α": "alpha", "β": "beta", "γ": "gamma", "δ": "delta", "ε": "epsilon", "ζ": "zeta", "η": "eta", "θ": "theta",
          "κ": "kappa", "λ": "lambda", "μ": "mu", "π": "pi", "ρ": "rho", "σ": "sigma", "τ": "tau", "φ": "phi",
          "χ": "chi", "ψ": "psi", "ω": "omega"}
+# Letters that have no mark to take away.
+LETTERS = str.maketrans({"ł": "l", "đ": "d", "ı": "i", "ø": "o", "æ": "ae", "œ": "oe", "ð": "d", "þ": "th"})
 # Words that a question may hold and that tell nothing of an entry; the last ones are true of nearly all entries.
 FILLERS = frozenset(("a", "an", "and", "at", "by", "for", "from", "in", "of", "on", "or", "the", "to", "with",
-                     "cryo", "em", "cryoem", "structure", "dataset", "data"))
+                     "what", "is", "are", "high", "low", "resolution", "cryo", "em", "cryoem", "structure", "map",
+                     "dataset", "data"))
 # What is called by several names, as EMDB's titles and samples have them, each written as tokens. Names within others
 # (an organism's) are better left apart: a word must mean the same wherever it stands.
 SYNONYMS: Tuple[Tuple[str, ...], ...] = (
@@ -21,7 +24,8 @@ SYNONYMS: Tuple[Tuple[str, ...], ...] = (
     ("20s proteasome", "t20s", "t20s proteasome", "proteasome 20s", "proteasome core particle"),
     ("26s proteasome", "proteasome 26s"),
     ("apoferritin", "apo ferritin", "ferritin"),
-    ("sars cov 2", "severe acute respiratory syndrome coronavirus 2", "sars cov2", "sarscov2", "covid 19", "2019 ncov"),
+    ("sars cov 2", "severe acute respiratory syndrome coronavirus 2", "sars cov2", "sarscov2", "sars2", "sars 2",
+     "covid 19", "2019 ncov"),
     ("spike", "s protein", "spike glycoprotein"),
     ("hiv 1", "hiv1", "human immunodeficiency virus 1", "human immunodeficiency virus type 1"),
     ("hbv", "hepatitis b virus"), ("aav", "adeno associated virus"), ("tmv", "tobacco mosaic virus"),
@@ -43,20 +47,27 @@ SYNONYMS: Tuple[Tuple[str, ...], ...] = (
     ("hemoglobin", "haemoglobin"), ("hemagglutinin", "haemagglutinin"), ("hemocyanin", "haemocyanin"),
     ("tumor", "tumour"), ("fiber", "fibre"), ("sulfur", "sulphur"), ("estrogen", "oestrogen"),
     ("amyloid beta", "abeta", "a beta"), ("alpha synuclein", "a synuclein"),
-    ("e coli", "escherichia coli"), ("s cerevisiae", "saccharomyces cerevisiae", "yeast"),
+    ("e coli", "escherichia coli", "ecoli"), ("s cerevisiae", "saccharomyces cerevisiae", "yeast"),
     ("m tuberculosis", "mycobacterium tuberculosis"), ("p falciparum", "plasmodium falciparum"),
     ("c reinhardtii", "chlamydomonas reinhardtii", "chlamydomonas"),
     ("tilt series", "tomography", "tomogram", "cryo et", "cryoet"),
-    ("titan krios", "krios"),
+    ("titan krios", "krios"), ("microed", "micro ed", "electron diffraction"),
+    ("mouse", "mus musculus", "murine"), ("human", "homo sapiens"), ("bovine", "bos taurus"),
+    ("rat", "rattus norvegicus"), ("fission yeast", "schizosaccharomyces pombe", "s pombe"),
+    ("npc", "nuclear pore complex"), ("influenza", "flu"), ("5 ht3", "5ht3", "5ht3a", "5 ht3a", "serotonin receptor"),
+    ("beta 2 adrenergic receptor", "beta2 adrenergic receptor", "b2ar", "beta2ar", "beta 2ar", "beta 2 ar"),
+    ("na k atpase", "nak atpase", "na k pump", "sodium potassium pump", "sodium potassium atpase"),
 )
 
 
 def tokens(text: str) -> List[str]:
     """'The β-galactosidases of E. coli' -> ['the', 'beta', 'galactosidase', 'of', 'e', 'coli']"""
-    lower = text.casefold().replace("ς", "σ").replace("µ", "μ")
+    # A sharp s that stands alone is meant for a beta.
+    lower = re.sub(r"(?<![^\W\d_])[ßẞ](?![^\W\d_])", " beta ", text)
+    lower = lower.casefold().replace("ς", "σ").replace("µ", "μ").translate(LETTERS)
     spelt = "".join(" %s " % GREEK[letter] if letter in GREEK else letter for letter in lower)
     plain = "".join(letter for letter in unicodedata.normalize("NFKD", spelt) if not unicodedata.combining(letter))
-    return [singular(token) for token in re.findall("[a-z0-9]+", plain.replace("ø", "o").replace("ß", "ss"))]
+    return [singular(token) for token in re.findall(r"[^\W_]+", plain)]
 
 
 def normal(text: str) -> str:
@@ -112,9 +123,10 @@ def terms(question: str) -> List[Term]:
 
 
 def _spellings(words: List[str]) -> List[str]:
-    """Take the next word, with the number behind it -> how it may be spelt: 'trpv1' and 'trpv 1' are one."""
+    """Take the next word, with the number or letter behind it -> how it may be spelt: 'trpv1' and 'trpv 1' are one, and
+    'photosystem i' is no photosystem of an author whose initial is I."""
     word = words.pop(0)
-    if words and word.isalpha() and re.fullmatch("[0-9]{1,3}", words[0]):
+    if words and word.isalpha() and word not in FILLERS and re.fullmatch("[0-9]{1,3}|[ivx]{1,4}|[b-z]", words[0]):
         number = words.pop(0)
         return ["%s %s" % (word, number), word + number]
     if words and re.fullmatch("[0-9]{1,3}", word) and words[0] == "s":
@@ -130,5 +142,11 @@ def is_within(name: str, text: str) -> bool:
 
 
 def begins_within(name: str, text: str) -> bool:
-    """The same for one whose last word may go on: 'rib' is in 'the ribosome'. Codes may not: '2' is not in '20s'."""
-    return len(name) > 2 and not name[-1].isdigit() and " " + name in text
+    """The same for one whose last word may go on: 'rib' is in 'the ribosome'."""
+    return may_go_on(name) and " " + name in text
+
+
+def may_go_on(name: str) -> bool:
+    """Whether the last word of a name may be the beginning of one: not 'complex i' of 'complex in', nor a code."""
+    last = name.rpartition(" ")[2]
+    return len(last) > 2 and not last[-1].isdigit()

@@ -106,7 +106,7 @@ def plan(entry: str, images: Optional[int] = 1, image_set: str = "", file_patter
     transfer = Transfer(archive, Settings(connections=1), stop)
     finder = ImageFinder(found.entry, chosen, transfer.list_folder, file_pattern)
     try:
-        wanted, files, exhausted = _listed(finder, request, archive, stop, here)
+        wanted, files, exhausted, series = _listed(finder, request, archive, stop, here)
         rate = _measure(archive, wanted or files, connections, stop) if measure and files else None
     except RemoteError as error:
         msg = "The folders of %s cannot be listed (%s): check the network, then try again." % (found.entry.name, error)
@@ -119,8 +119,9 @@ def plan(entry: str, images: Optional[int] = 1, image_set: str = "", file_patter
     counted = {file.path: file for file in [*wanted, *files]}.values()
     return Plan(
         entry=found.entry.name, image_set=chosen.describe(), counted=request.kind.many,
-        images=_count(request, wanted, exhausted),
-        of=len(finder.known) if exhausted and request.kind != TILT_SERIES else chosen.num_images,
+        images=series if request.kind == TILT_SERIES and series else len(wanted),
+        of=(series or len(finder.known) if request.kind == TILT_SERIES else len(finder.known)) if exhausted
+        else chosen.num_images,
         files=len(counted), bytes=sum(file.size or 0 for file in counted),
         without_size=sum(file.size is None for file in counted), exact=archive.tells_exact_sizes,
         here=len(here), skipped=tuple(_skipped(finder)), rate=rate,
@@ -129,8 +130,8 @@ def plan(entry: str, images: Optional[int] = 1, image_set: str = "", file_patter
 
 
 def _listed(finder: ImageFinder, request: Request, archive: Archive, stop: StopToken,
-            here: "set[str]") -> Tuple[List[RemoteFile], List[RemoteFile], bool]:
-    """(images to be fetched, what belongs to them, whether all of the image set was listed)"""
+            here: "set[str]") -> Tuple[List[RemoteFile], List[RemoteFile], bool, int]:
+    """(images to be fetched, what belongs to them, whether all of the image set was listed, how many tilt series)"""
     lister = Lister(finder, request, lambda path: read_text(archive, path, MAX_MDOC_BYTES, stop), lambda: False,
                     lambda: None, lambda images: None)
     images: List[RemoteFile] = []
@@ -142,7 +143,7 @@ def _listed(finder: ImageFinder, request: Request, archive: Archive, stop: StopT
             stop.check()
             more = request.amount is None or (len(series) if declared else count) < request.amount
             if not more and not (declared and batch.series is not None and batch.series.name in series):
-                return images, list(others.values()), False
+                return images, list(others.values()), False, len(series)
             its = batch.images
             if batch.series is not None:
                 series[batch.series.name] = None
@@ -157,19 +158,13 @@ def _listed(finder: ImageFinder, request: Request, archive: Archive, stop: StopT
                 # The likeliest candidates; others come only where those do not fit.
                 likeliest = [files[0] for files in batch.references.values() if files] + list(batch.descriptions[:1])
                 others.update((file.path, file) for file in likeliest)
+            if new and batch.series is not None and batch.series.mdoc:
+                others.setdefault(batch.series.mdoc, finder.listed(batch.series.mdoc))
             if len(its) < len(batch.images):
-                return images, list(others.values()), False
-        return images, list(others.values()), not lister.limited
+                return images, list(others.values()), False, len(series)
+        return images, list(others.values()), not lister.limited, len(series)
     finally:
         lister.close()
-
-
-def _count(request: Request, wanted: List[RemoteFile], exhausted: bool) -> int:
-    if request.kind != TILT_SERIES:
-        return len(wanted)
-    if request.amount is not None and not exhausted:
-        return request.amount
-    return min(request.amount or request.image_set.num_images or len(wanted), len(wanted))
 
 
 def _skipped(finder: ImageFinder) -> List[str]:

@@ -7,6 +7,7 @@ ranges.
 import contextlib
 import io
 import os
+import struct
 import tempfile
 import threading
 from dataclasses import dataclass
@@ -27,7 +28,6 @@ from ..images.gain import Correction
 from ..images.header import (
     EER_COMPRESSIONS,
     MRC_HEADER_BYTES,
-    MRC_MODE_4BIT,
     BadImageError,
     MrcLayout,
     is_gatan,
@@ -44,6 +44,8 @@ BLOCK_BYTES = 64 << 10          # read at a time where a reader asks for a few b
 SECONDS = 300.0                 # for one file over a slow line
 # Of the budget, what a gain reference may take.
 GAIN_SHARE = 0.5
+# Of an image that is larger than the budget so many of its lowest rows are shown at least.
+LEAST_ROWS = 256
 
 
 class BudgetError(Exception):
@@ -61,6 +63,12 @@ class Shown:
     bytes_received: int
     pixel_size: Optional[float]     # angstrom, as the entry says
     preview: Preview
+    rows: int = 0               # that were seen, where these are not all of a frame
+
+    @property
+    def rows_used(self) -> int:
+        """How many rows of a frame, from the lowest, were within the budget."""
+        return self.rows or self.height
 
 
 class _Ranges(io.RawIOBase):
@@ -171,6 +179,7 @@ def _look(connection: Connection, image: RemoteFile, references: List[RemoteFile
             remote = _Ranges(connection, path, state.size, budget - gain_bytes)
             frames, total = _frames(remote, path, budget - gain_bytes)
             average = average_of(frames, path)
+            height = _height(remote, average.shape[0])
             corrected, note = factors.apply(average) if factors else (average, "")
     except BudgetError as error:
         msg = "A frame of %s takes more than the %s that may be fetched: ask for a larger budget." % (
@@ -180,8 +189,17 @@ def _look(connection: Connection, image: RemoteFile, references: List[RemoteFile
         why = EXTRA if "imagecodecs" in str(error) else str(error) or type(error).__name__
         msg = "%s cannot be shown (%s)." % (path, why)
         raise EntryError(msg) from error
-    return Shown(path, average.shape[1], average.shape[0], len(frames), total, remote.received + gain_bytes, pixel_size,
-                 preview_of(corrected, note))
+    return Shown(path, average.shape[1], height, len(frames), total, remote.received + gain_bytes, pixel_size,
+                 preview_of(corrected, note), average.shape[0] if average.shape[0] < height else 0)
+
+
+def _height(remote: _Ranges, seen: int) -> int:
+    """How many rows a frame has, of which ``seen`` came."""
+    remote.seek(0)
+    try:
+        return mrc_layout(remote.read(MRC_HEADER_BYTES)).height
+    except BadImageError:
+        return seen
 
 
 def _frames(remote: _Ranges, path: str, budget: int) -> Tuple[List[np.ndarray], Optional[int]]:
@@ -191,22 +209,25 @@ def _frames(remote: _Ranges, path: str, budget: int) -> Tuple[List[np.ndarray], 
     if start[:2] in (b"II", b"MM"):
         return _tiff_frames(remote, path)
     layout = mrc_layout(start)
-    return list(_mrc_frames(remote, layout, start, budget)), layout.frames
+    return list(_mrc_frames(remote, layout, os.path.basename(path), budget)), layout.frames
 
 
-def _mrc_frames(remote: _Ranges, layout: MrcLayout, start: bytes, budget: int) -> Iterator[np.ndarray]:
-    """By way of a file of its own with these frames alone, which is read as any other."""
+def _mrc_frames(remote: _Ranges, layout: MrcLayout, name: str, budget: int) -> Iterator[np.ndarray]:
+    """By way of a file of its own with these frames alone, which is read as any other; of a frame that is too large its
+    lowest rows."""
     frame_bytes = (layout.promised_bytes - layout.data_offset) // layout.frames
     # Half a block more at either end of what is read.
-    count = min(layout.frames, (budget - layout.data_offset - 3 * BLOCK_BYTES) // frame_bytes)
+    room = budget - layout.data_offset - 3 * BLOCK_BYTES
+    count, height = min(layout.frames, room // frame_bytes), layout.height
     if count < 1:
+        count, height = 1, room * layout.height // frame_bytes
+    if height < min(layout.height, LEAST_ROWS):
         raise BudgetError
     remote.seek(0)
-    content = bytearray(remote.read(layout.data_offset + count * frame_bytes))
-    content[8:12] = count.to_bytes(4, "little" if start[212:213] == b"D" or layout.mode == MRC_MODE_4BIT
-                                   or int.from_bytes(start[8:12], "little") == layout.frames else "big")
+    content = bytearray(remote.read(layout.data_offset + count * frame_bytes * height // layout.height))
+    struct.pack_into(layout.order + "2i", content, 4, height, count)
     with tempfile.TemporaryDirectory(prefix="empiar-") as folder:
-        local = os.path.join(folder, "frames.mrc")
+        local = os.path.join(folder, name)
         with open(local, "wb") as stream:
             stream.write(content)
         yield from [frame.copy() for frame in iter_frames(local)]
@@ -219,7 +240,12 @@ def _tiff_frames(remote: _Ranges, path: str) -> Tuple[List[np.ndarray], Optional
             cast(BinaryIO, remote), name=os.path.basename(path)) as tiff:
         # The directories of all frames lie all over the file: the first one tells.
         is_eer = tiff.pages[0].compression in EER_COMPRESSIONS
+        places = set()
         for page in tiff.pages:
+            if page.offset in places:
+                msg = "its list of frames breaks off after %d frames" % len(frames)
+                raise BadImageError(msg)
+            places.add(page.offset)
             if getattr(page, "is_reduced", False) or (is_eer and page.compression not in EER_COMPRESSIONS):
                 continue
             frame = page.asarray()

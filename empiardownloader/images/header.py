@@ -15,6 +15,8 @@ MRC_MODE_4BIT = 101  # two pixels in a byte, every row starts on a new byte
 MAX_PIXELS = 1 << 17  # a side longer than this is no camera but a misread header
 # The longest EER movies have some thousand frames, and each is a directory to be read.
 MAX_FRAMES = 1 << 17
+# MRC2014's machine stamp, of files whose numbers begin with the largest byte.
+MRC_STAMP_BYTE, MRC_BIG_ENDIAN = 212, b"\x11\x11"
 # IMOD writes this stamp, and behind it flags of which the first says whether bytes are signed.
 IMOD_STAMP, IMOD_STAMP_OFFSET_BYTES, IMOD_SIGNED_BYTES = 1146047817, 152, 1
 MRC_MODE_BYTES = 0
@@ -103,6 +105,7 @@ class MrcLayout:
     data_offset: int        # bytes
     is_image_stack: bool
     has_unsigned_bytes: bool = False
+    order: str = "<"        # of the bytes of numbers, as struct has it
 
     @property
     def promised_bytes(self) -> int:
@@ -136,7 +139,8 @@ def mrc_layout(start: bytes) -> MrcLayout:
     if len(start) < MRC_HEADER_BYTES:
         msg = "it is no image: only %d bytes" % len(start)
         raise BadImageError(msg)
-    for order in ("<", ">"):
+    # A file of width 256 makes sense in both orders where all pixels are bytes: then the machine stamp decides.
+    for order in (">", "<") if start[MRC_STAMP_BYTE:MRC_STAMP_BYTE + 2] == MRC_BIG_ENDIAN else ("<", ">"):
         width, height, frames, mode = struct.unpack_from(order + "4i", start)
         extended, = struct.unpack_from(order + "i", start, 92)
         known = mode in MRC_MODE_BITS or mode == MRC_MODE_4BIT
@@ -151,7 +155,7 @@ def mrc_layout(start: bytes) -> MrcLayout:
     unsigned = mode == MRC_MODE_BYTES and stamp == IMOD_STAMP and not flags & IMOD_SIGNED_BYTES
     # MRC2014: space group 0 and a depth of 1 stand for images; many programs write the number of sections for volumes.
     return MrcLayout(width, height, frames, mode, MRC_HEADER_BYTES + extended,
-                     frames > 1 and space_group == 0 and depth == 1, unsigned)
+                     frames > 1 and space_group == 0 and depth == 1, unsigned, order)
 
 
 def _read_tiff(stream: BinaryIO, start: bytes, size: int) -> Header:

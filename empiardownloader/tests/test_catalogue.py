@@ -147,13 +147,31 @@ class TestSearch(CatalogueCase):
         store = self.filled()
         for query, why in (
                 (Query("apoferitin"), 'No entry has "apoferitin": is it "apoferritin" or "ferritin"?'),
-                (Query("proteasome xylophone"), 'No entry has "xylophone" in its title, sample'),
                 (Query("apoferritin nagai"), 'No entry has all of these words: without "'),
                 (Query("apoferritin", max_size=10), "2 entries have the words, but none of them fits --max-size."),
                 (Query("apoferritin", max_size=10, data_format="eer"), "without --max-size there is 1")):
             found = search(store, query)
             self.assertEqual([], found.entries)
             self.assertIn(why, found.why)
+
+    def test_what_is_left_of_a_question(self):
+        """A given name, a spelling, a word too much: the rest is answered, and said."""
+        store = self.filled()
+        for question, first, why in (("Sjors Scheres galactosidase", 10017, 'No entry has "Sjors"'),
+                                     ("betagalactosidase", 10204, "Found as beta galactosidase:"),
+                                     ("apo ferri tin", 10200, "Found as apo"),
+                                     ("proteasome xylophone", 10057, 'No entry has "xylophone"')):
+            found = search(store, Query(question))
+            self.assertIn(first, numbers(found)[:3], question)
+            self.assertIn(why, found.why)
+        for question in ("?", "-", "田中"):
+            found = search(store, Query(question))
+            self.assertEqual([], found.entries, question)
+            self.assertTrue(found.why)
+        for question, wanted in (("ß-galactosidase", 10204), ("EMDB-5200", 10200), ("mus musculus apoferritin", 10200)):
+            self.assertIn(wanted, numbers(search(store, Query(question)))[:3], question)
+        # 'I' does not go on to 'in' or 'inhibited'.
+        self.assertEqual([10343], numbers(search(store, Query("photosystem I"))))
 
     def test_words_that_mean_something_to_the_database(self):
         store = self.filled()
@@ -398,7 +416,7 @@ class TestCommand(CatalogueCase):
             self.assertIn(why, errors)
             self.assertNotEqual(0, code)
         self.assertEqual(1, len(demo.requests) - asked)     # EBI Search, for the word that no entry has
-        code, output, errors = self.command(demo, "voxel_type")
+        code, output, errors = self.command(demo, "oxel")
         self.assertEqual(0, code, errors)
         self.assertIn("These are by EBI Search.", errors)
         demo.add_fault(faults.ERROR)

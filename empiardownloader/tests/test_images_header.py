@@ -42,6 +42,16 @@ class TestHeader(unittest.TestCase):
             tifffile.imwrite(self.path(name), data, photometric="minisblack", metadata=None, **options)
             self.assertEqual(Header(48, 64, 3), read_header(self.path(name)), name)
 
+    def test_sizes_that_make_sense_in_both_byte_orders(self):
+        """256 read the wrong way round is 65536; where all pixels are bytes the mode tells nothing."""
+        for order, stamp in ((">", b"\x11\x11"), ("<", b"DA"), ("<", b"\x11\x11"), (">", b"\0\0")):
+            width = 256 if stamp in (b"\x11\x11", b"DA") and (order == ">") == (stamp == b"\x11\x11") else 300
+            start = bytearray(1024)
+            struct.pack_into(order + "4i", start, 0, width, 256 if width == 256 else 200, 2, 0)
+            start[212:214] = stamp
+            path = self.written(bytes(start) + bytes(2 * 256 * 300))
+            self.assertEqual(Header(width, 256 if width == 256 else 200, 2), read_header(path), (order, stamp))
+
     def test_mrc_of_others(self):
         import mrcfile
         with mrcfile.new(self.path("a.mrc")) as mrc:

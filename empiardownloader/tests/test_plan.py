@@ -16,6 +16,7 @@ from empiardownloader.demo import kinds, movies
 from empiardownloader.download.fetch import fetch
 from empiardownloader.download.plan import plan
 from empiardownloader.download.preview import preview
+from empiardownloader.images.frames import iter_frames
 from empiardownloader.images.picture import picture_of
 from empiardownloader.images.previews import average_frames, preview_of
 from empiardownloader.tests.base import ArchiveTestCase, emdb, entry, environment, image_set
@@ -75,6 +76,11 @@ class TestPlan(PlanCase):
         one, all_of_them = (plan(number, amount, transport="FTP", measure=False) for amount in (1, None))
         self.assertEqual(1, one.images)
         self.assertLess(one.bytes, all_of_them.bytes)
+        for amount in (4, 99, None):
+            told = plan(number, amount, transport="FTP", measure=False)
+            self.assertEqual((3, 3), (told.images, told.of), amount)
+        # Each brings its .mdoc.
+        self.assertEqual(3 * (7 + 1), told.files)
 
     def test_more_than_the_disk_holds(self):
         self.movies(1)
@@ -142,6 +148,17 @@ class TestPreview(PlanCase):
         self.assertEqual(("gain applied", True), (shown.preview.gain, shown.bytes_received <= budget))
         self.assertEqual("", preview("1", budget=5 * self.WIDTH * self.HEIGHT).preview.gain)
 
+    def test_the_lowest_rows_of_a_large_image(self):
+        path = os.path.join(self.root, "1", "data", "Movies", "m.mrc")
+        movies.write_movie(path, 3, 2, 2048, 1024)
+        self.demo.entries["1"] = entry(image_set(data_format="", frames_per_image=2))
+        shown = preview("1", budget=1 << 20)
+        self.assertEqual((2048, 1024, 1), (shown.width, shown.height, shown.frames_used))
+        self.assertTrue(256 <= shown.rows < 1024)
+        self.assertLessEqual(shown.bytes_received, 1 << 20)
+        part = preview_of(next(iter_frames(path))[:shown.rows].astype("float32"))
+        np.testing.assert_allclose(part.average, shown.preview.average, rtol=1e-5)
+
     def test_a_picture_with_scale(self):
         self.put("m.mrc")
         shown = preview("1")
@@ -168,6 +185,19 @@ class TestPreview(PlanCase):
         self.put("m.mrc")
         with self.assertRaisesRegex(EntryError, "takes more than the 0.1 MB .* larger budget"):
             preview("1", budget=100000)
+        loop = os.path.join(self.root, "1", "data", "Movies", "m.tif")
+        os.remove(os.path.join(self.root, "1", "data", "Movies", "m.mrc"))
+        tifffile.imwrite(loop, np.zeros((9, 9), "uint8"), photometric="minisblack")
+        with open(loop, "r+b") as stream:
+            head = stream.read()
+            place = int.from_bytes(head[4:8], "little")
+            count = int.from_bytes(head[place:place + 2], "little")
+            stream.seek(place + 2 + 12 * count)
+            stream.write(place.to_bytes(4, "little"))
+        with self.assertRaisesRegex(EntryError, "list of frames breaks off after 1 frames"):
+            preview("1")
+        os.remove(loop)
+        self.put("m.mrc")
         big = os.path.join(self.root, "1", "data", "Movies", "m.tif")
         os.remove(os.path.join(self.root, "1", "data", "Movies", "m.mrc"))
         tifffile.imwrite(big, np.zeros((2, 999, 999), "uint8"), photometric="minisblack")
