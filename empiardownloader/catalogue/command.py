@@ -6,6 +6,7 @@ import math
 import os
 import re
 import shutil
+import sqlite3
 import sys
 import threading
 import unicodedata
@@ -13,7 +14,7 @@ from dataclasses import replace
 from typing import Any, Dict, List, Mapping, Optional, Tuple, TypeVar
 
 from ..archive.entry import size_in_bytes
-from ..archive.errors import ArchiveError, EntryError
+from ..archive.errors import ArchiveError, DiskError, EntryError
 from ..archive.kinds import KINDS
 from ..archive.stopping import StopToken
 from ..command import EXIT_ERROR, cannot_fetch, run, say
@@ -133,6 +134,13 @@ def _search(options: argparse.Namespace, stopped: threading.Event) -> int:
         return EXIT_ERROR
     try:
         found = search(store, query)
+    except sqlite3.DatabaseError as error:
+        # Damage that did not show at its beginning.
+        msg = "The list of entries at %s cannot be read (%s): delete that file, and it is fetched anew." % (
+            store.path, error)
+        store.close()
+        raise DiskError(msg) from error
+    try:
         if not found.entries and query.words and not options.offline:
             found = _by_the_archives_search(store, query, found, where, stop)
     finally:

@@ -71,14 +71,18 @@ class EntryFacts:
                 "workflow": self.has_workflow, "image_sets": [asdict(each) for each in self.image_sets]}
 
 
+# Of one text of a record; the longest titles and details of the archive have some thousand letters.
+MOST_LETTERS = 20000
+
+
 def from_record(number: int, record: Dict[str, Any]) -> EntryFacts:
     """EMPIAR's record of an entry, released or not."""
     status = str(record.get("status") or "").strip().upper()
     # What is not released is known by its status alone.
     entry = parse_entry(str(number), dict(record, status=RELEASED))
     return EntryFacts(
-        number=number, title=entry.title, authors=entry.authors, status=status, released=entry.release_date,
-        updated=_text(record.get("update_date")), size_bytes=entry.size_bytes,
+        number=number, title=entry.title[:MOST_LETTERS], authors=entry.authors, status=status,
+        released=entry.release_date, updated=_text(record.get("update_date")), size_bytes=entry.size_bytes,
         experiment=_text(record.get("experiment_type")), doi=entry.doi, emdb=entry.emdb_ids,
         pdb=_pdb_ids([record.get("related_pdb_entries"), record.get("cross_references")]),
         has_workflow=bool(entry.workflow_file or entry.workflow_urls), image_sets=tuple(_image_sets(entry)),
@@ -143,7 +147,7 @@ def _distinct(texts: Iterable[str]) -> List[str]:
 def _text(value: Any) -> str:
     if value is None or isinstance(value, (dict, list)):
         return ""
-    return " ".join("".join(letter if letter.isprintable() else " " for letter in str(value)).split())
+    return " ".join("".join(letter if letter.isprintable() else " " for letter in str(value)[:MOST_LETTERS]).split())
 
 
 def _number(text: str) -> Optional[float]:

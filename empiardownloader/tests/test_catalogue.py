@@ -13,6 +13,7 @@ import time
 import unittest
 from unittest import mock
 
+from empiardownloader.archive import api
 from empiardownloader.archive.errors import DiskError, EntryError, Stopped, UnreachableError
 from empiardownloader.archive.stopping import StopToken
 from empiardownloader.catalogue import store as store_module
@@ -237,6 +238,25 @@ class TestHarvest(CatalogueCase, Waiting):
             self.harvest(store, demo)
             self.check_complete(store, demo)
 
+    def test_answers_that_never_come(self):
+        demo, store = self.archive(60), self.open()
+        demo.add_fault(faults.STALL, "api/10000-*", times=1)
+        demo.add_fault(faults.STALL, "emdb/*", times=1)
+        with mock.patch.object(api, "MANY_SECONDS", 0.5):
+            self.harvest(store, demo)
+        self.assertEqual((60, 2.8), (store.count(), store.facts([10025])[0].resolution))
+
+    def test_tables_of_every_shape(self):
+        """EMDB's: texts of several lines, quotes, fields that are not there; a page in its place is none."""
+        demo, store = self.archive(60), self.open()
+        for row in demo.emdb_rows:
+            row["sample_info_string"] += ' of "two\nlines", and more'
+            del row["fitted_pdbs"]
+        demo.emdb_rows.append({"emdb_id": ""})
+        self.harvest(store, demo)
+        self.assertEqual(2.8, store.facts([10025])[0].resolution)
+        self.assertIn('of "two lines", and more', store.facts([10025])[0].sample)
+
     def test_an_answer_that_is_always_cut(self):
         """It is too long for the service, or something on the way: fewer at a time."""
         demo, store = self.archive(), self.open()
@@ -344,13 +364,17 @@ class TestHarvest(CatalogueCase, Waiting):
         demo, store = self.archive(60), self.open()
         odd = [{"imagesets": "none"}, {"imagesets": [None, 3, {}]}, {"title": ["x"], "imagesets": []},
                {"authors": {"a": 1}, "imagesets": [image_set(pixel_width="n/a")]},
-               {"status": None, "imagesets": [image_set(name="\ud800")]}]
+               {"status": None, "imagesets": [image_set(name="\ud800")]},
+               {"title": "<b>\x1b[31m" + "long " * 300000, "imagesets": [image_set()]}]
         for number, record in enumerate(odd, start=10900):
             demo.entries[str(number)] = copy.deepcopy(record)
         self.harvest(store, demo)
         self.assertEqual(60 + len(odd), store.count())
-        for entry in store.facts(range(10900, 10900 + len(odd))):
+        found = store.facts(range(10900, 10900 + len(odd)))
+        for entry in found:
             json.dumps(entry.as_data())
+            self.assertNotIn("\x1b", "".join(table([entry], 80)))
+        self.assertLess(len(found[-1].title), 30000)
         self.assertTrue(math.isfinite(store.age))
 
 
@@ -421,6 +445,15 @@ class TestCommand(CatalogueCase):
         self.assertIn("These are by EBI Search.", errors)
         demo.add_fault(faults.ERROR)
         self.assertEqual(0, self.command(demo, "10200")[0])
+        folder = os.path.join(self.root, "cache", "empiardownloader")
+        path = next(os.path.join(folder, name) for name in os.listdir(folder) if name.endswith(".sqlite"))
+        with open(path, "r+b") as stream:
+            for page in range(12, os.path.getsize(path) // 4096, 2):
+                stream.seek(page * 4096)
+                stream.write(b"\xff" * 4096)
+        code, output, errors = self.command(demo, "human", "--offline")
+        self.assertEqual((1, ""), (code, output))
+        self.assertRegex(errors, "cannot be read .*delete that file|was damaged: it is made anew")
 
     def test_a_table_fits_the_terminal(self):
         bare = from_record(10002, catalogue_entries.record(10002, "A title " * 30, (), "3 TB", (
