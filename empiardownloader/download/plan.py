@@ -107,7 +107,7 @@ def plan(entry: str, images: Optional[int] = 1, image_set: str = "", file_patter
     finder = ImageFinder(found.entry, chosen, transfer.list_folder, file_pattern)
     try:
         wanted, files, exhausted, series = _listed(finder, request, archive, stop, here)
-        rate = _measure(archive, wanted or files, connections, stop) if measure and files else None
+        rate = _measure(archive, wanted or files, connections, stop) if measure else None
     except RemoteError as error:
         msg = "The folders of %s cannot be listed (%s): check the network, then try again." % (found.entry.name, error)
         raise EntryError(msg) from error
