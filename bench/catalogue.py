@@ -5,25 +5,17 @@ import statistics
 import tempfile
 import time
 
-from empiardownloader.catalogue.facts import from_record, joined
 from empiardownloader.catalogue.search import Query, search
-from empiardownloader.catalogue.store import Store, record_print
-from empiardownloader.tests.catalogue_entries import QUERIES, records
+from empiardownloader.catalogue.store import Store
+from empiardownloader.tests.catalogue_entries import QUERIES, fill, records
 
 
 def measure_catalogue():
     for count in (3000, 30000):
         entries, rows = records(count)
-        by_id = {row["emdb_id"]: row for row in rows}
-        naming = {row["xref_EMPIAR"].partition("-")[2]: row for row in rows if row["xref_EMPIAR"]}
         with tempfile.TemporaryDirectory() as folder:
             store = Store(os.path.join(folder, "catalogue.sqlite"))
-            with store.change():
-                for number, record in entries.items():
-                    bare = from_record(int(number), record)
-                    linked = [by_id[each] for each in bare.emdb if each in by_id]
-                    linked += [naming[number]] if number in naming else []
-                    store.put(record_print(record), bare, joined(bare, linked))
+            fill(store, entries, rows)
             seconds, plain, right, plainly_right = [], [], 0, 0
             for question, wanted in QUERIES:
                 began = time.perf_counter()

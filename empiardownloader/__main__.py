@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The command ``empiar``, or python -m empiardownloader: entries of EMPIAR from a terminal."""
 import argparse
+import importlib
 import json
 import sys
 import threading
+from types import ModuleType
 from typing import Callable, Dict, List, Optional, Tuple
 
 from .command import EXIT_ERROR, cannot_fetch, run, say
@@ -37,10 +39,7 @@ def _show(words: List[str]) -> int:
     parser.add_argument("entry", help="its number, like 10200, the address of its page, or an EMDB or PDB code")
     parser.add_argument("--json", action="store_true", help="as one JSON object")
     options = parser.parse_args(words)
-    try:
-        from .download import fetch  # noqa: F401 - whether requests is here
-    except ModuleNotFoundError as missing:
-        say(cannot_fetch(missing))
+    if _loaded(".download.fetch") is None:
         return EXIT_ERROR
     return run(lambda stopped: _describe(options.entry, options.json, stopped))
 
@@ -77,21 +76,22 @@ def _search(words: List[str]) -> int:
 
 
 def _plan(words: List[str]) -> int:
-    try:
-        from .download.commands import main_plan
-    except ModuleNotFoundError as missing:
-        say(cannot_fetch(missing))
-        return EXIT_ERROR
-    return main_plan(words, PROGRAM + " plan")
+    commands = _loaded(".download.commands")
+    return commands.main_plan(words, PROGRAM + " plan") if commands else EXIT_ERROR
 
 
 def _preview(words: List[str]) -> int:
+    commands = _loaded(".download.commands")
+    return commands.main_preview(words, PROGRAM + " preview") if commands else EXIT_ERROR
+
+
+def _loaded(module: str) -> Optional[ModuleType]:
+    """A module that makes connections; None, after a sentence, where their library is not here."""
     try:
-        from .download.commands import main_preview
+        return importlib.import_module(module, __package__)
     except ModuleNotFoundError as missing:
         say(cannot_fetch(missing))
-        return EXIT_ERROR
-    return main_preview(words, PROGRAM + " preview")
+        return None
 
 
 # Options are those that a word's own help names, so that they never are of another version.

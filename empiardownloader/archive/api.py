@@ -80,7 +80,7 @@ def fetch_entries_json(api_url: str, first: int, last: int, stop: StopToken = NE
 def fetch_linked_entries(api_url: str, emdb_id: str, stop: StopToken = NEVER) -> Tuple[str, ...]:
     """Numbers of the entries that name an EMDB record. Raises EntryError where there is none, UnreachableError,
     Stopped."""
-    address = re.sub("/entry/?$", "", api_url.rstrip("/")) + "/emdb_ref/" + emdb_id
+    address = _service(api_url) + "/emdb_ref/" + emdb_id
     content = ask(Question(address, "EMPIAR", "an entry that is linked to %s" % emdb_id, absent={}), stop)
     numbers = [name[len("EMPIAR-"):] for name in (content if isinstance(content, dict) else {})
                if re.fullmatch("EMPIAR-[0-9]{1,9}", name)]
@@ -93,7 +93,7 @@ def fetch_linked_entries(api_url: str, emdb_id: str, stop: StopToken = NEVER) ->
 def search_emdb(emdb_url: str, query: str, fields: Sequence[str], stop: StopToken = NEVER) -> List[Dict[str, str]]:
     """Rows of EMDB's search, each with ``fields`` as text. Raises EntryError, UnreachableError, Stopped."""
     address = "%s/search/%s?rows=1000000&wt=csv&download=false&fl=%s" % (
-        re.sub("/entry/?$", "", emdb_url.rstrip("/")), quote(query, safe=""), ",".join(fields))
+        _service(emdb_url), quote(query, safe=""), ",".join(fields))
     rows: List[Dict[str, str]] = ask(Question(
         address, "EMDB", "its records", accept="text/csv", parse=functools.partial(_rows, fields[0]), absent=[],
         seconds=MANY_SECONDS), stop)
@@ -109,6 +109,11 @@ def search_ebi(search_url: str, query: str, most: int, stop: StopToken = NEVER) 
     found = [re.fullmatch(r"(?:EMPIAR-)?([0-9]{1,9})", str(each.get("id")))
              for each in (listed if isinstance(listed, list) else []) if isinstance(each, dict)]
     return tuple(int(number.group(1)) for number in found if number)
+
+
+def _service(entry_url: str) -> str:
+    """The address of a REST API, from that of its entries."""
+    return re.sub("/entry$", "", entry_url.rstrip("/"))
 
 
 def fetch_acquisition(emdb_url: str, entry: Entry, stop: StopToken = NEVER) -> Tuple[Acquisition, bool]:

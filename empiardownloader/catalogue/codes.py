@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """An EMDB or PDB code in place of an entry's number: which entry it belongs to."""
-import os
 import re
 from typing import List, Mapping
 
@@ -8,9 +7,9 @@ from ..archive.entry import parse_entry_id
 from ..archive.errors import EntryError
 from ..archive.stopping import NEVER, StopToken
 from ..constants import EMDB_API_URL, EMPIAR_API_URL
-from .store import Store, default_path
+from .facts import EMDB_ID
+from .store import kept
 
-EMDB_ID = r"EMDB?[-_ ]?([0-9]{4,5})"
 # A digit first, and a letter in it: other texts of four letters are no PDB ids, and numbers are EMPIAR's.
 PDB_CODE = r"(?:PDB[-_: ]?)?([0-9](?=[A-Za-z0-9]*[A-Za-z])[A-Za-z0-9]{3})"
 
@@ -40,14 +39,9 @@ def entry_number(text: str, addresses: Mapping[str, str], stop: StopToken = NEVE
 
 
 def _known(code: str, addresses: Mapping[str, str]) -> List[str]:
-    path = default_path(addresses)
-    if not os.path.exists(path):
-        return []
-    store = Store(path)
-    try:
-        return [str(entry.number) for entry in store.facts(sorted(store.with_code(code))) if entry.is_public]
-    finally:
-        store.close()
+    with kept(addresses) as store:
+        return [str(entry.number) for entry in store.facts(sorted(store.with_code(code))) if entry.is_public] \
+            if store else []
 
 
 def _asked(code: str, addresses: Mapping[str, str], stop: StopToken) -> List[str]:

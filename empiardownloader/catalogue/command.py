@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """empiar search: entries by words, codes and what they hold, as a table for a terminal or as JSON."""
 import argparse
+import contextlib
 import json
 import math
 import os
@@ -10,7 +11,6 @@ import sqlite3
 import sys
 import threading
 import unicodedata
-from dataclasses import replace
 from typing import Any, Dict, List, Mapping, Optional, Tuple, TypeVar
 
 from ..archive.entry import size_in_bytes
@@ -21,11 +21,11 @@ from ..command import EXIT_ERROR, cannot_fetch, run, say
 from ..constants import EBI_SEARCH_URL, addresses
 from ..units import format_bytes
 from .facts import EntryFacts
-from .search import COURSE_BYTES, COURSE_RESOLUTION, RELEVANCE, SIZE, SORTS, Found, Query, search
-from .store import Store, default_path
+from .search import COURSE_BYTES, COURSE_RESOLUTION, RELEVANCE, SIZE, SORTS, Found, Query, fitting, search
+from .store import Store, default_path, kept
 
-# An older list is still used, and its age is said.
 Number = TypeVar("Number", int, float)
+# An older list is still used, and its age is said.
 OLD_SECONDS = 7 * 24 * 3600
 NARROW = 72                 # letters of a terminal that has no room for all columns
 EXAMPLES = """examples:
@@ -132,19 +132,16 @@ def _search(options: argparse.Namespace, stopped: threading.Event) -> int:
     except ModuleNotFoundError as missing:
         say(cannot_fetch(missing))
         return EXIT_ERROR
-    try:
-        found = search(store, query)
-    except sqlite3.DatabaseError as error:
-        # Damage that did not show at its beginning.
-        msg = "The list of entries at %s cannot be read (%s): delete that file, and it is fetched anew." % (
-            store.path, error)
-        store.close()
-        raise DiskError(msg) from error
-    try:
+    with contextlib.closing(store):
+        try:
+            found = search(store, query)
+        except sqlite3.DatabaseError as error:
+            # Damage that did not show at its beginning.
+            msg = "The list of entries at %s cannot be read (%s): delete that file, and it is fetched anew." % (
+                store.path, error)
+            raise DiskError(msg) from error
         if not found.entries and query.words and not options.offline:
             found = _by_the_archives_search(store, query, found, where, stop)
-    finally:
-        store.close()
     if options.json:
         print(json.dumps([entry.as_data() for entry in found.entries]))
     elif found.entries:
@@ -180,18 +177,12 @@ def open_catalogue(where: Mapping[str, str], stop: StopToken, refresh: bool = Fa
 
 def known(number: int) -> Dict[str, Any]:
     """What the catalogue of this machine says of an entry, nothing where there is none."""
-    path = default_path(addresses())
-    if not os.path.exists(path):
-        return {}
     try:
-        store = Store(path)
-    except ArchiveError as error:
+        with kept(addresses()) as store:
+            return next((entry.as_data() for entry in store.facts([number])), {}) if store else {}
+    except DiskError as error:
         say(str(error))
         return {}
-    try:
-        return next((entry.as_data() for entry in store.facts([number])), {})
-    finally:
-        store.close()
 
 
 def _harvest(store: Store, where: Mapping[str, str], stop: StopToken, may_fail: bool) -> None:
@@ -228,9 +219,8 @@ def _by_the_archives_search(store: Store, query: Query, found: Found, where: Map
         numbers = search_ebi(where[EBI_SEARCH_URL], query.words, query.limit, stop)
     except ArchiveError as error:
         return found._replace(why="%s (%s)" % (found.why, error))
-    entries = [entry for entry in store.facts(numbers) if entry.is_public]
-    allowed = {entry.number for entry in search(store, replace(query, words="", limit=10 ** 9)).entries}
-    entries = [entry for entry in entries if entry.number in allowed]
+    allowed = fitting(store, query)
+    entries = store.facts(number for number in numbers if number in allowed)
     if not entries:
         return found
     return Found(entries, len(entries), "%s These are by EBI Search." % found.why)

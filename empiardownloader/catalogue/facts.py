@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """An entry as the catalogue knows it: EMPIAR's record, joined with EMDB's rows of the maps that it is linked to."""
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Dict, Iterable, List, Mapping, Optional, Tuple
 
 from ..archive.entry import RELEASED, Entry, parse_entry
@@ -12,6 +12,8 @@ EMDB_FIELDS = ("emdb_id", "title", "resolution", "structure_determination_method
 # EMDB's words for methods, as its search gives them, and those that people use.
 METHODS = {"singleparticle": "single particle", "subtomogramaveraging": "subtomogram averaging",
            "tomography": "tomography", "helical": "helical", "electroncrystallography": "electron crystallography"}
+# Of texts in which they stand: an EMDB map, a PDB model.
+EMDB_ID = r"EMDB?[-_ ]?([0-9]{4,5})"
 PDB_ID = r"(?<![A-Za-z0-9])([0-9][A-Za-z0-9]{3})(?![A-Za-z0-9])"
 
 
@@ -92,17 +94,16 @@ def from_record(number: int, record: Dict[str, Any]) -> EntryFacts:
 def joined(facts: EntryFacts, rows: Iterable[Mapping[str, str]]) -> EntryFacts:
     """With what EMDB says of its maps; a map that names the entry counts as one that the entry names."""
     rows = sorted(rows, key=lambda row: _number(row.get("resolution", "")) or 1e9)
-    told = asdict(facts)
-    told.update(image_sets=facts.image_sets, emdb=tuple(dict.fromkeys([*facts.emdb, *(
-        row["emdb_id"].upper() for row in rows)])))
-    told["pdb"] = tuple(dict.fromkeys([*facts.pdb, *_pdb_ids([row.get("fitted_pdbs", "") for row in rows])]))
-    told["sample"] = "; ".join(_distinct([text for row in rows for text in (
-        row.get("sample_info_string", ""), row.get("title", ""))]))
-    told["resolution"] = _number(rows[0].get("resolution", "")) if rows else None
-    told["method"] = ", ".join(_distinct(METHODS.get(method.lower(), method) for method in (
-        row.get("structure_determination_method", "") for row in rows)))
-    told["microscope"] = ", ".join(_distinct(_microscope(row.get("microscope_name", "")) for row in rows))
-    return EntryFacts(**told)
+    methods = [row.get("structure_determination_method", "") for row in rows]
+    return replace(
+        facts,
+        emdb=tuple(dict.fromkeys([*facts.emdb, *(row["emdb_id"].upper() for row in rows)])),
+        pdb=tuple(dict.fromkeys([*facts.pdb, *_pdb_ids([row.get("fitted_pdbs", "") for row in rows])])),
+        sample="; ".join(_distinct([text for row in rows for text in (
+            row.get("sample_info_string", ""), row.get("title", ""))])),
+        resolution=_number(rows[0].get("resolution", "")) if rows else None,
+        method=", ".join(_distinct(METHODS.get(method.lower(), method) for method in methods)),
+        microscope=", ".join(_distinct(_microscope(row.get("microscope_name", "")) for row in rows)))
 
 
 def _image_sets(entry: Entry) -> Iterable[ImageSetFacts]:

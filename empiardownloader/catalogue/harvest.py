@@ -59,7 +59,7 @@ def _harvest_entries(store: Store, addresses: Mapping[str, str], stop: StopToken
         first = FIRST_NUMBER
         with store.change():
             store.note("began", repr(time.time()))
-    at_once, last_known, short = AT_ONCE, store.last_number(), 0
+    at_once, last_known, short, maps = AT_ONCE, store.last_number(), 0, store.maps()
     while empty < MOST_EMPTY or first <= last_known:
         last, readable = first + at_once - 1, True
         try:
@@ -72,7 +72,7 @@ def _harvest_entries(store: Store, addresses: Mapping[str, str], stop: StopToken
                 # An answer that is always cut is too long: fewer at a time.
                 at_once = max(1, at_once // 5)
                 continue
-        known, maps = store.prints(first, last), store.maps()
+        known = store.prints(first, last)
         fresh: Dict[int, Tuple[str, EntryFacts]] = {}
         for number, record in records.items():
             told = record_print(record)

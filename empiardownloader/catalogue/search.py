@@ -7,12 +7,12 @@ where it is says how much it counts: in the title, the sample, the authors, or a
 import difflib
 import math
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Dict, List, NamedTuple, Optional, Set, Tuple
 
 from ..archive.errors import EntryError
 from ..archive.kinds import KINDS
-from .facts import PDB_ID, EntryFacts
+from .facts import EMDB_ID, PDB_ID, EntryFacts
 from .store import Row, Store
 from .words import Term, begins_within, is_within, may_go_on, normal, terms, tokens
 
@@ -58,29 +58,39 @@ def search(store: Store, query: Query) -> Found:
     asked = terms(query.words) if query.words.strip() else []
     if query.words.strip() and not asked:
         return Found([], 0, "There is no word in %s." % query.words.strip())
-    found = _search(store, query, asked)
-    if found.entries or not asked or not store.count():
+    found, matching = _search(store, query, asked)
+    if found.entries:
         return found
+    if not store.count():
+        return found._replace(why="The list of entries on this machine is empty: run the command once without "
+                                  "--offline.")
+    vocabulary = store.vocabulary() if asked else set()
+    why = _why(store, query, asked, matching, vocabulary)
     # A given name, or a word spelt in one that others spell in two: what is left of the question may have an answer.
-    respelt = _respelt(store, query.words)
+    respelt = _respelt(tokens(query.words), vocabulary)
     if respelt != tokens(query.words):
-        again = _search(store, query, terms(" ".join(respelt)))
+        again, _ = _search(store, query, terms(" ".join(respelt)))
         if again.entries:
-            return again._replace(why="%s Found as %s:" % (found.why, " ".join(respelt)))
+            return again._replace(why="%s Found as %s:" % (why, " ".join(respelt)))
     known = [term for term in asked if store.with_words([_looked_for(term)])]
     if known and len(known) < len(asked):
-        again = _search(store, query, known)
+        again, _ = _search(store, query, known)
         if again.entries:
-            return again._replace(why=found.why + " These have the other words:")
-    return found
+            return again._replace(why=why + " These have the other words:")
+    return found._replace(why=why)
 
 
-def _search(store: Store, query: Query, asked: List[Term]) -> Found:
+def fitting(store: Store, query: Query) -> Set[int]:
+    """The entries that a query's options allow, whatever its words."""
+    return store.select([condition for _, condition in _filters(query)])
+
+
+def _search(store: Store, query: Query, asked: List[Term]) -> Tuple[Found, int]:
+    """What has all the words and fits all options; and how many have the words."""
     question = normal(query.words)
     codes = _by_code(store, query.words)
     ranked: Dict[int, Tuple[float, ...]] = dict.fromkeys(codes, (math.inf, 0))
-    conditions = _conditions(query)
-    allowed = store.select(conditions) if conditions or not asked else None
+    allowed = fitting(store, query) if _filters(query) or not asked else None
     if asked:
         for row in store.with_words([_looked_for(term) for term in asked]):
             if row.number not in ranked:
@@ -88,20 +98,18 @@ def _search(store: Store, query: Query, asked: List[Term]) -> Found:
     else:
         ranked.update((number, (0.0, number)) for number in allowed or ())
     numbers = [number for number in ranked if allowed is None or number in allowed]
-    if not numbers:
-        return Found([], 0, _why(store, query, asked, len(ranked)))
     if query.sort == RELEVANCE:
         numbers.sort(key=lambda number: ranked[number], reverse=True)
-        return Found(store.facts(numbers[:query.limit]), len(numbers), "")
-    ordered = store.ordered(numbers, by_size=query.sort == SIZE)
-    return Found(store.facts(ordered[:query.limit]), len(numbers), "")
+    else:
+        numbers = store.ordered(numbers, by_size=query.sort == SIZE)
+    return Found(store.facts(numbers[:query.limit]), len(numbers), ""), len(ranked)
 
 
 def _by_code(store: Store, words: str) -> Set[int]:
     found: Set[int] = set()
     for number in re.findall(r"(?<![A-Za-z0-9-])(?:EMPIAR[-_ ]?)?([0-9]{5,6})(?![A-Za-z0-9])", words, re.IGNORECASE):
         found.update(entry.number for entry in store.facts([int(number)]) if entry.is_public)
-    for emdb_id in re.findall(r"\bEMDB?[-_ ]?([0-9]{4,5})\b", words, re.IGNORECASE):
+    for emdb_id in re.findall(r"\b%s\b" % EMDB_ID, words, re.IGNORECASE):
         found |= store.with_code("EMD-" + emdb_id)
     for pdb_id in re.findall(PDB_ID, words):
         if not pdb_id.isdecimal():
@@ -140,13 +148,8 @@ def _weight(name: str, row: Row) -> float:
 # ------------------------------------------------------------ filters
 
 
-def _conditions(query: Query) -> List[Tuple[str, Tuple[Any, ...]]]:
-    """What a query asks of the columns, as SQL and its values."""
-    return [condition for _, condition in _filters(query)]
-
-
 def _filters(query: Query) -> List[Tuple[str, Tuple[str, Tuple[Any, ...]]]]:
-    """The same, each with the option's name."""
+    """What a query asks of the columns: an option's name, and its condition as SQL and values."""
     found: List[Tuple[str, Tuple[str, Tuple[Any, ...]]]] = []
 
     def ask(option: str, text: str, *values: Any) -> None:
@@ -213,16 +216,14 @@ def _emdb_id(text: str) -> str:
 # ------------------------------------------------------------ why there is none
 
 
-def _why(store: Store, query: Query, asked: List[Term], matching: int) -> str:
-    if not store.count():
-        return "The list of entries on this machine is empty: run the command once without --offline."
+def _why(store: Store, query: Query, asked: List[Term], matching: int, vocabulary: Set[str]) -> str:
     if matching:
         return "%d entr%s the words, but none of them fits %s%s." % (
             matching, "y has" if matching == 1 else "ies have", " and ".join(name for name, _ in _filters(query)),
             _without_one(store, query))
     for term in asked:
         if not store.with_words([_looked_for(term)]):
-            near = _near(store, term)
+            near = difflib.get_close_matches(term[0], vocabulary, 2, SPELLING)
             return 'No entry has "%s"%s' % (_as_typed(query.words, term), ": is it %s?" % " or ".join(
                 '"%s"' % word for word in near) if near else " in its title, sample, authors or image sets.")
     if len(asked) > 1:
@@ -241,22 +242,14 @@ def _without_one(store: Store, query: Query) -> str:
     filters = _filters(query)
     if len(filters) < 2:
         return ""
-    bare = replace(query, kind="", data_format="", min_size=None, max_size=None, resolution=None, method="",
-                   microscope="", pixel_size=(0.0, math.inf), emdb="", pdb="", years=(0, 9999),
-                   course=False)
     numbers = {row.number for row in store.with_words([_looked_for(term) for term in terms(query.words)])} \
-        if bare.words.strip() else None
+        if query.words.strip() else None
     counted = []
     for option, _ in filters:
         left = store.select([condition for name, condition in filters if name != option])
         counted.append((len(left if numbers is None else left & numbers), option))
     most, option = max(counted)
     return ": without %s there %s %d" % (option, "is" if most == 1 else "are", most) if most else ""
-
-
-def _near(store: Store, term: Term) -> List[str]:
-    """Words of the catalogue that are spelt nearly so."""
-    return difflib.get_close_matches(term[0], store.vocabulary(), 2, SPELLING)
 
 
 def _as_typed(words: str, term: Term) -> str:
@@ -267,11 +260,10 @@ def _as_typed(words: str, term: Term) -> str:
     return term[0]
 
 
-def _respelt(store: Store, words: str) -> List[str]:
+def _respelt(asked: List[str], known: Set[str]) -> List[str]:
     """The tokens of a question; those that no entry has are joined with the next one, or taken apart, where entries
     have that: 'super complex' -> 'supercomplex', 'betagalactosidase' -> 'beta galactosidase'."""
-    known, left = store.vocabulary(), tokens(words)
-    found: List[str] = []
+    left, found = list(asked), []
     while left:
         token = left.pop(0)
         if left and (token not in known or left[0] not in known) and token + left[0] in known:

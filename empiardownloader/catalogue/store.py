@@ -258,6 +258,20 @@ def default_path(addresses: Mapping[str, str]) -> str:
     return os.path.join(home, "empiardownloader", "catalogue%s.sqlite" % mark)
 
 
+@contextlib.contextmanager
+def kept(addresses: Mapping[str, str]) -> "Iterator[Optional[Store]]":
+    """The catalogue of this machine, None where there is none yet. Raises DiskError."""
+    path = default_path(addresses)
+    if not os.path.exists(path):
+        yield None
+        return
+    store = Store(path)
+    try:
+        yield store
+    finally:
+        store.close()
+
+
 def _facts(data: Dict[str, Any]) -> EntryFacts:
     data["image_sets"] = tuple(ImageSetFacts(**each) for each in data["image_sets"])
     for name in ("authors", "emdb", "pdb"):

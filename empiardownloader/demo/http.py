@@ -142,6 +142,10 @@ class _HttpHandler(http.server.BaseHTTPRequestHandler):
             return self._send(500 if fault.kind == ERROR else 503, b"<html>the service is unwell</html>", "text/html")
         if fault.kind == SHORT:
             return self._send(200, body[:len(body) // 2], kind)
+        return self._break_off(fault)
+
+    def _break_off(self, fault: Fault) -> None:
+        """Say no more, or hang up."""
         if fault.kind == STALL:
             self.connection.settimeout(600)
             with contextlib.suppress(OSError):
@@ -149,7 +153,6 @@ class _HttpHandler(http.server.BaseHTTPRequestHandler):
         else:
             reset(self.connection)
         self.close_connection = True
-        return None
 
     def _answer_search(self, path: str) -> None:
         """EMDB's search as a table, EBI Search, and EMPIAR's entries by EMDB record."""
@@ -265,13 +268,7 @@ class _HttpHandler(http.server.BaseHTTPRequestHandler):
         stream.seek(start)
         while position < start + promised:
             if fault is not None and fault.kind in (DROP, STALL) and position >= fault.after:
-                if fault.kind == STALL:
-                    self.connection.settimeout(600)
-                    with contextlib.suppress(OSError):
-                        self.connection.recv(1)     # until the client hangs up
-                else:
-                    reset(self.connection)
-                self.close_connection = True
+                self._break_off(fault)
                 return
             limit = start + promised
             if fault is not None and fault.kind in (DROP, STALL):

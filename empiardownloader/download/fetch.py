@@ -10,7 +10,7 @@ from typing import Callable, Iterator, Optional, Tuple
 from ..archive import metadata
 from ..archive.entry import Entry, ImageSet
 from ..archive.errors import ArchiveError, DiskError, EntryError, RemoteError, UnreachableError
-from ..archive.remote import AUTOMATIC, Archive, Listing
+from ..archive.remote import AUTOMATIC, Archive
 from ..archive.remote.choice import open_archive
 from ..archive.selection import ImageFinder, RemoteFile
 from ..archive.stopping import StopToken
@@ -85,27 +85,35 @@ def list_images(entry: str, image_set: str = "", file_pattern: str = "", transpo
     Raises ArchiveError, at the end also for folders that could not be entered.
     """
     stop = StopToken(stopped)
-    number = entry_number(entry, addresses(), stop)
-    found = metadata_of(number, "", stop)
-    chosen = found.entry.image_set(image_set)
-    transfer = Transfer(open_entry(number, transport, stop), Settings(connections=1), stop)
-
-    def lister(folder: str, expected: bool) -> Listing:
-        return transfer.list_folder(folder, expected)
-
-    finder = ImageFinder(found.entry, chosen, lister, file_pattern)
-    try:
+    with listing(entry, image_set, file_pattern, transport, stop) as (finder, _, _):
         for image in finder.images():
             stop.check()
             yield image
-    finally:
-        transfer.pool.close()
     if finder.refused:
         logger.warning("%d names are not safe as names of local files and not listed: %s", len(finder.refused),
                        ", ".join(finder.refused[:NAMES_TOLD]))
     for lost in finder.lost.items():
         msg = "The folder %s could not be entered (%s): what is in it is missing." % lost
         raise UnreachableError(msg)
+
+
+@contextlib.contextmanager
+def listing(entry: str, image_set: str, file_pattern: str, transport: str,
+            stop: StopToken) -> "Iterator[Tuple[ImageFinder, metadata.Metadata, Archive]]":
+    """What lists the images of an image set, the metadata of its entry, and where its files are.
+
+    Raises ArchiveError and Stopped.
+    """
+    number = entry_number(entry, addresses(), stop)
+    found = metadata_of(number, "", stop)
+    chosen = found.entry.image_set(image_set)
+    archive = open_entry(number, transport, stop)
+    transfer = Transfer(archive, Settings(connections=1), stop)
+    try:
+        yield ImageFinder(found.entry, chosen, transfer.list_folder, file_pattern), found, archive
+    finally:
+        transfer.pool.close()
+        archive.close()
 
 
 def about(entry: str, stopped: Optional[threading.Event] = None,

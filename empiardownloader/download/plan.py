@@ -17,12 +17,8 @@ from ..archive.remote import AUTOMATIC, Archive
 from ..archive.remote.texts import read_text
 from ..archive.selection import ImageFinder, RemoteFile
 from ..archive.stopping import StopToken
-from ..catalogue.codes import entry_number
-from ..constants import addresses
-from ..transfer.jobs import Settings
-from ..transfer.transfer import Transfer
 from ..units import format_bytes, format_seconds
-from .fetch import metadata_of, open_entry, record_path
+from .fetch import listing, record_path
 from .lister import Lister
 from .record.facts import Facts
 from .request import Request
@@ -30,7 +26,6 @@ from .space import existing, expected_bytes
 
 # The rate is measured for so long at most, with so many bytes.
 MEASURE_SECONDS, MEASURE_BYTES = 3.0, 64 << 20
-LEFT_OUT_NAMED = 5
 
 
 @dataclass(frozen=True)
@@ -94,34 +89,25 @@ def plan(entry: str, images: Optional[int] = 1, image_set: str = "", file_patter
     Raises ArchiveError and Stopped.
     """
     stop = StopToken(stopped)
-    number = entry_number(entry, addresses(), stop)
-    found = metadata_of(number, "", stop)
-    chosen = found.entry.image_set(image_set)
-    request = Request(found.entry, chosen, images, file_pattern, registered=False)
-    here = set()
-    with contextlib.suppress(OSError):
-        here = {image.path for name, image in Facts.read(record_path(folder, found.entry, chosen)).images.items()
-                if os.path.exists(os.path.join(folder, name))}
-    archive = open_entry(number, transport, stop)
-    transfer = Transfer(archive, Settings(connections=1), stop)
-    finder = ImageFinder(found.entry, chosen, transfer.list_folder, file_pattern)
-    try:
-        wanted, files, exhausted, series = _listed(finder, request, archive, stop, here)
-        rate = _measure(archive, wanted or files, connections, stop) if measure else None
-    except RemoteError as error:
-        msg = "The folders of %s cannot be listed (%s): check the network, then try again." % (found.entry.name, error)
-        raise EntryError(msg) from error
-    finally:
-        transfer.pool.close()
-        archive.close()
-    place = existing(folder)
-    usage = shutil.disk_usage(place)
+    with listing(entry, image_set, file_pattern, transport, stop) as (finder, found, archive):
+        chosen = finder.image_set
+        request = Request(found.entry, chosen, images, file_pattern, registered=False)
+        here = set()
+        with contextlib.suppress(OSError):
+            here = {image.path for name, image in Facts.read(record_path(folder, found.entry, chosen)).images.items()
+                    if os.path.exists(os.path.join(folder, name))}
+        try:
+            wanted, files, exhausted, series = _listed(finder, request, archive, stop, here)
+            rate = _measure(archive, wanted or files, connections, stop) if measure else None
+        except RemoteError as error:
+            msg = "The folders of %s cannot be listed (%s): check the network, then try again." % (
+                found.entry.name, error)
+            raise EntryError(msg) from error
+    usage = shutil.disk_usage(existing(folder))
     counted = {file.path: file for file in [*wanted, *files]}.values()
     return Plan(
         entry=found.entry.name, image_set=chosen.describe(), counted=request.kind.many,
-        images=series if request.kind == TILT_SERIES and series else len(wanted),
-        of=(series or len(finder.known) if request.kind == TILT_SERIES else len(finder.known)) if exhausted
-        else chosen.num_images,
+        images=series or len(wanted), of=(series or len(finder.known)) if exhausted else chosen.num_images,
         files=len(counted), bytes=sum(file.size or 0 for file in counted),
         without_size=sum(file.size is None for file in counted), exact=archive.tells_exact_sizes,
         here=len(here), skipped=tuple(_skipped(finder)), rate=rate,
@@ -131,7 +117,8 @@ def plan(entry: str, images: Optional[int] = 1, image_set: str = "", file_patter
 
 def _listed(finder: ImageFinder, request: Request, archive: Archive, stop: StopToken,
             here: "set[str]") -> Tuple[List[RemoteFile], List[RemoteFile], bool, int]:
-    """(images to be fetched, what belongs to them, whether all of the image set was listed, how many tilt series)"""
+    """(images to be fetched, what belongs to them, whether all of the image set was listed, how many tilt series where
+    it is of such)"""
     lister = Lister(finder, request, lambda path: read_text(archive, path, MAX_MDOC_BYTES, stop), lambda: False,
                     lambda: None, lambda images: None)
     images: List[RemoteFile] = []
@@ -143,7 +130,7 @@ def _listed(finder: ImageFinder, request: Request, archive: Archive, stop: StopT
             stop.check()
             more = request.amount is None or (len(series) if declared else count) < request.amount
             if not more and not (declared and batch.series is not None and batch.series.name in series):
-                return images, list(others.values()), False, len(series)
+                return images, list(others.values()), False, len(series) if declared else 0
             its = batch.images
             if batch.series is not None:
                 series[batch.series.name] = None
@@ -161,8 +148,8 @@ def _listed(finder: ImageFinder, request: Request, archive: Archive, stop: StopT
             if new and batch.series is not None and batch.series.mdoc:
                 others.setdefault(batch.series.mdoc, finder.listed(batch.series.mdoc))
             if len(its) < len(batch.images):
-                return images, list(others.values()), False, len(series)
-        return images, list(others.values()), not lister.limited, len(series)
+                return images, list(others.values()), False, len(series) if declared else 0
+        return images, list(others.values()), not lister.limited, len(series) if declared else 0
     finally:
         lister.close()
 
@@ -178,10 +165,12 @@ def _skipped(finder: ImageFinder) -> List[str]:
 
 def _measure(archive: Archive, files: List[RemoteFile], connections: int, stop: StopToken) -> Optional[float]:
     """Bytes a second over so many connections; None where nothing came."""
-    moments: List[Tuple[float, int]] = []       # when bytes came, and how many; of several threads
-    deadline = time.monotonic() + MEASURE_SECONDS
+    received = [0] * connections        # of each thread
+    began = last_byte = time.monotonic()
+    deadline = began + MEASURE_SECONDS
 
-    def read(its: List[RemoteFile]) -> None:
+    def read(thread: int, its: List[RemoteFile]) -> None:
+        nonlocal last_byte
         with contextlib.suppress(ArchiveError, RemoteError):
             connection = archive.connect(stop=stop)
             try:
@@ -189,25 +178,21 @@ def _measure(archive: Archive, files: List[RemoteFile], connections: int, stop: 
                     with connection.open(file.path, 0, None) as (_, stream):
                         while True:
                             data = stream.read(256 << 10)
-                            now = time.monotonic()
-                            moments.append((now, len(data)))
-                            if not data or now > deadline or stop.is_set():
+                            last_byte = time.monotonic()
+                            received[thread] += len(data)
+                            if not data or last_byte > deadline or stop.is_set():
                                 break
-                            if sum(count for _, count in moments[-4096:]) > MEASURE_BYTES:
+                            if sum(received) > MEASURE_BYTES:
                                 return
                     if time.monotonic() > deadline or stop.is_set():
                         return
             finally:
                 connection.close()
 
-    began = time.monotonic()
     with concurrent.futures.ThreadPoolExecutor(connections, "measure") as executor:
         for number in range(connections):
             its = files[number::connections][:8]
             if its:
-                executor.submit(read, its)
+                executor.submit(read, number, its)
     stop.check()
-    total = sum(count for _, count in moments)
-    if not total:
-        return None
-    return total / max(max(moment for moment, _ in moments) - began, 1e-3)
+    return sum(received) / max(last_byte - began, 1e-3) or None

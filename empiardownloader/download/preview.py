@@ -19,10 +19,8 @@ import tifffile
 from ..archive.errors import BrokenFileError, EntryError, NoRangesError, NotFoundError, RemoteError, UnreachableError
 from ..archive.names import split_compression
 from ..archive.remote import AUTOMATIC, Connection
-from ..archive.selection import GAIN, ImageFinder, RemoteFile
+from ..archive.selection import GAIN, RemoteFile
 from ..archive.stopping import StopToken, within
-from ..catalogue.codes import entry_number
-from ..constants import addresses
 from ..images.frames import AS_THEY_ARE, EXTRA, iter_frames
 from ..images.gain import Correction
 from ..images.header import (
@@ -34,10 +32,8 @@ from ..images.header import (
     mrc_layout,
 )
 from ..images.previews import Preview, average_of, preview_of
-from ..transfer.jobs import Settings
-from ..transfer.transfer import Transfer
 from ..units import format_bytes
-from .fetch import metadata_of, open_entry
+from .fetch import listing
 
 BUDGET = 16 << 20               # bytes
 BLOCK_BYTES = 64 << 10          # read at a time where a reader asks for a few bytes
@@ -133,32 +129,27 @@ def preview(entry: str, image_set: str = "", file_pattern: str = "", budget: int
     (compressed, larger than the budget, of a format that is not read here), and Stopped.
     """
     stop = StopToken(stopped)
-    number = entry_number(entry, addresses(), stop)
-    found = metadata_of(number, "", stop)
-    chosen = found.entry.image_set(image_set)
-    archive = open_entry(number, transport, stop)
-    transfer = Transfer(archive, Settings(connections=1), stop)
-    finder = ImageFinder(found.entry, chosen, transfer.list_folder, file_pattern)
-    try:
+    with listing(entry, image_set, file_pattern, transport, stop) as (finder, found, archive), _said(found.entry.name):
+        chosen = finder.image_set
         image = next(finder.images())
         references = finder.references(image.folder)[GAIN] if gain and chosen.kind.gain else []
-        transfer.pool.close()
-        connection = archive.connect(stop=stop)
-        try:
-            return within(SECONDS, stop, lambda: _look(connection, image, references, budget, chosen.pixel_size),
-                          connection.abort)
-        finally:
-            connection.close()
+    # The connections of the listings are closed by now.
+    with _said(found.entry.name), contextlib.closing(archive.connect(stop=stop)) as connection:
+        return within(SECONDS, stop, lambda: _look(connection, image, references, budget, chosen.pixel_size),
+                      connection.abort)
+
+
+@contextlib.contextmanager
+def _said(entry: str) -> Iterator[None]:
+    """What went wrong with one request, as a sentence that ends the command."""
+    try:
+        yield
     except (NotFoundError, BrokenFileError, NoRangesError) as error:
-        msg = "No image of %s can be shown (%s): choose another image set, or a file pattern." % (
-            found.entry.name, error)
+        msg = "No image of %s can be shown (%s): choose another image set, or a file pattern." % (entry, error)
         raise EntryError(msg) from error
     except RemoteError as error:
-        msg = "The images of %s cannot be reached (%s): check the network, then try again." % (found.entry.name, error)
+        msg = "The images of %s cannot be reached (%s): check the network, then try again." % (entry, error)
         raise UnreachableError(msg) from error
-    finally:
-        transfer.pool.close()
-        archive.close()
 
 
 def _look(connection: Connection, image: RemoteFile, references: List[RemoteFile], budget: int,
@@ -177,9 +168,8 @@ def _look(connection: Connection, image: RemoteFile, references: List[RemoteFile
             if references:
                 factors, gain_bytes = _gain(connection, references[0], path, folder, int(budget * GAIN_SHARE))
             remote = _Ranges(connection, path, state.size, budget - gain_bytes)
-            frames, total = _frames(remote, path, budget - gain_bytes)
+            frames, total, height = _frames(remote, path, budget - gain_bytes)
             average = average_of(frames, path)
-            height = _height(remote, average.shape[0])
             corrected, note = factors.apply(average) if factors else (average, "")
     except BudgetError as error:
         msg = "A frame of %s takes more than the %s that may be fetched: ask for a larger budget." % (
@@ -193,23 +183,16 @@ def _look(connection: Connection, image: RemoteFile, references: List[RemoteFile
                  preview_of(corrected, note), average.shape[0] if average.shape[0] < height else 0)
 
 
-def _height(remote: _Ranges, seen: int) -> int:
-    """How many rows a frame has, of which ``seen`` came."""
-    remote.seek(0)
-    try:
-        return mrc_layout(remote.read(MRC_HEADER_BYTES)).height
-    except BadImageError:
-        return seen
-
-
-def _frames(remote: _Ranges, path: str, budget: int) -> Tuple[List[np.ndarray], Optional[int]]:
-    """(frames, the first row at the bottom; how many there are). Raises BudgetError where not even one is had."""
+def _frames(remote: _Ranges, path: str, budget: int) -> Tuple[List[np.ndarray], Optional[int], int]:
+    """(frames, the first row at the bottom; how many there are; how many rows each has). Raises BudgetError where not
+    even one is had."""
     start = remote.read(MRC_HEADER_BYTES)
     remote.seek(0)
     if start[:2] in (b"II", b"MM"):
-        return _tiff_frames(remote, path)
+        pages, total = _tiff_frames(remote, path)
+        return pages, total, pages[0].shape[0]
     layout = mrc_layout(start)
-    return list(_mrc_frames(remote, layout, os.path.basename(path), budget)), layout.frames
+    return list(_mrc_frames(remote, layout, os.path.basename(path), budget)), layout.frames, layout.height
 
 
 def _mrc_frames(remote: _Ranges, layout: MrcLayout, name: str, budget: int) -> Iterator[np.ndarray]:
@@ -272,12 +255,9 @@ def _gain(connection: Connection, reference: RemoteFile, movie: str, folder: str
 
 
 def _bytes(connection: Connection, path: str, start: int, end: int) -> bytes:
-    content = bytearray()
     with connection.open(path, start, end) as (_, stream):
-        while len(content) < end - start:
-            data = stream.read(min(1 << 20, end - start - len(content)))
-            if not data:
-                msg = "%s ends at byte %d" % (path, start + len(content))
-                raise BrokenFileError(msg)
-            content += data
-    return bytes(content)
+        content = stream.read_up_to(end - start)
+    if len(content) < end - start:
+        msg = "%s ends at byte %d" % (path, start + len(content))
+        raise BrokenFileError(msg)
+    return content

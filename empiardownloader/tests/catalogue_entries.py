@@ -6,6 +6,8 @@ meets many that are nearly right.
 """
 import random
 
+from empiardownloader.catalogue.facts import from_record, joined
+from empiardownloader.catalogue.store import record_print
 from empiardownloader.tests.base import image_set
 
 FIRST, COUNT = 10002, 3000
@@ -168,6 +170,18 @@ def records(count=COUNT):
                          "sample_info_string": sample, "fitted_pdbs": pdb,
                          "xref_EMPIAR": "EMPIAR-%d" % number if named_by_map else ""})
     return entries, rows
+
+
+def fill(store, entries, rows):
+    """Put what ``records`` made into a catalogue, as a harvest does."""
+    by_id = {row["emdb_id"]: row for row in rows}
+    naming = {row["xref_EMPIAR"].partition("-")[2]: row for row in rows if row["xref_EMPIAR"]}
+    with store.change():
+        for number, told in entries.items():
+            bare = from_record(int(number), told)
+            linked = [by_id[each] for each in bare.emdb if each in by_id]
+            linked += [naming[number]] if number in naming else []
+            store.put(record_print(told), bare, joined(bare, linked))
 
 
 def record(number, title, authors, size, sets, emdb_id=""):

@@ -23,7 +23,7 @@ from empiardownloader.catalogue.command import table
 from empiardownloader.catalogue.facts import from_record, joined
 from empiardownloader.catalogue.harvest import AT_ONCE, MOST_EMPTY, harvest
 from empiardownloader.catalogue.search import DATE, SIZE, Query, search
-from empiardownloader.catalogue.store import Store, default_path, record_print
+from empiardownloader.catalogue.store import Store, default_path
 from empiardownloader.constants import VARIABLES
 from empiardownloader.demo import faults
 from empiardownloader.tests import catalogue_entries
@@ -90,13 +90,7 @@ class TestSearch(CatalogueCase):
 
     def filled(self, name="c.sqlite"):
         store = self.open(name)
-        by_id = {row["emdb_id"]: row for row in self.rows}
-        with store.change():
-            for number, record in self.entries.items():
-                bare = from_record(int(number), record)
-                rows = [by_id[each] for each in bare.emdb]
-                rows += [row for row in self.rows if row["xref_EMPIAR"] == "EMPIAR-" + number]
-                store.put(record_print(record), bare, joined(bare, rows))
+        catalogue_entries.fill(store, self.entries, self.rows)
         return store
 
     def test_all_questions(self):

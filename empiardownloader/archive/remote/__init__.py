@@ -69,6 +69,16 @@ class Stream:
         """Up to ``size`` bytes; empty when the server says that there are no more. Raises TransientError."""
         raise NotImplementedError
 
+    def read_up_to(self, size: int) -> bytes:
+        """``size`` bytes, fewer where there are no more. Raises TransientError."""
+        content = bytearray()
+        while len(content) < size:
+            data = self.read(min(READ_BYTES, size - len(content)))
+            if not data:
+                break
+            content += data
+        return bytes(content)
+
 
 class NoBytes(Stream):
     """Of a range that begins where the file has ended."""

@@ -73,12 +73,11 @@ class Route(NamedTuple):
                    "Connection": "keep-alive",
                    # Ranges are of the file's own bytes, so no compression on the way.
                    "Accept-Encoding": "identity"}
-        login = (unquote(url.username), unquote(url.password or "")) if url.username else \
-            requests.utils.get_netrc_auth(address)
+        login = _login(url) or requests.utils.get_netrc_auth(address)
         if login:
             headers["Authorization"] = _basic(*login)
         if proxy is not None and proxy.username and url.scheme == "http":
-            headers["Proxy-Authorization"] = _basic(unquote(proxy.username), unquote(proxy.password or ""))
+            headers["Proxy-Authorization"] = _basic(*_login(proxy))
         return cls(url, proxy, certificates, headers)
 
     @property
@@ -115,8 +114,7 @@ class Route(NamedTuple):
         to = host if self.url.port else "%s:%d" % (host, PORTS[self.url.scheme])
         lines = ["CONNECT %s HTTP/1.1" % to, "Host: " + to, "User-Agent: " + USER_AGENT]
         if self.proxy.username:
-            lines.append("Proxy-Authorization: " + _basic(unquote(self.proxy.username),
-                                                          unquote(self.proxy.password or "")))
+            lines.append("Proxy-Authorization: " + _basic(*_login(self.proxy)))
         try:
             sock.sendall("\r\n".join([*lines, "", ""]).encode("latin-1"))
             # Nothing follows the answer before the server is spoken to, so nothing is lost with its buffer.
@@ -148,6 +146,11 @@ def _context(certificates: str) -> ssl.SSLContext:
         context.verify_flags &= ~getattr(ssl, "VERIFY_X509_STRICT", 0)
         return context
     return ssl.create_default_context(capath=certificates)
+
+
+def _login(url: SplitResult) -> Tuple[str, ...]:
+    """(name, password) of an address, () where it has none"""
+    return (unquote(url.username), unquote(url.password or "")) if url.username else ()
 
 
 def _basic(name: str, password: str) -> str:
@@ -193,12 +196,12 @@ class Answer(Response):
         # Whether the server hangs up after it.
         self.will_close = response.will_close
         self._received = 0
-        if response.length == 0 and not (response.chunked and response.status in (204, 304)):
-            response.read()
-        elif response.length == 0:
+        if response.chunked and response.status in (204, 304):
             # It says that a body comes in pieces, and has none.
             self.will_close = True
             response.close()
+        elif response.length == 0:
+            response.read()
 
     @property
     def is_whole(self) -> bool:

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Small files that are read into memory: descriptions of tilt series, workflows."""
-from typing import Callable, List
+from typing import Callable
 
 from ..errors import TransientError
 from ..stopping import NEVER, StopToken, within
@@ -17,13 +17,7 @@ def read_from(connection: Connection, path: str, server: str, most: int,
     """
     with connection.open(path, 0, None) as (state, stream):
         check(state.size)
-        blocks: List[bytes] = []
-        while sum(map(len, blocks)) < most:
-            block = bytes(stream.read(most))
-            if not block:
-                break
-            blocks.append(block)
-        content = b"".join(blocks)
+        content = stream.read_up_to(most)
         if len(content) < min(state.size, most):
             msg = "the %s sent %d of the %d bytes of %s" % (server, len(content), state.size, path)
             raise TransientError(msg)
