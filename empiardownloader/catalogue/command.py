@@ -3,28 +3,25 @@
 import argparse
 import contextlib
 import json
-import math
 import os
-import re
 import shutil
 import sqlite3
 import sys
 import threading
 import unicodedata
-from typing import Any, Dict, List, Mapping, Optional, Tuple, TypeVar
+from typing import Any, Dict, List, Mapping, Optional
 
-from ..archive.entry import size_in_bytes
 from ..archive.errors import ArchiveError, DiskError, EntryError
 from ..archive.kinds import KINDS
 from ..archive.stopping import StopToken
 from ..command import EXIT_ERROR, cannot_fetch, run, say
 from ..constants import EBI_SEARCH_URL, addresses
 from ..units import format_bytes
+from ..values import ANY_PIXEL_SIZE, ANY_YEAR, angstrom, count, pixel_sizes, size, years
 from .facts import EntryFacts
 from .search import COURSE_BYTES, COURSE_RESOLUTION, RELEVANCE, SIZE, SORTS, Found, Query, fitting, search
 from .store import Store, default_path, kept
 
-Number = TypeVar("Number", int, float)
 # An older list is still used, and its age is said.
 OLD_SECONDS = 7 * 24 * 3600
 NARROW = 72                 # letters of a terminal that has no room for all columns
@@ -51,72 +48,28 @@ def _parser(program: str) -> argparse.ArgumentParser:
                         help="of the title, sample, authors; or an EMPIAR, EMDB or PDB code")
     parser.add_argument("--kind", default="", help="one of %s" % ", ".join(kind.name for kind in KINDS))
     parser.add_argument("--format", default="", help="of the image files: MRC, TIFF, EER ...")
-    parser.add_argument("--max-size", type=_size, metavar="SIZE", help="of the whole entry, like 500GB")
-    parser.add_argument("--min-size", type=_size, metavar="SIZE")
-    parser.add_argument("--resolution", type=_positive, metavar="A", help="of the map: this many angstrom or better")
+    parser.add_argument("--max-size", type=size, metavar="SIZE", help="of the whole entry, like 500GB")
+    parser.add_argument("--min-size", type=size, metavar="SIZE")
+    parser.add_argument("--resolution", type=angstrom, metavar="A", help="of the map: this many angstrom or better")
     parser.add_argument("--method", default="", help="single particle, tomography, helical ...")
     parser.add_argument("--microscope", default="", help="part of its name, like krios")
-    parser.add_argument("--pixel-size", type=_pixel_size, default=(0.0, math.inf), metavar="A",
+    parser.add_argument("--pixel-size", type=pixel_sizes, default=ANY_PIXEL_SIZE, metavar="A",
                         help="of the images: 0.66, or a range like 0.6-1.1")
     parser.add_argument("--emdb", default="", metavar="CODE", help="linked to this EMDB map")
     parser.add_argument("--pdb", default="", metavar="CODE", help="linked to this PDB model")
-    parser.add_argument("--year", type=_years, default=(0, 9999), metavar="YEAR",
+    parser.add_argument("--year", type=years, default=ANY_YEAR, metavar="YEAR",
                         help="of its release: 2020, or a range like 2018-2021")
     parser.add_argument("--course", action="store_true",
                         help="small and complete ones: movies of up to %d GB whose size is known, and a map of %g A or "
                              "better to compare with; smallest first" % (COURSE_BYTES // 10 ** 9, COURSE_RESOLUTION))
-    parser.add_argument("--sort", choices=SORTS, default="", help="size: smallest first; date: newest first")
-    parser.add_argument("--limit", type=_count, default=20, metavar="N", help="how many are shown (20)")
+    parser.add_argument("--sort", choices=SORTS, default="", help="size: smallest first; date: newest first; "
+                                                                  "resolution: best first")
+    parser.add_argument("--reverse", action="store_true", help="the other way round")
+    parser.add_argument("--limit", type=count, default=20, metavar="N", help="how many are shown (20)")
     parser.add_argument("--refresh", action="store_true", help="first ask for new and changed entries")
     parser.add_argument("--offline", action="store_true", help="use no network, whatever the list's age")
     parser.add_argument("--json", action="store_true", help="as a JSON list")
     return parser
-
-
-def _size(text: str) -> int:
-    size = size_in_bytes(text.upper() if re.search("[bB]$", text) else text.upper() + "B")
-    if size is None or text.isdecimal():
-        msg = "a size like 500GB or 1.5TB, not %s" % text
-        raise argparse.ArgumentTypeError(msg)
-    return size
-
-
-def _positive(text: str) -> float:
-    try:
-        number = float(text.strip().rstrip("AÅ"))
-    except ValueError:
-        number = 0.0
-    if not 0 < number < math.inf:
-        msg = "a number of angstrom, not %s" % text
-        raise argparse.ArgumentTypeError(msg)
-    return number
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or not int(text):
-        msg = "a number from 1 on, not %s" % text
-        raise argparse.ArgumentTypeError(msg)
-    return int(text)
-
-
-def _pixel_size(text: str) -> Tuple[float, float]:
-    low, dash, high = text.partition("-")
-    return _in_order(_positive(low), _positive(high if dash else low), text)
-
-
-def _years(text: str) -> Tuple[int, int]:
-    found = re.fullmatch("([0-9]{4})(?:-([0-9]{4}))?", text)
-    if found is None:
-        msg = "a year like 2020, or two like 2018-2021, not %s" % text
-        raise argparse.ArgumentTypeError(msg)
-    return _in_order(int(found.group(1)), int(found.group(2) or found.group(1)), text)
-
-
-def _in_order(low: Number, high: Number, text: str) -> Tuple[Number, Number]:
-    if low > high:
-        msg = "from the smaller to the larger, not %s" % text
-        raise argparse.ArgumentTypeError(msg)
-    return low, high
 
 
 def _search(options: argparse.Namespace, stopped: threading.Event) -> int:
@@ -125,7 +78,8 @@ def _search(options: argparse.Namespace, stopped: threading.Event) -> int:
         raise EntryError(msg)
     query = Query(" ".join(options.words), options.kind, options.format, options.min_size, options.max_size,
                   options.resolution, options.method, options.microscope, options.pixel_size, options.emdb, options.pdb,
-                  options.year, options.course, options.sort or (SIZE if options.course else RELEVANCE), options.limit)
+                  options.year, options.course, options.sort or (SIZE if options.course else RELEVANCE), options.reverse,
+                  options.limit)
     where, stop = addresses(), StopToken(stopped)
     try:
         store = open_catalogue(where, stop, options.refresh, options.offline)

@@ -12,12 +12,13 @@ from typing import Any, Dict, List, NamedTuple, Optional, Set, Tuple
 
 from ..archive.errors import EntryError
 from ..archive.kinds import KINDS
+from ..values import ANY_PIXEL_SIZE, ANY_YEAR
 from .facts import EMDB_ID, PDB_ID, EntryFacts
-from .store import Row, Store
+from .store import ORDERS, Row, Store
 from .words import Term, begins_within, is_within, may_go_on, normal, terms, tokens
 
-RELEVANCE, SIZE, DATE = "relevance", "size", "date"
-SORTS = (RELEVANCE, SIZE, DATE)
+RELEVANCE, SIZE = "relevance", "size"
+SORTS = (RELEVANCE, *ORDERS)
 TITLE, SAMPLE, AUTHORS, OTHER = 12.0, 9.0, 8.0, 1.5
 BEGUN = 0.5                 # what a word counts that goes on in the entry: 'rib' in ribosome
 WHOLE = 8.0                 # where the whole question is in the title as it was asked
@@ -38,12 +39,13 @@ class Query:
     resolution: Optional[float] = None          # angstrom: this or better
     method: str = ""
     microscope: str = ""
-    pixel_size: Tuple[float, float] = (0.0, math.inf)      # angstrom, from and to
+    pixel_size: Tuple[float, float] = ANY_PIXEL_SIZE       # angstrom, from and to
     emdb: str = ""
     pdb: str = ""
-    years: Tuple[int, int] = (0, 9999)          # of the release
+    years: Tuple[int, int] = ANY_YEAR           # of the release
     course: bool = False                        # small and complete: see COURSE_BYTES
     sort: str = RELEVANCE
+    reverse: bool = False       # the sort's other direction
     limit: int = 20
 
 
@@ -99,9 +101,9 @@ def _search(store: Store, query: Query, asked: List[Term]) -> Tuple[Found, int]:
         ranked.update((number, (0.0, number)) for number in allowed or ())
     numbers = [number for number in ranked if allowed is None or number in allowed]
     if query.sort == RELEVANCE:
-        numbers.sort(key=lambda number: ranked[number], reverse=True)
+        numbers.sort(key=lambda number: ranked[number], reverse=not query.reverse)
     else:
-        numbers = store.ordered(numbers, by_size=query.sort == SIZE)
+        numbers = store.ordered(numbers, query.sort, query.reverse)
     return Found(store.facts(numbers[:query.limit]), len(numbers), ""), len(ranked)
 
 
@@ -160,13 +162,13 @@ def _filters(query: Query) -> List[Tuple[str, Tuple[str, Tuple[Any, ...]]]]:
     low, high = query.pixel_size
     by_set: List[Tuple[str, Any]] = [("kind = ?", kind)] if kind else []
     by_set += [("format LIKE ?", "%" + _plain(query.data_format) + "%")] if query.data_format else []
-    if low or high != math.inf:
+    if query.pixel_size != ANY_PIXEL_SIZE:
         by_set.append(("pixel_size >= ?", low * (1 - PIXEL_SIZE_SHARE)))
         by_set.append(("pixel_size <= ?", high * (1 + PIXEL_SIZE_SHARE)))
     if by_set:
         # All of one image set: an entry with movies in MRC and particles in EER has no movies in EER.
         names = [name for name, value in (("--kind", kind), ("--format", query.data_format), (
-            "--pixel-size", low or high != math.inf)) if value]
+            "--pixel-size", query.pixel_size != ANY_PIXEL_SIZE)) if value]
         ask(" with ".join(names), its_sets % " AND ".join(text for text, _ in by_set), *[value for _, value in by_set])
     if query.course:
         ask("--course", "size_bytes <= ? AND resolution <= ? AND %s" % (
@@ -182,7 +184,7 @@ def _filters(query: Query) -> List[Tuple[str, Tuple[str, Tuple[Any, ...]]]]:
         ask("--method", "(method LIKE ? OR experiment LIKE ?)", *["%" + _plain(query.method) + "%"] * 2)
     if query.microscope:
         ask("--microscope", "microscope LIKE ?", "%" + _plain(query.microscope) + "%")
-    if query.years != (0, 9999):
+    if query.years != ANY_YEAR:
         ask("--year", "substr(released, 1, 4) BETWEEN ? AND ?", *["%04d" % year for year in query.years])
     pdb_id = re.sub("^PDB[-_: ]?", "", query.pdb.strip().upper())
     for option, code in (("--emdb", _emdb_id(query.emdb)), ("--pdb", pdb_id)):

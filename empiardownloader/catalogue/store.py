@@ -23,6 +23,9 @@ logger = logging.getLogger(__name__)
 # Another layout than the file's: it is built anew, since all that is in it can be had again.
 LAYOUT = 1
 LOCK_SECONDS = 30
+# What entries are ordered by, and whether that begins at the highest: the smallest first, the newest, the best.
+ORDERS = {"size": ("size_bytes", False), "date": ("released", True), "resolution": ("resolution", False),
+          "number": ("number", False), "title": ("words.title", False)}
 FIELDS = ("title", "sample", "authors", "other")
 TABLES = """
 CREATE TABLE IF NOT EXISTS notes (name TEXT PRIMARY KEY, value TEXT);
@@ -196,12 +199,14 @@ class Store:
 
     # ------------------------------------------------------------ finding
 
-    def ordered(self, numbers: Iterable[int], by_size: bool) -> List[int]:
-        """Numbers by the size of the entries, the smallest first, those without one last; else the newest first."""
+    def ordered(self, numbers: Iterable[int], order: str, reverse: bool = False) -> List[int]:
+        """Numbers in one of ORDERS, or the other way round; entries of which it is not known come last."""
         wanted = set(numbers)
-        column = "size_bytes IS NULL, size_bytes" if by_size else "released DESC"
-        return [number for number, in self._database.execute("SELECT number FROM entries ORDER BY %s, number" % column)
-                if number in wanted]
+        column, falls = ORDERS[order]
+        rows = self._database.execute(
+            "SELECT number FROM entries JOIN words ON words.rowid = number ORDER BY COALESCE(%s, '') = '', %s %s, "
+            "number" % (column, column, "DESC" if falls != reverse else "ASC"))
+        return [number for number, in rows if number in wanted]
 
     def with_code(self, code: str) -> Set[int]:
         """Entries with an EMDB or PDB id."""

@@ -13,7 +13,8 @@ try:
     from ..archive.selection import DARK, GAIN
     from ..transfer.pool import MAX_CONNECTIONS
     from ..units import format_bytes
-    from .commands import choose_images, folder, positive
+    from ..values import count
+    from .commands import choose_images, folder
     from .fetch import fetch, list_images
     from .progress import Progress
     from .progress_line import ProgressLine
@@ -35,7 +36,7 @@ def _parse(arguments: Optional[List[str]], program: str) -> argparse.Namespace:
                     "the same command goes on where it was.")
     choose_images(parser)
     parser.add_argument("--to", type=folder, default=".", metavar="FOLDER", help="where the files go (this folder)")
-    parser.add_argument("--images", type=positive, default=1, metavar="N", help="how many images, or tilt series (1)")
+    parser.add_argument("--images", type=count, default=1, metavar="N", help="how many images, or tilt series (1)")
     parser.add_argument("--all", action="store_true", help="all of the image set")
     parser.add_argument("--list", action="store_true", help="only list the images")
     parser.add_argument("--gain-pattern", default="", metavar="PATTERN", help="name or path of the gain reference")

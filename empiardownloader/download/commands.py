@@ -3,25 +3,17 @@
 import argparse
 import json
 import os
-import re
 import threading
 from typing import List, Optional
 
-from ..archive.entry import size_in_bytes
 from ..archive.remote import AUTOMATIC
 from ..archive.remote.transports import CHOICES
 from ..command import EXIT_ERROR, cannot_fetch, lacking, run, say
 from ..transfer.pool import MAX_CONNECTIONS
+from ..values import count, size
 from .plan import plan
 
 VIEW = "'scipion-em-empiardownloader[view]'"
-
-
-def positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        msg = "how many images: a number from 1 on, not %s" % text
-        raise argparse.ArgumentTypeError(msg)
-    return int(text)
 
 
 def folder(text: str) -> str:
@@ -49,7 +41,7 @@ def main_plan(arguments: Optional[List[str]] = None, program: str = "empiar plan
         prog=program, description="What a download would bring: files, bytes, time at the rate measured now, room on "
                                   "the disk. A few megabytes are fetched to measure the rate, and nothing is kept.")
     choose_images(parser)
-    parser.add_argument("--images", type=positive, default=1, metavar="N", help="how many images, or tilt series (1)")
+    parser.add_argument("--images", type=count, default=1, metavar="N", help="how many images, or tilt series (1)")
     parser.add_argument("--all", action="store_true", help="all of the image set")
     parser.add_argument("--to", type=folder, default=".", metavar="FOLDER",
                         help="where the files would go (this folder)")
@@ -74,7 +66,7 @@ def main_preview(arguments: Optional[List[str]] = None, program: str = "empiar p
                                   "allows, beside its power spectrum.")
     choose_images(parser)
     parser.add_argument("--to", type=_picture, required=True, metavar="FILE.png", help="the picture")
-    parser.add_argument("--budget", type=_budget, default=_budget("16MB"), metavar="SIZE",
+    parser.add_argument("--budget", type=size, default="16MB", metavar="SIZE",
                         help="how much may be fetched (16MB)")
     parser.add_argument("--no-gain", action="store_true", help="without the gain reference")
     parser.add_argument("--json", action="store_true", help="tell what was used as one JSON object")
@@ -101,7 +93,7 @@ def _preview(options: argparse.Namespace, stopped: threading.Event) -> int:
         return 0
     print("%s: %d x %d pixels%s, %d frame%s%s, %.1f MB fetched%s" % (
         shown.path, shown.width, shown.height,
-        ", only its lowest %d rows within the budget" % shown.rows if shown.rows else "", shown.frames_used,
+        ", only %d of its rows within the budget" % shown.rows if shown.rows else "", shown.frames_used,
         "" if shown.frames_used == 1 else "s",
         " of %d" % shown.frames if shown.frames else "", shown.bytes_received / 1e6,
         ", " + shown.preview.gain if shown.preview.gain else ""))
@@ -114,11 +106,3 @@ def _picture(text: str) -> str:
         msg = "a file whose name ends with .png, not %s" % text
         raise argparse.ArgumentTypeError(msg)
     return text
-
-
-def _budget(text: str) -> int:
-    size = size_in_bytes(text if re.search("[bB]$", text) else text + "B")
-    if not size:
-        msg = "a size like 16MB, not %s" % text
-        raise argparse.ArgumentTypeError(msg)
-    return size

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """One image of an image set looked at from afar: as many of its frames as a budget of bytes allows, averaged.
 
-MRC files tell where each frame lies; of TIFF, BigTIFF and EER files tifffile reads what it needs of the pages, by
-ranges.
+MRC files tell where each frame lies; of TIFF, BigTIFF and EER files tifffile reads what it needs of the pages, of
+Gatan's DM3 and DM4 files ncempy, by ranges.
 """
 import contextlib
 import io
@@ -63,7 +63,7 @@ class Shown:
 
     @property
     def rows_used(self) -> int:
-        """How many rows of a frame, from the lowest, were within the budget."""
+        """How many rows of a frame were within the budget: of MRC files the lowest, of Gatan's the uppermost."""
         return self.rows or self.height
 
 
@@ -84,7 +84,7 @@ class _Ranges(io.RawIOBase):
         return True
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        self._position = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}[whence]
+        self._position = int(offset) + {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}[whence]
         return self._position
 
     def tell(self) -> int:
@@ -158,9 +158,6 @@ def _look(connection: Connection, image: RemoteFile, references: List[RemoteFile
     if split_compression(path)[1]:
         msg = "%s is compressed as a whole, so that no part of it can be shown: download it." % path
         raise EntryError(msg)
-    if is_gatan(path):
-        msg = "%s is in Gatan's format, which Scipion reads and nothing here does: download it." % path
-        raise EntryError(msg)
     state = connection.state(path)
     try:
         with tempfile.TemporaryDirectory(prefix="empiar-") as folder:
@@ -175,7 +172,7 @@ def _look(connection: Connection, image: RemoteFile, references: List[RemoteFile
         msg = "A frame of %s takes more than the %s that may be fetched: ask for a larger budget." % (
             path, format_bytes(budget))
         raise EntryError(msg) from error
-    except (BadImageError, ValueError, RuntimeError, IndexError, KeyError, tifffile.TiffFileError) as error:
+    except (BadImageError, ValueError, RuntimeError, IndexError, KeyError, TypeError, tifffile.TiffFileError) as error:
         why = EXTRA if "imagecodecs" in str(error) else str(error) or type(error).__name__
         msg = "%s cannot be shown (%s)." % (path, why)
         raise EntryError(msg) from error
@@ -186,6 +183,8 @@ def _look(connection: Connection, image: RemoteFile, references: List[RemoteFile
 def _frames(remote: _Ranges, path: str, budget: int) -> Tuple[List[np.ndarray], Optional[int], int]:
     """(frames, the first row at the bottom; how many there are; how many rows each has). Raises BudgetError where not
     even one is had."""
+    if is_gatan(path):
+        return _gatan_frames(remote, budget)
     start = remote.read(MRC_HEADER_BYTES)
     remote.seek(0)
     if start[:2] in (b"II", b"MM"):
@@ -214,6 +213,38 @@ def _mrc_frames(remote: _Ranges, layout: MrcLayout, name: str, budget: int) -> I
         with open(local, "wb") as stream:
             stream.write(content)
         yield from [frame.copy() for frame in iter_frames(local)]
+
+
+def _gatan_frames(remote: _Ranges, budget: int) -> Tuple[List[np.ndarray], int, int]:
+    """A file's first row is the uppermost one; of a frame that is too large those."""
+    try:
+        from ncempy.io import dm  # where there is Scipion, there it is
+    except ImportError as error:
+        msg = "Gatan's format is read by ncempy, which is not here: pip install ncempy"
+        raise BadImageError(msg) from error
+
+    class Remote(dm.fileDM):  # type: ignore[misc]
+        def fromfile(self, file: _Ranges, dtype: Any, count: int = 1) -> np.ndarray:
+            """As numpy's, which takes files of this machine alone."""
+            data = file.read(np.dtype(dtype).itemsize * int(count))
+            return np.frombuffer(data, dtype, int(count))
+
+    try:
+        file = Remote(remote)
+    except OSError as error:
+        msg = "it is no file of Gatan's format"
+        raise BadImageError(msg) from error
+    # The first of several images is a small one, to be shown in lists.
+    index = 0 if file.numObjects == 1 else 1
+    height, total = int(file.ySize[index]), int(file.zSize[index])
+    frame_bytes = max(int(file.dataSize[index]) // max(total * int(file.zSize2[index]), 1), 1)
+    room = budget - remote.received - 2 * BLOCK_BYTES
+    rows = min(height, room * height // frame_bytes)
+    if rows < min(height, LEAST_ROWS):
+        raise BudgetError
+    file.ySize[index] = rows
+    count = max(1, min(total, room // frame_bytes))
+    return [file.getSlice(0, number)["data"][::-1] for number in range(count)], total, height
 
 
 def _tiff_frames(remote: _Ranges, path: str) -> Tuple[List[np.ndarray], Optional[int]]:

@@ -22,7 +22,7 @@ from empiardownloader.catalogue.codes import entry_number
 from empiardownloader.catalogue.command import table
 from empiardownloader.catalogue.facts import from_record, joined
 from empiardownloader.catalogue.harvest import AT_ONCE, MOST_EMPTY, harvest
-from empiardownloader.catalogue.search import DATE, SIZE, Query, search
+from empiardownloader.catalogue.search import SIZE, Query, search
 from empiardownloader.catalogue.store import Store, default_path
 from empiardownloader.constants import VARIABLES
 from empiardownloader.demo import faults
@@ -121,7 +121,12 @@ class TestSearch(CatalogueCase):
                 (Query("apoferritin", max_size=2 * 10 ** 12), [10200]),
                 (Query("apoferritin", data_format="eer"), [10591]), (Query("apoferritin", resolution=1.5), [10591]),
                 (Query("chlamydomonas", kind="tilt-series", max_size=10 ** 12), [10389]),
-                (Query("apoferritin", sort=DATE), [10591, 10200]), (Query("apoferritin", sort=SIZE), [10200, 10591]),
+                (Query("apoferritin", sort="date"), [10591, 10200]), (Query("apoferritin", sort=SIZE), [10200, 10591]),
+                (Query("apoferritin", sort=SIZE, reverse=True), [10591, 10200]),
+                (Query("apoferritin", sort="date", reverse=True), [10200, 10591]),
+                (Query("apoferritin", sort="resolution"), [10591, 10200]),
+                (Query("apoferritin", sort="number", reverse=True), [10591, 10200]),
+                (Query("apoferritin", sort="title"), [10591, 10200]),
                 (Query("beta-galactosidase", kind="micrographs"), [10017]),
                 (Query(method="helical", microscope="krios", sort=SIZE), [10021, 10230, 10943]),
                 (Query("apoferritin", pixel_size=(1.9, 1.92)), [10591])):

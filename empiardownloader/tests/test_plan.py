@@ -18,7 +18,8 @@ from empiardownloader.download.plan import plan
 from empiardownloader.download.preview import preview
 from empiardownloader.images.frames import iter_frames
 from empiardownloader.images.picture import picture_of
-from empiardownloader.images.previews import average_frames, preview_of
+from empiardownloader.images.previews import average_frames, average_of, preview_of
+from empiardownloader.protocols.headers import iterFrames
 from empiardownloader.tests.base import ArchiveTestCase, emdb, entry, environment, image_set
 
 IS_QUICK = True
@@ -162,6 +163,32 @@ class TestPreview(PlanCase):
         part = preview_of(next(iter_frames(path))[:shown.rows].astype("float32"))
         np.testing.assert_allclose(part.average, shown.preview.average, rtol=1e-5)
 
+    def test_gatans_files(self):
+        """As Scipion's own reader has their frames; the first row of a file is the uppermost one."""
+        path = os.path.join(self.root, "1", "data", "Movies", "m.dm4")
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        frames = movies.make_frames(3, 5, 256, 300, "float32")
+        movies.write_dm4(path, frames)
+        self.demo.entries["1"] = entry(image_set(data_format="DM4", frames_per_image=5))
+        for transport in TRANSPORTS:
+            with self.subTest(transport):
+                shown = preview("1", transport=transport)
+                self.assertEqual((256, 300, 5, 5), (shown.width, shown.height, shown.frames_used, shown.frames))
+                np.testing.assert_allclose(preview_of(average_of(list(iterFrames(path)), path)).average,
+                                           shown.preview.average, rtol=1e-5)
+        budget = 3 * frames[0].nbytes
+        part = preview("1", budget=budget)
+        self.assertTrue(1 <= part.frames_used < 3, part.frames_used)
+        self.assertLessEqual(part.bytes_received, budget)
+        movies.write_dm4(path, movies.make_frames(3, 1, 1024, 700, "float32"))
+        shown = preview("1", budget=2 << 20)
+        self.assertEqual((1024, 700, 1), (shown.width, shown.height, shown.frames_used))
+        self.assertTrue(256 <= shown.rows < 700, shown.rows)
+        upper = preview_of(next(iterFrames(path))[-shown.rows:])
+        np.testing.assert_allclose(upper.average, shown.preview.average, rtol=1e-5)
+        with self.assertRaisesRegex(EntryError, "takes more than"):
+            preview("1", budget=500000)
+
     def test_a_picture_with_scale(self):
         self.put("m.mrc")
         shown = preview("1")
@@ -173,7 +200,8 @@ class TestPreview(PlanCase):
         path = self.put("m.mrc")
         for name, content, why in (
                 ("m.mrc.bz2", bz2.compress(b"x" * 9999), "compressed as a whole"),
-                ("m.dm4", b"\0" * 9999, "Gatan's format"),
+                ("m.dm4", b"\0" * 9999, "cannot be shown .it is no file of Gatan's format"),
+                ("m.dm3", b"\0\0\0\3" + b"\xff" * 9999, "cannot be shown"),
                 ("m.mrc", b"\0" * 9999, "cannot be shown"), ("m.tif", b"II*\0" + b"\xff" * 9999, "cannot be shown"),
                 ("m.tif", b"MM\0+" + b"\0" * 99, "cannot be shown")):
             with self.subTest(name, why=why):
