@@ -8,7 +8,7 @@ import threading
 from types import ModuleType
 from typing import Callable, Dict, List, Optional, Tuple
 
-from .command import EXIT_ERROR, cannot_fetch, run, say
+from .command import EXIT_ERROR, EXIT_STOPPED, cannot_fetch, run, say
 
 PROGRAM = "empiar"
 
@@ -16,7 +16,11 @@ PROGRAM = "empiar"
 def main(arguments: Optional[List[str]] = None) -> int:
     words = sys.argv[1:] if arguments is None else arguments
     if words and words[0] in WORDS:
-        return WORDS[words[0]][0](words[1:])
+        try:
+            return WORDS[words[0]][0](words[1:])
+        except KeyboardInterrupt:
+            # While it was still being loaded; after that command.run sees to it.
+            return EXIT_STOPPED
     parser = _parser()
     if words and words[0] not in ("-h", "--help"):
         parser.error("there is no %r: choose one of %s" % (words[0], ", ".join(WORDS)))

@@ -9,6 +9,7 @@ EMPIAR_FTP_URL = "EMPIAR_FTP_URL"
 EMPIAR_HTTPS_URL = "EMPIAR_HTTPS_URL"
 EMDB_API_URL = "EMDB_API_URL"
 EBI_SEARCH_URL = "EBI_SEARCH_URL"
+EMPIAR_PICTURE_URL = "EMPIAR_PICTURE_URL"
 
 VARIABLES = {
     EMPIAR_API_URL: (
@@ -27,6 +28,9 @@ VARIABLES = {
     EBI_SEARCH_URL: (
         "https://www.ebi.ac.uk/ebisearch/ws/rest/empiar",
         "Address of EBI Search for EMPIAR's entries; it is asked where the list of entries on this machine has none."),
+    EMPIAR_PICTURE_URL: (
+        "https://www.ebi.ac.uk/pdbe/emdb-empiar/entryIcons",
+        "Address of the entries' pictures, which the wand of the form shows; 10200-l.gif, say, is added to it."),
 }
 
 # Configuration variables: where the viewers of live/ are.

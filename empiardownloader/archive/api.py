@@ -111,6 +111,13 @@ def search_ebi(search_url: str, query: str, most: int, stop: StopToken = NEVER) 
     return tuple(int(number.group(1)) for number in found if number)
 
 
+def fetch_picture(picture_url: str, number: str, stop: StopToken = NEVER) -> bytes:
+    """The picture of an entry as a GIF file, b'' where it has none. Raises EntryError, UnreachableError, Stopped."""
+    picture: bytes = ask(Question("%s/%s-l.gif" % (picture_url.rstrip("/"), number), "EMPIAR", "the picture of entry %s"
+                                  % number, accept="image/gif", parse=lambda body: body or None, absent=b""), stop)
+    return picture
+
+
 def _service(entry_url: str) -> str:
     """The address of a REST API, from that of its entries."""
     return re.sub("/entry$", "", entry_url.rstrip("/"))
@@ -214,7 +221,7 @@ def ask(question: Question, stop: StopToken = NEVER) -> Any:
         raise (UnreachableError if may_succeed_later(status) or question.absent is None else EntryError)(msg)
     if content is None:
         msg = "%s's service did not answer with readable metadata (%s) when asked for %s: try again later." % (
-            service, "JSON" if question.accept == Question.accept else "CSV", subject)
+            service, question.accept.partition("/")[2].upper(), subject)
         raise EntryError(msg)
     return content
 

@@ -78,8 +78,8 @@ def _search(options: argparse.Namespace, stopped: threading.Event) -> int:
         raise EntryError(msg)
     query = Query(" ".join(options.words), options.kind, options.format, options.min_size, options.max_size,
                   options.resolution, options.method, options.microscope, options.pixel_size, options.emdb, options.pdb,
-                  options.year, options.course, options.sort or (SIZE if options.course else RELEVANCE), options.reverse,
-                  options.limit)
+                  options.year, options.course, options.sort or (SIZE if options.course else RELEVANCE),
+                  options.reverse, options.limit)
     where, stop = addresses(), StopToken(stopped)
     try:
         store = open_catalogue(where, stop, options.refresh, options.offline)

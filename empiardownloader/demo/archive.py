@@ -6,7 +6,7 @@ Every answer can be spoilt by a ``Fault``; every request is written down in ``re
 import contextlib
 from typing import Any, Dict, Optional
 
-from .faults import API_PATH, EBI_SEARCH_PATH, EMDB_PATH, FILES_PATH, Play
+from .faults import API_PATH, EBI_SEARCH_PATH, EMDB_PATH, FILES_PATH, PICTURES_PATH, Play
 from .http import start_http
 
 
@@ -38,5 +38,5 @@ class DemoArchive(Play):
         scheme = "https" if self._certificate else "http"
         web = "%s://localhost:%d" % (scheme, self.http_port)
         return {"EMPIAR_API_URL": web + API_PATH, "EMDB_API_URL": web + EMDB_PATH, "EMPIAR_HTTPS_URL": web + FILES_PATH,
-                "EBI_SEARCH_URL": web + EBI_SEARCH_PATH,
+                "EBI_SEARCH_URL": web + EBI_SEARCH_PATH, "EMPIAR_PICTURE_URL": web + PICTURES_PATH,
                 "EMPIAR_FTP_URL": "ftp://localhost:%d%s" % (self.ftp_port, FILES_PATH)}

@@ -11,6 +11,7 @@ from typing import Any, Container, Dict, List, Optional, Set
 FILES_PATH = "/empiar/world_availability"
 API_PATH = "/empiar/api/entry"
 EMDB_PATH = "/emdb/api/entry"
+PICTURES_PATH = "/entryIcons"
 EMDB_SEARCH_PATH, EMDB_REF_PATH, EBI_SEARCH_PATH = "/emdb/api/search", "/empiar/api/emdb_ref", "/ebisearch/empiar"
 
 DROP, STALL, SHORT, GONE, BUSY, ERROR, FORBIDDEN, PROHIBITED = (
@@ -50,6 +51,8 @@ class Play:
         self.emdb = emdb or {}
         self.rate = rate
         self.emdb_rows: List[Dict[str, str]] = []       # of EMDB's search, each with all of its fields
+        self.pictures: Dict[str, bytes] = {}            # of entries, by number: GIF files
+        self.delay = 0.0            # seconds before each answer over HTTP
         self.short_records = False  # whether entries that are asked for together come without their image sets
         self.ranges = True          # Range requests and FTP's REST
         self.versions = True        # whether files have a time and an entity tag

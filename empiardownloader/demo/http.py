@@ -32,6 +32,7 @@ from .faults import (
     OTHER_RANGE,
     OTHER_VERSION,
     PAGE,
+    PICTURES_PATH,
     PROHIBITED,
     SHORT,
     SHORT_FILE,
@@ -121,6 +122,7 @@ class _HttpHandler(http.server.BaseHTTPRequestHandler):
         wanted = self.rfile.read(int(self.headers.get("Content-Length", "0"))).decode("ascii", "replace").strip()
         path = unquote(urlsplit(self.path).path)
         self.demo.note("POST %s %s" % (path, wanted))
+        time.sleep(self.demo.delay)
         if path.rstrip("/") != API_PATH:
             return self._send(405, b"no", "text/plain")
         found = {}
@@ -179,6 +181,11 @@ class _HttpHandler(http.server.BaseHTTPRequestHandler):
     def _answer(self) -> None:
         path = unquote(urlsplit(self.path).path)
         self.demo.note("%s %s" % (self.command, path))
+        time.sleep(self.demo.delay)
+        if path.startswith(PICTURES_PATH + "/"):
+            picture = self.demo.pictures.get(path[len(PICTURES_PATH) + 1:].partition("-l.gif")[0])
+            return self._send(404, b"none", "text/plain") if picture is None else self._send_service(
+                path.strip("/"), picture, "image/gif")
         if path.startswith((EMDB_SEARCH_PATH, EMDB_REF_PATH, EBI_SEARCH_PATH)):
             return self._answer_search(path)
         for prefix, records in ((API_PATH, self.demo.entries), (EMDB_PATH, self.demo.emdb)):

@@ -22,6 +22,8 @@ try:
     from .series import MDOC_FOLDER
 except ModuleNotFoundError as missing:
     sys.exit(cannot_fetch(missing))
+except KeyboardInterrupt:
+    sys.exit(EXIT_STOPPED)
 
 
 def main(arguments: Optional[List[str]] = None, program: str = "python -m empiardownloader.download") -> int:

@@ -111,7 +111,7 @@ def needs_demo():
         raise unittest.SkipTest(msg)
 
 
-class ArchiveTestCase(unittest.TestCase):
+class ArchiveTestCase(Waiting, unittest.TestCase):
     """A demo archive for each test, its tree in ``self.root``."""
 
     def setUp(self):

@@ -27,7 +27,7 @@ from empiardownloader.catalogue.store import Store, default_path
 from empiardownloader.constants import VARIABLES
 from empiardownloader.demo import faults
 from empiardownloader.tests import catalogue_entries
-from empiardownloader.tests.base import ArchiveTestCase, Waiting, environment, image_set, impatient
+from empiardownloader.tests.base import ArchiveTestCase, environment, image_set, impatient
 
 IS_QUICK = True
 
@@ -182,7 +182,7 @@ class TestSearch(CatalogueCase):
 
 
 @impatient
-class TestHarvest(CatalogueCase, Waiting):
+class TestHarvest(CatalogueCase):
     COUNT = 300
 
     def archive(self, count=COUNT, **options):

@@ -193,7 +193,7 @@ class TestCommand(ArchiveTestCase):
     def test_stopped_while_it_lists(self):
         self.demo.add_fault(faults.BUSY, "*Movies*")
         process = self.start("10200", "--list")
-        time.sleep(1.5)
+        self.wait_for(lambda: any("Movies" in request for request in list(self.demo.requests)), what="a listing")
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=20)
         self.assertEqual((130, "Stopped; the same command goes on.\n"), (process.returncode, errors))

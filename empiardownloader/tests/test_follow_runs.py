@@ -171,7 +171,8 @@ class TestFollowed(FollowedCase):
         reader = subprocess.Popen(command, env=BARE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         self.addCleanup(reader.communicate)
         self.addCleanup(reader.kill)
-        time.sleep(1.5)
+        self.wait_for(lambda: children(reader.pid), what="the reader")
+        time.sleep(1.5)     # nothing shows when it has looked for the first time
         protocol = self.new(amountOfImages=3)
         self.launch(protocol, wait=False)
         told = []
