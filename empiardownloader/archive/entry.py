@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Dict, Iterator, Optional, Tuple
 
 from .errors import EntryError
-from .kinds import MOVIES, TILT_SERIES, Kind, kind_of, why_files_only
+from .kinds import TILT_SERIES, Kind, kind_of, preferred, why_files_only
 from .names import is_safe, split_path
 
 logger = logging.getLogger(__name__)
@@ -108,8 +108,7 @@ class Entry:
             msg = "%s has no image set at all: see %s." % (self.name, self.page)
             raise EntryError(msg)
         if not wanted:
-            preferred = [s for kind in (MOVIES, TILT_SERIES) for s in self.image_sets if s.kind == kind]
-            return (preferred or self.image_sets)[0]
+            return self.image_sets[preferred([each.kind.name for each in self.image_sets])]
         found = [s for s in self.image_sets if str(s.number) == wanted]
         found = found or [s for s in self.image_sets if s.name.strip().lower() == wanted.lower()]
         if not found:

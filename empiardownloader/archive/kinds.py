@@ -6,7 +6,7 @@ of the EMPIAR schema, told by their beginning: depositors write words of their o
 strings that the schema has no more.
 """
 from dataclasses import dataclass, field
-from typing import Dict, Optional, Tuple
+from typing import Dict, Optional, Sequence, Tuple
 
 from .names import IMAGE_EXTENSIONS
 
@@ -70,6 +70,15 @@ def declared_kind(category: str) -> Kind:
     words = " ".join(category.lower().split())
     fitting = [(len(beginning), kind) for kind in KINDS for beginning in kind.categories if words.startswith(beginning)]
     return max(fitting, key=lambda item: item[0])[1] if fitting else FILES
+
+
+def preferred(names: Sequence[str]) -> int:
+    """Which of several image sets is taken where the user names none, by the names of their kinds: the first one of
+    movies, else of tilt series, else the first."""
+    for kind in (MOVIES, TILT_SERIES):
+        if kind.name in names:
+            return list(names).index(kind.name)
+    return 0
 
 
 def is_unreadable(data_format: str) -> bool:

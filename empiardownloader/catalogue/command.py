@@ -15,11 +15,11 @@ from ..archive.errors import ArchiveError, DiskError, EntryError
 from ..archive.kinds import KINDS
 from ..archive.stopping import StopToken
 from ..command import EXIT_ERROR, cannot_fetch, run, say
-from ..constants import EBI_SEARCH_URL, addresses
+from ..constants import addresses
 from ..units import format_bytes
 from ..values import ANY_PIXEL_SIZE, ANY_YEAR, angstrom, count, pixel_sizes, size, years
 from .facts import EntryFacts
-from .search import COURSE_BYTES, COURSE_RESOLUTION, RELEVANCE, SIZE, SORTS, Found, Query, fitting, search
+from .search import COURSE_BYTES, COURSE_RESOLUTION, RELEVANCE, SIZE, SORTS, Query, search
 from .store import Store, default_path, kept
 
 # An older list is still used, and its age is said.
@@ -95,7 +95,11 @@ def _search(options: argparse.Namespace, stopped: threading.Event) -> int:
                 store.path, error)
             raise DiskError(msg) from error
         if not found.entries and query.words and not options.offline:
-            found = _by_the_archives_search(store, query, found, where, stop)
+            from .elsewhere import by_ebi_search
+            try:
+                found = by_ebi_search(store, query, found, where, stop)
+            except ArchiveError as error:
+                found = found._replace(why="%s (%s)" % (found.why, error))
     if options.json:
         print(json.dumps([entry.as_data() for entry in found.entries]))
     elif found.entries:
@@ -163,21 +167,6 @@ def _harvest(store: Store, where: Mapping[str, str], stop: StopToken, may_fail: 
 def _show(text: str) -> None:
     sys.stderr.write("\r\x1b[K" + text)
     sys.stderr.flush()
-
-
-def _by_the_archives_search(store: Store, query: Query, found: Found, where: Mapping[str, str],
-                            stop: StopToken) -> Found:
-    """What EBI Search knows of words that no entry has here: it reads more of an entry than we do."""
-    from ..archive.api import search_ebi
-    try:
-        numbers = search_ebi(where[EBI_SEARCH_URL], query.words, query.limit, stop)
-    except ArchiveError as error:
-        return found._replace(why="%s (%s)" % (found.why, error))
-    allowed = fitting(store, query)
-    entries = store.facts(number for number in numbers if number in allowed)
-    if not entries:
-        return found
-    return Found(entries, len(entries), "%s These are by EBI Search." % found.why)
 
 
 def table(entries: List[EntryFacts], width: int) -> List[str]:

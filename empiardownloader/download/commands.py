@@ -91,12 +91,7 @@ def _preview(options: argparse.Namespace, stopped: threading.Event) -> int:
                           "rows_used": shown.rows_used, "frames_used": shown.frames_used, "frames": shown.frames,
                           "bytes_received": shown.bytes_received, "gain": shown.preview.gain or None}))
         return 0
-    print("%s: %d x %d pixels%s, %d frame%s%s, %.1f MB fetched%s" % (
-        shown.path, shown.width, shown.height,
-        ", only %d of its rows within the budget" % shown.rows if shown.rows else "", shown.frames_used,
-        "" if shown.frames_used == 1 else "s",
-        " of %d" % shown.frames if shown.frames else "", shown.bytes_received / 1e6,
-        ", " + shown.preview.gain if shown.preview.gain else ""))
+    print(shown.describe())
     print(path)
     return 0
 

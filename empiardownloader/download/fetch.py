@@ -5,7 +5,7 @@ import logging
 import os
 import re
 import threading
-from typing import Callable, Iterator, Optional, Tuple
+from typing import Callable, Iterator, Mapping, Optional, Tuple
 
 from ..archive import metadata
 from ..archive.entry import Entry, ImageSet
@@ -98,19 +98,22 @@ def list_images(entry: str, image_set: str = "", file_pattern: str = "", transpo
 
 
 @contextlib.contextmanager
-def listing(entry: str, image_set: str, file_pattern: str, transport: str,
-            stop: StopToken) -> "Iterator[Tuple[ImageFinder, metadata.Metadata, Archive]]":
-    """What lists the images of an image set, the metadata of its entry, and where its files are.
+def listing(entry: str, image_set: str, file_pattern: str, transport: str, stop: StopToken,
+            where: Optional[Mapping[str, str]] = None,
+            gain_pattern: str = "") -> "Iterator[Tuple[ImageFinder, metadata.Metadata, Archive]]":
+    """What lists the images of an image set, the metadata of its entry, and where its files are; ``where``: the
+    archives' addresses, None for those of the environment.
 
     Raises ArchiveError and Stopped.
     """
-    number = entry_number(entry, addresses(), stop)
-    found = metadata_of(number, "", stop)
+    where = where or addresses()
+    number = entry_number(entry, where, stop)
+    found = metadata.obtain("", number, where, stop, METADATA_SECONDS)
     chosen = found.entry.image_set(image_set)
-    archive = open_entry(number, transport, stop)
+    archive = open_archive(number, where, transport, stop=stop, patience=Settings.give_up)
     transfer = Transfer(archive, Settings(connections=1), stop)
     try:
-        yield ImageFinder(found.entry, chosen, transfer.list_folder, file_pattern), found, archive
+        yield ImageFinder(found.entry, chosen, transfer.list_folder, file_pattern, gain_pattern), found, archive
     finally:
         transfer.pool.close()
         archive.close()

@@ -8,7 +8,7 @@ import shutil
 import threading
 import time
 from dataclasses import dataclass
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 
 from ..archive.errors import ArchiveError, EntryError, RemoteError
 from ..archive.kinds import TILT_SERIES
@@ -96,48 +96,69 @@ def plan(entry: str, images: Optional[int] = 1, image_set: str = "", file_patter
         with contextlib.suppress(OSError):
             here = {image.path for name, image in Facts.read(record_path(folder, found.entry, chosen)).images.items()
                     if os.path.exists(os.path.join(folder, name))}
-        try:
-            wanted, files, exhausted, series = _listed(finder, request, archive, stop, here)
-            rate = _measure(archive, wanted or files, connections, stop) if measure else None
-        except RemoteError as error:
-            msg = "The folders of %s cannot be listed (%s): check the network, then try again." % (
-                found.entry.name, error)
-            raise EntryError(msg) from error
+        return plan_request(finder, request, archive, lambda image: image.path in here, folder, connections, stop,
+                            measure)
+
+
+def plan_request(finder: ImageFinder, request: Request, archive: Archive, is_here: Callable[[RemoteFile], bool],
+                 folder: str, connections: int, stop: StopToken, measure: bool) -> Plan:
+    """``is_here``: whether an image need not be fetched; ``folder``: whose disk it would go to.
+
+    Raises ArchiveError and Stopped.
+    """
+    name, chosen = request.entry.name, request.image_set
+    try:
+        found = _listed(finder, request, archive, stop, is_here)
+        rate = _measure(archive, found.images or found.others, connections, stop) if measure else None
+    except RemoteError as error:
+        msg = "The folders of %s cannot be listed (%s): check the network, then try again." % (name, error)
+        raise EntryError(msg) from error
     usage = shutil.disk_usage(existing(folder))
-    counted = {file.path: file for file in [*wanted, *files]}.values()
+    counted = {file.path: file for file in [*found.images, *found.others]}.values()
     return Plan(
-        entry=found.entry.name, image_set=chosen.describe(), counted=request.kind.many,
-        images=series or len(wanted), of=(series or len(finder.known)) if exhausted else chosen.num_images,
+        entry=name, image_set=chosen.describe(), counted=request.kind.many,
+        images=found.series or len(found.images),
+        of=(found.series or len(finder.known)) if found.exhausted else chosen.num_images,
         files=len(counted), bytes=sum(file.size or 0 for file in counted),
         without_size=sum(file.size is None for file in counted), exact=archive.tells_exact_sizes,
-        here=len(here), skipped=tuple(_skipped(finder)), rate=rate,
+        here=found.here, skipped=tuple(_skipped(finder)), rate=rate,
         free_bytes=usage.free if usage.total else None,
         disk_bytes=sum(expected_bytes(file, chosen, request.unpacks) for file in counted))
 
 
+class _Listed(NamedTuple):
+    images: List[RemoteFile]        # to be fetched
+    others: List[RemoteFile]        # what belongs to them
+    exhausted: bool                 # whether all of the image set was listed
+    series: int                     # how many tilt series, where it is of such
+    here: int                       # images that need not be fetched
+
+
 def _listed(finder: ImageFinder, request: Request, archive: Archive, stop: StopToken,
-            here: "set[str]") -> Tuple[List[RemoteFile], List[RemoteFile], bool, int]:
-    """(images to be fetched, what belongs to them, whether all of the image set was listed, how many tilt series where
-    it is of such)"""
+            is_here: Callable[[RemoteFile], bool]) -> _Listed:
     lister = Lister(finder, request, lambda path: read_text(archive, path, MAX_MDOC_BYTES, stop), lambda: False,
                     lambda: None, lambda images: None)
     images: List[RemoteFile] = []
     others: Dict[str, RemoteFile] = {}
     series: Dict[str, None] = {}
     count, declared = 0, request.kind == TILT_SERIES
+
+    def done(exhausted: bool) -> _Listed:
+        return _Listed(images, list(others.values()), exhausted, len(series) if declared else 0, count - len(images))
+
     try:
         for batch in lister.batches():
             stop.check()
             more = request.amount is None or (len(series) if declared else count) < request.amount
             if not more and not (declared and batch.series is not None and batch.series.name in series):
-                return images, list(others.values()), False, len(series) if declared else 0
+                return done(False)
             its = batch.images
             if batch.series is not None:
                 series[batch.series.name] = None
             if not declared and request.amount is not None:
                 its = its[:request.amount - count]
             count += len(its)
-            new = [image for image in its if image.path not in here]
+            new = [image for image in its if not is_here(image)]
             images += new
             for image in new:
                 others.update((file.path, file) for file in batch.companions.get(image.path, ()))
@@ -148,8 +169,8 @@ def _listed(finder: ImageFinder, request: Request, archive: Archive, stop: StopT
             if new and batch.series is not None and batch.series.mdoc:
                 others.setdefault(batch.series.mdoc, finder.listed(batch.series.mdoc))
             if len(its) < len(batch.images):
-                return images, list(others.values()), False, len(series) if declared else 0
-        return images, list(others.values()), not lister.limited, len(series) if declared else 0
+                return done(False)
+        return done(not lister.limited)
     finally:
         lister.close()
 

@@ -11,7 +11,7 @@ import struct
 import tempfile
 import threading
 from dataclasses import dataclass
-from typing import Any, BinaryIO, Dict, Iterator, List, Optional, Tuple, cast
+from typing import Any, BinaryIO, Dict, Iterator, List, Mapping, Optional, Tuple, cast
 
 import numpy as np
 import tifffile
@@ -65,6 +65,14 @@ class Shown:
     def rows_used(self) -> int:
         """How many rows of a frame were within the budget: of MRC files the lowest, of Gatan's the uppermost."""
         return self.rows or self.height
+
+    def describe(self) -> str:
+        """-> 'data/m_1.mrc: 4096 x 4096 pixels, 3 frames of 40, 15.9 MB fetched, gain applied'"""
+        return "%s: %d x %d pixels%s, %d frame%s%s, %.1f MB fetched%s" % (
+            self.path, self.width, self.height,
+            ", only %d of its rows within the budget" % self.rows if self.rows else "", self.frames_used,
+            "" if self.frames_used == 1 else "s", " of %d" % self.frames if self.frames else "",
+            self.bytes_received / 1e6, ", " + self.preview.gain if self.preview.gain else "")
 
 
 class _Ranges(io.RawIOBase):
@@ -122,14 +130,17 @@ class _Ranges(io.RawIOBase):
 
 
 def preview(entry: str, image_set: str = "", file_pattern: str = "", budget: int = BUDGET, gain: bool = True,
-            transport: str = AUTOMATIC, stopped: Optional[threading.Event] = None) -> Shown:
+            transport: str = AUTOMATIC, stopped: Optional[threading.Event] = None,
+            where: Optional[Mapping[str, str]] = None) -> Shown:
     """The first image of an image set (that matches the pattern), averaged over as many frames as ``budget`` allows.
 
-    The gain reference is applied where it is small enough. Raises ArchiveError, also for images that cannot be shown
+    The gain reference is applied where it is small enough. ``where``: the archives' addresses, None for those of the
+    environment. Raises ArchiveError, also for images that cannot be shown
     (compressed, larger than the budget, of a format that is not read here), and Stopped.
     """
     stop = StopToken(stopped)
-    with listing(entry, image_set, file_pattern, transport, stop) as (finder, found, archive), _said(found.entry.name):
+    with listing(entry, image_set, file_pattern, transport, stop, where) as (finder, found, archive), \
+            _said(found.entry.name):
         chosen = finder.image_set
         image = next(finder.images())
         references = finder.references(image.folder)[GAIN] if gain and chosen.kind.gain else []

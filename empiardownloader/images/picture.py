@@ -11,20 +11,25 @@ RINGS = (40.0, 20.0, 10.0, 6.0, 4.0, 3.0, 2.0)     # angstrom
 # A scale bar is one of these long, the longest that takes no more than this share of the image.
 BARS, BAR_SHARE = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000), 0.3
 GAP, WHITE, GREY = 8, 255, 170
+LABEL_PIXELS = 18       # between the labels of two rings
 
 
-def picture_of(preview: Preview, pixel_size: Optional[float]) -> Image.Image:
-    """A grey picture; the first row of a preview is its lowest one. ``pixel_size``: angstrom, of the movie."""
+def picture_of(preview: Preview, pixel_size: Optional[float], side: int = PREVIEW_PIXELS) -> Image.Image:
+    """A grey picture; the first row of a preview is its lowest one. ``pixel_size``: angstrom, of the movie; ``side``:
+    pixels of the spectrum, and of the longer side of the average."""
     average = _grey(preview.average[::-1], *preview.limits())
-    spectrum = _grey(preview.spectrum[::-1], *contrast(preview.spectrum)).resize((PREVIEW_PIXELS, PREVIEW_PIXELS))
+    scale = min(side / max(average.size), 1.0)
+    average = average.resize((max(1, round(average.width * scale)), max(1, round(average.height * scale))),
+                             Image.BOX) if scale < 1 else average
+    spectrum = _grey(preview.spectrum[::-1], *contrast(preview.spectrum)).resize((side, side), Image.BOX)
     height = max(average.height, spectrum.height)
     whole = Image.new("L", (average.width + GAP + spectrum.width, height), WHITE)
     whole.paste(average, (0, 0))
     whole.paste(spectrum, (average.width + GAP, 0))
     if pixel_size:
         draw = ImageDraw.Draw(whole)
-        _draw_bar(draw, average.width, average.height, pixel_size * preview.binning)
-        _draw_rings(draw, average.width + GAP, pixel_size)
+        _draw_bar(draw, average.width, average.height, pixel_size * preview.binning / scale)
+        _draw_rings(draw, average.width + GAP, pixel_size, side / 2)
     return whole
 
 
@@ -43,14 +48,16 @@ def _draw_bar(draw: ImageDraw.ImageDraw, width: int, height: int, pixel_size: fl
     draw.text((12, bottom - 15), "%d nm" % nanometers, fill=WHITE)
 
 
-def _draw_rings(draw: ImageDraw.ImageDraw, left: int, pixel_size: float) -> None:
-    """The edge of the spectrum is at two pixels."""
-    centre, edge = PREVIEW_PIXELS / 2, PREVIEW_PIXELS / 2
+def _draw_rings(draw: ImageDraw.ImageDraw, left: int, pixel_size: float, edge: float) -> None:
+    """``edge``: half the spectrum's side, which is at two pixels."""
+    labelled = 0.0
     for resolution in RINGS:
         radius = edge * 2 * pixel_size / resolution
-        if 12 < radius <= edge:
-            draw.ellipse((left + centre - radius, centre - radius, left + centre + radius, centre + radius),
-                         outline=GREY)
-            at = left + centre + radius * 0.71, centre - radius * 0.71
+        if not 12 < radius <= edge:
+            continue
+        draw.ellipse((left + edge - radius, edge - radius, left + edge + radius, edge + radius), outline=GREY)
+        if radius > labelled + LABEL_PIXELS:
+            labelled = radius
+            at = left + edge + radius * 0.71, edge - radius * 0.71
             draw.rectangle((at[0] - 1, at[1] - 1, at[0] + 26, at[1] + 11), fill=0)
             draw.text(at, "%g A" % resolution, fill=WHITE)

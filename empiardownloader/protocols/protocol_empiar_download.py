@@ -47,6 +47,7 @@ from .form import (
 )
 from .headers import readMovieHeader
 from .outputs import makeSets, outputs
+from .planned import findWarnings
 from .summary import summarize
 
 LOG_SECONDS = 10        # between two lines of progress in the log
@@ -176,7 +177,7 @@ class EmpiarDownloader(EMProtocol):
         """ Download what is missing. What arrives is written into the record,
         where _stepsCheck finds it. """
         found = metadata.load(self._getMetadataFile())
-        request, places = self._getRequest(found), self._getPlaces()
+        request, places = self._getRequest(found), self.getPlaces()
         if nothing_missing(request, places):
             self.info("All the %s asked for are here already." % request.kind.many)
             self._endStop()
@@ -252,7 +253,7 @@ class EmpiarDownloader(EMProtocol):
             warnings.append("With %d thread(s) there is no streaming: the images are registered only when the download "
                             "has ended. Choose %d threads or more to process them as they arrive."
                             % (self.numberOfThreads.get(), MIN_STREAMING_THREADS))
-        return warnings
+        return warnings + findWarnings(self)
 
     def _summary(self):
         return summarize(self)
@@ -316,7 +317,7 @@ class EmpiarDownloader(EMProtocol):
     def _getStep(self, stepId):
         return self._steps[stepId - 1]
 
-    def _getPlaces(self):
+    def getPlaces(self):
         return Places(self._getExtraPath(), self._getRecordFile(), self.getSharedFolder(),
                       reserved=constants.RUN_FILES)
 

@@ -17,6 +17,8 @@ from pyworkflow.project import Manager
 
 from empiardownloader import Plugin
 from empiardownloader.wizards.dialogs import RemoteTreeDialog, WaitDialog
+from empiardownloader.wizards.find import FindDialog
+from empiardownloader.wizards.image_sets import ImageSetDialog
 
 PROJECT = "EmpiarGui"
 STEP_MS = 150
@@ -146,21 +148,27 @@ class Play:
     def wizards(self):
         form, result = self.form, self.result
         result["wizards"] = sorted(form.wizards)
-        form.setVar("entryId", " EMPIAR-90001 ")
-        # The entry has a workflow, which the window offers to make; then it says what it made.
-        self.when(dialog.MessageDialog, lambda window: (
-            self.root.after(1000, self.when, dialog.MessageDialog, lambda told: self.shot_and_close(
-                "wizard_workflow", told)), self.shot_and_close("wizard_entry", window)))
+        for name, value in (("entryId", " EMPIAR-90001 "), ("filePattern", "old*"), ("samplingRate", "1.5"),
+                            ("imageSet", "7")):
+            form.setVar(name, value)
+        # The same entry: what was typed for it stays, but for what belongs to an image set that it does not have.
+        self.when(FindDialog, self.use)
+        self.when(dialog.MessageDialog, lambda window: self.shot_and_close("wizard_cleared", window))
         self.wizard("entryId").show(form)
-        result["entry"] = form.protocol.entryId.get()
+        result["entry"] = [form.protocol.getAttributeValue(name) for name in (
+            "entryId", "imageSet", "filePattern", "samplingRate")]
+        # The entry has a workflow, which the window offers to make; then it says what it made.
+        self.when(FindDialog, lambda window: self.use(window, dialog.RESULT_NO))
+        self.when(dialog.MessageDialog, lambda window: self.shot_and_close("wizard_workflow", window))
+        self.wizard("entryId").show(form)
         result["made"] = sorted(run.getObjLabel() for run in self.project.getRuns(refresh=True))
         for run in self.project.getRuns():
             self.project.deleteProtocol(run)
 
-        self.when(dialog.ListDialog, lambda window: self.choose(window, 1, "wizard_imageset"))
+        self.when(ImageSetDialog, lambda window: self.choose(window, "2", "wizard_imageset"))
         self.wizard("imageSet").show(form)
         result["imageset_chosen"] = form.protocol.imageSet.get()
-        self.when(dialog.ListDialog, lambda window: window._handleResult(dialog.RESULT_CANCEL))
+        self.when(ImageSetDialog, lambda window: window._handleResult(dialog.RESULT_CANCEL))
         self.wizard("imageSet").show(form)
         result["imageset_cancelled"] = form.protocol.imageSet.get()
 
@@ -178,7 +186,7 @@ class Play:
 
         real = dict(Plugin.getVars())
         Plugin.getVars()["EMPIAR_API_URL"] = "http://localhost:1/api"
-        for name in ("entryId", "imageSet", "filePattern", "gainPattern"):
+        for name in ("imageSet", "filePattern", "gainPattern"):
             self.when(dialog.MessageDialog, lambda window: self.shot_and_close("wizard_unreachable", window))
             self.wizard(name).show(form)
         Plugin.getVars().update(real)
@@ -191,9 +199,20 @@ class Play:
         self.picture(name, window)
         window._handleResult(dialog.RESULT_YES)
 
-    def choose(self, window, row, name):
-        window.tree.selection_set(window.tree.get_children()[row])
-        window.update()
+    def use(self, window, answer=dialog.RESULT_YES):
+        """Once the window knows the entry that the form names."""
+        if window._records and window.list.selection() and window._asked == window._question():
+            self.picture("wizard_entry", window)
+            window._handleResult(answer)
+        else:
+            self.root.after(50, self.guarded(lambda: self.use(window, answer)))
+
+    def choose(self, window, item, name):
+        window.tree.selection_set(item)
+        if len(window._plans) < len(window.tree.get_children()):
+            self.root.after(50, self.guarded(lambda: self.choose(window, item, name)))
+            return
+        self.result["planned"] = window.text.cget("text")
         self.picture(name, window)
         window._handleResult(dialog.RESULT_YES)
 

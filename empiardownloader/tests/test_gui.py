@@ -55,7 +55,7 @@ class TestWindows(ArchiveTestCase):
         pictures = os.environ.get("EMPIAR_PICTURES") or os.path.join(self.folder, "pictures")
         os.makedirs(pictures, exist_ok=True)
         with DemoArchive(self.root, records, emdb, rate=1000000) as demo, screen() as display, \
-                environment(DISPLAY=display, **demo.variables):
+                environment(DISPLAY=display, XDG_CACHE_HOME=self.folder, **demo.variables):
             began = time.monotonic()
             done = subprocess.run([sys.executable, "-m", "empiardownloader.tests.gui_play", pictures], timeout=240,
                                   stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
@@ -68,9 +68,10 @@ class TestWindows(ArchiveTestCase):
         self.assertEqual([], without_help)
         self.assertEqual((False, True), (result["amount_shown_for_all"], result["amount_shown_for_some"]))
         self.assertEqual(["entryId", "filePattern", "gainPattern", "imageSet"], result["wizards"])
-        self.assertEqual("90001", result["entry"])
-        self.assertIn("A phantom that drifts", result["messages"][0])
-        self.assertIn("The depositors' own workflow: data/workflow.json", result["messages"][0])
+        self.assertEqual(["90001", "1", "", None], result["entry"])
+        self.assertIn("Cleared, since it was for another image set: File pattern (old*), Pixel size (Å/px) (1.5)",
+                      result["messages"][0])
+        self.assertIn("Images:  1 movies of 12", result["planned"])
         # Motion correction has a plugin of its own, which is not here.
         self.assertEqual(["EMPIAR-90001 movies"], result["made"])
         self.assertIn("which were skipped: ProtMotionCorr", result["messages"][1])

@@ -3,7 +3,10 @@
 import unittest
 from unittest import mock
 
+from pyworkflow.object import String
+
 from empiardownloader.archive.entry import parse_entry
+from empiardownloader.catalogue.facts import from_record
 from empiardownloader.protocols.protocol_empiar_download import EmpiarDownloader
 from empiardownloader.tests.base import entry, image_set
 from empiardownloader.wizards import wizard_empiar
@@ -18,7 +21,9 @@ class Form:
         self.protocol = EmpiarDownloader(**values)
 
     def setVar(self, name, value):
-        self.protocol.setAttributeValue(name, value)
+        attribute = getattr(self.protocol, name)
+        # A field of a number that is empty is None.
+        attribute.set(value if value != "" or isinstance(attribute, String) else None)
 
     def value(self, name):
         return self.protocol.getAttributeValue(name)
@@ -27,23 +32,43 @@ class Form:
 class TestWizards(unittest.TestCase):
 
     def setUp(self):
-        self.entry = parse_entry("1", entry(image_set(name="A", directory="data/a"),
-                                            image_set(name="B", directory="data/b")))
+        self.record = entry(image_set(name="A", directory="data/a"), image_set(name="B", directory="data/b"))
+        self.entry = parse_entry("1", self.record)
         self.said = []
         patch = mock.patch.multiple(wizard_empiar.dialog, showInfo=lambda title, text, root: self.said.append(text),
                                     showError=lambda title, text, root: self.said.append(text))
         patch.start()
         self.addCleanup(patch.stop)
 
+    def use(self, number="1", image_set="1", **values):
+        form = Form(**values)
+        EmpiarEntryWizard()._use(form, from_record(int(number), self.record), image_set)
+        return form
+
     def test_what_was_chosen_for_another_entry_is_cleared(self):
         """W7"""
-        form = Form(imageSet="Old", filePattern="data/old/*.mrc", gainPattern="x.mrc")
-        lines = EmpiarEntryWizard._clearOthers(form, self.entry)
-        self.assertEqual(["", "", ""], [form.value(name) for name in ("imageSet", "filePattern", "gainPattern")])
-        self.assertIn("Image set, File pattern, Gain file pattern were cleared", lines[-1])
-        form = Form(imageSet="B", filePattern="data/b/*.mrc")
-        self.assertEqual([], EmpiarEntryWizard._clearOthers(form, self.entry))
-        self.assertEqual("data/b/*.mrc", form.value("filePattern"))
+        old = {"entryId": "2", "imageSet": "Old", "filePattern": "data/old/*.mrc", "gainPattern": "x.mrc",
+               "particlesFile": "p.star", "samplingRate": 1.1, "dosePerFrame": 2.0, "doseInitial": 1.0,
+               "voltage": 200.0, "sphericalAberration": 2.0, "magnification": 9000.0, "amplitudeContrast": 0.07}
+        form = self.use(**old)
+        self.assertEqual(("1", "1"), (form.value("entryId"), form.value("imageSet")))
+        for name in set(old) - {"entryId", "imageSet"}:
+            self.assertIn(form.value(name), ("", None), name)
+        self.assertIn("for another entry: File pattern (data/old/*.mrc)", self.said[0])
+        self.assertIn("Voltage (kV) (200.0)", self.said[0])
+        # The microscope is the entry's; what else was typed was for another of its image sets.
+        form = self.use(**dict(old, entryId=" EMPIAR-1 ", imageSet="B"))
+        self.assertEqual(("1", 200.0, 0.07), tuple(form.value(name) for name in (
+            "imageSet", "voltage", "amplitudeContrast")))
+        self.assertIn(form.value("samplingRate"), ("", None))
+        self.assertIn("for another image set", self.said[1])
+
+    def test_what_was_chosen_for_this_entry_stays(self):
+        for text, chosen, kept in (("B", "2", "B"), ("2", "2", "2"), ("", "1", "")):
+            form = self.use(image_set=chosen, entryId="1", imageSet=text, filePattern="data/b/*.mrc", samplingRate=1.1)
+            self.assertEqual((kept, "data/b/*.mrc", 1.1), tuple(form.value(name) for name in (
+                "imageSet", "filePattern", "samplingRate")))
+        self.assertEqual([], self.said)
 
     def test_files_of_another_image_set_choose_it(self):
         """W7: the run would find none of them otherwise."""

@@ -1,66 +1,59 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Windows of the wizards: one that waits for the archive, one that browses its folders."""
-import threading
 import tkinter as tk
 from tkinter import ttk
 
 from pyworkflow.gui import dialog
 
 from ..units import format_bytes
-
-POLL_MS = 50
+from .background import Background
+from .pictures import inAWindow
 
 
 class WaitDialog(dialog.Dialog):
-    """ Runs a function in the background and tells what it is doing; Cancel
-    leaves it to itself. After the dialog has closed, ``outcome`` is
-    ('value', what it returned), ('error', the exception), or None. """
+    """ Runs ``function(stopped)`` beside the window and tells what it is doing;
+    Cancel sets ``stopped``, an event, and leaves the function to itself. After
+    the dialog has closed, ``outcome`` is ('value', what it returned), ('error',
+    the exception), or None. """
 
     def __init__(self, parent, message, function):
         self.outcome = None
-        self._message = message
-        self._thread = threading.Thread(target=self._run, args=(function,), daemon=True)
+        self._message, self._function = message, function
         super().__init__(parent, "EMPIAR", buttons=[("Cancel", dialog.RESULT_CANCEL)], default="Cancel")
 
-    def _run(self, function):
-        try:
-            self._found = ("value", function())
-        except Exception as error:  # noqa: BLE001 - shown by the caller
-            self._found = ("error", error)
-
     def body(self, master):
-        tk.Label(master, text=self._message).grid(row=0, column=0, padx=20, pady=10)
+        self.background = Background(self)
+        tk.Label(master, text=self._message, wraplength=600).grid(row=0, column=0, padx=20, pady=10)
         bar = ttk.Progressbar(master, mode="indeterminate", length=300)
         bar.grid(row=1, column=0, padx=20, pady=(0, 10))
         bar.start(20)
-        self._thread.start()
         # tkinter waits until a new dialog can be seen, and raises where it is destroyed before that.
-        self.bind("<Visibility>", self._begin_to_poll)
+        self.bind("<Visibility>", self._begin)
 
-    def _begin_to_poll(self, event):
+    def _begin(self, event):
         if event.widget is self:
             self.unbind("<Visibility>")
-            self.after(POLL_MS, self._poll)
+            self.background.start("wait", lambda job: self._function(job.stopped), lambda value: self._end(
+                "value", value), lambda error: self._end("error", error))
 
-    def _poll(self):
-        if self._thread.is_alive():
-            self.after(POLL_MS, self._poll)
-        else:
-            self.outcome = self._found
-            self.cancel()
+    def _end(self, kind, value):
+        self.outcome = kind, value
+        self.cancel()
+
+    def destroy(self):
+        self.background.close()
+        super().destroy()
 
 
 def ask(parent, message, function):
-    """ The function's result, got without freezing the window; None when the
+    """ The result of ``function(stopped)``, got without freezing the window; None when the
     user cancelled or the archive could not be asked, which is shown. """
     waited = WaitDialog(parent, message, function)
     if waited.outcome is None:
         return None
     kind, value = waited.outcome
     if kind == "error":
-        # There is no button Continue in a wand.
-        text = (str(value) or type(value).__name__).replace("then Continue", "then try again")
-        dialog.showError("EMPIAR", text, parent)
+        dialog.showError("EMPIAR", inAWindow(value), parent)
         return None
     return value
 
@@ -99,7 +92,8 @@ class RemoteTreeDialog(dialog.Dialog):
         if children and not children[0].startswith("?"):
             return
         folder = item.strip("/")
-        listing = ask(self, "Reading %s ..." % (folder or "the entry's folder"), lambda: self._lister(folder))
+        listing = ask(self, "Reading %s ..." % (folder or "the entry's folder"),
+                      lambda stopped: self._lister(folder, stopped))
         if listing is None or not self.tree.winfo_exists():
             return
         for child in children:

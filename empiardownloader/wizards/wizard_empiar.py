@@ -5,27 +5,30 @@ import re
 
 from pwem.wizards import EmWizard
 from pyworkflow.gui import dialog
-from pyworkflow.gui.tree import TreeProvider
-from pyworkflow.object import String
-from pyworkflow.utils import Icon
 
-from .. import Plugin, constants
-from ..archive.api import fetch_entry_json
-from ..archive.entry import parse_entry, parse_entry_id
+from .. import Plugin
+from ..archive.entry import parse_entry_id
 from ..archive.errors import ArchiveError
 from ..archive.names import split_compression, split_path
 from ..archive.remote import CONNECT_TIMEOUT
 from ..archive.remote.choice import open_archive
 from ..archive.remote.transports import CHOICES
 from ..archive.selection import spellings
+from ..archive.stopping import StopToken
 from ..archive.workflow import fetch_workflow
 from ..catalogue.codes import entry_number, is_code
+from ..protocols.planned import makePlan, numberOf
 from ..protocols.protocol_empiar_download import EmpiarDownloader
 from ..protocols.workflow import getMissing, makeWorkflow
 from .dialogs import RemoteTreeDialog, ask
+from .find import FindDialog
+from .finding import askImage, askRecord
+from .image_sets import ImageSetDialog
 
 TITLE = "EMPIAR"
-MAKE = "Make this workflow"
+# What belongs to one image set, and what to one entry: its microscope, too.
+OF_IMAGE_SET = ("filePattern", "gainPattern", "particlesFile", "samplingRate", "dosePerFrame", "doseInitial")
+OF_ENTRY = (*OF_IMAGE_SET, "imageSet", "voltage", "sphericalAberration", "magnification", "amplitudeContrast")
 
 
 class _EntryWizard(EmWizard):
@@ -40,52 +43,71 @@ class _EntryWizard(EmWizard):
             dialog.showError(TITLE, str(error), form.root)
             return None
 
-        def fetch():
-            number = entry_number(text, Plugin.getAddresses())
-            return parse_entry(number, fetch_entry_json(Plugin.getVar(constants.EMPIAR_API_URL), number))
+        def fetch(stopped):
+            number = entry_number(text, Plugin.getAddresses(), StopToken(stopped))
+            return askRecord(number, Plugin.getAddresses(), stopped).entry
 
         return ask(form.root, "Asking EMPIAR for %s ..." % words, fetch)
 
     @staticmethod
-    def _openArchive(form, entry):
-        """ Where the files of the entry are, by the form's transport. """
-        return open_archive(entry.number, *_EntryWizard._where(form))
+    def _transport(form):
+        return CHOICES[form.protocol.transport.get() or 0]
 
     @staticmethod
-    def _where(form):
-        """ The addresses of the archives, and the form's transport. """
-        return Plugin.getAddresses(), CHOICES[form.protocol.transport.get() or 0]
+    def _clear(form, names):
+        """ Empty these fields -> 'Label (its value)' of those that were not. """
+        protocol, cleared = form.protocol, []
+        for name in names:
+            value = protocol.getAttributeValue(name)
+            if value not in (None, ""):
+                cleared.append("%s (%s)" % (protocol.getParam(name).getLabel(), value))
+                form.setVar(name, "")
+        return cleared
+
+    @staticmethod
+    def _sayCleared(form, cleared, what):
+        if cleared:
+            dialog.showInfo(TITLE, "Cleared, since it was for another %s: %s." % (what, ", ".join(cleared)), form.root)
 
 
 class EmpiarEntryWizard(_EntryWizard):
-    """ Shows what an entry is before anything runs. """
+    """ Finds an entry among all of them, and shows what it is before anything runs. """
     _targets = [(EmpiarDownloader, ["entryId"])]
 
     def show(self, form, *args):
-        entry = self._askEntry(form)
-        if entry is None:
+        found = FindDialog(form.root, Plugin.getAddresses(), form.protocol.entryId.get() or "", self._transport(form))
+        if found.chosen is None:
             return
-        lines = ["*%s*" % entry.name, entry.title, "", "Authors: %s" % (entry.first_authors or "?"),
-                 "Organisation: %s" % (entry.organization or "?"), "Size: %s" % (entry.dataset_size or "?"),
-                 "Released %s" % (entry.release_date or "?"), "", "Image sets:"]
-        lines += [imageSet.describe() for imageSet in entry.image_sets]
-        lines += ["", "[[%s][%s]]" % (entry.page, entry.page)]
-        form.setVar("entryId", entry.number)
-        lines += self._clearOthers(form, entry)
-        lines += ["Its workflow: [[%s][%s]]" % (url, url) for url in entry.workflow_urls]
-        if not entry.workflow_file:
-            dialog.showInfo(TITLE, "\n".join(lines), form.root)
-            return
-        lines += ["", "The depositors' own workflow: %s" % entry.workflow_file]
-        asked = dialog.MessageDialog(form.root, TITLE, "\n".join(lines), Icon.INFO, default="Close", buttons=[
-            (MAKE, dialog.RESULT_YES), ("Close", dialog.RESULT_CANCEL)])
-        if asked.resultYes():
-            self._makeWorkflow(form, entry)
+        self._use(form, found.chosen, found.imageSet)
+        if found.resultNo():
+            entry = found.record.entry if found.record else self._askEntry(form)
+            if entry is not None:
+                self._makeWorkflow(form, entry)
+
+    def _use(self, form, facts, imageSet):
+        """ Fill the form; what was chosen or typed for another entry or image set is not for this one. """
+        protocol = form.protocol
+        number, kept = str(facts.number), str(numberOf(facts, protocol.imageSet.get()) or "")
+        what = "entry" if self._entryOf(protocol) != number else "image set" if kept != imageSet else ""
+        form.setVar("entryId", number)
+        cleared = self._clear(form, {"entry": OF_ENTRY, "image set": OF_IMAGE_SET, "": ()}[what])
+        # An empty field means the first image set of movies, which it goes on meaning.
+        if what or kept != imageSet:
+            form.setVar("imageSet", imageSet)
+        self._sayCleared(form, cleared, what)
+
+    @staticmethod
+    def _entryOf(protocol):
+        """ The number that the form has, '' for what is none: a code may be of any entry. """
+        try:
+            return "" if is_code(protocol.entryId.get()) else parse_entry_id(protocol.entryId.get())
+        except ArchiveError:
+            return ""
 
     def _makeWorkflow(self, form, entry):
         """ The entry's own workflow, with downloads in place of its imports. """
-        workflow = ask(form.root, "Fetching %s ..." % entry.workflow_file, lambda: fetch_workflow(
-            entry, *self._where(form)))
+        workflow = ask(form.root, "Fetching %s ..." % entry.workflow_file, lambda stopped: fetch_workflow(
+            entry, Plugin.getAddresses(), self._transport(form), StopToken(stopped)))
         if workflow is None:
             return
         missing = getMissing(workflow)
@@ -106,61 +128,32 @@ class EmpiarEntryWizard(_EntryWizard):
                 lines += ["", words % ", ".join(names)]
         dialog.showInfo(TITLE, "\n".join(lines), form.root)
 
-    @staticmethod
-    def _clearOthers(form, entry):
-        """ What was chosen for another entry is not for this one. """
-        protocol = form.protocol
-        try:
-            entry.image_set(protocol.imageSet.get())
-        except ArchiveError:
-            names = [name for name in ("imageSet", "filePattern", "gainPattern", "particlesFile")
-                     if protocol.getAttributeValue(name)]
-            for name in names:
-                form.setVar(name, "")
-            return ["", "This entry has no such image set as the form named: %s were cleared." % ", ".join(
-                protocol.getParam(name).getLabel() for name in names)]
-        return []
-
-
-class ImageSetProvider(TreeProvider):
-    """ The rows of the list of image sets. """
-
-    def __init__(self, entry):
-        TreeProvider.__init__(self)
-        self._entry = entry
-
-    def getColumns(self):
-        return [("No.", 50), ("Name", 230), ("Category", 240), ("Format", 80), ("Images", 80), ("Pixel size (Å)", 110),
-                ("Becomes", 150)]
-
-    def getObjects(self):
-        objects = []
-        for imageSet in self._entry.image_sets:
-            item = String(str(imageSet.number))
-            item.imageSet = imageSet
-            objects.append(item)
-        return objects
-
-    def getObjectInfo(self, item):
-        imageSet = item.imageSet
-        texts = (imageSet.name or imageSet.directory, imageSet.category, imageSet.data_format, imageSet.num_images,
-                 imageSet.pixel_size, imageSet.kind.name)
-        return {"key": item.get(), "text": item.get(), "values": tuple("" if t is None else str(t) for t in texts)}
-
 
 class EmpiarImageSetWizard(_EntryWizard):
-    """ Chooses from the image sets of the entry. """
+    """ Chooses from the image sets of the entry, by what each would bring. """
     _targets = [(EmpiarDownloader, ["imageSet"])]
 
     def show(self, form, *args):
         entry = self._askEntry(form)
         if entry is None:
             return
-        chosen = dialog.ListDialog(form.root, "Image sets of %s" % entry.name, ImageSetProvider(entry),
-                                   "Becomes: the Scipion set you get. files: downloaded only, in no set.",
-                                   selectmode="browse", selectOnDoubleClick=True)
-        if chosen.resultYes() and chosen.values:
-            form.setVar("imageSet", chosen.values[0].get())
+        protocol, addresses, transport = form.protocol, Plugin.getAddresses(), self._transport(form)
+        try:
+            current = entry.image_set(protocol.imageSet.get()).number
+        except ArchiveError:
+            current = None
+
+        def plan(number, measure, job):
+            return makePlan(protocol, entry.number, str(number), number == current, measure, job.stopped)
+
+        def look(number, job):
+            pattern = (protocol.filePattern.get() or "") if number == current else ""
+            return askImage(entry.number, str(number), pattern, transport, addresses, job)
+
+        chosen = ImageSetDialog(form.root, entry, current, plan, look).chosen
+        if chosen and chosen != str(current or ""):
+            form.setVar("imageSet", chosen)
+            self._sayCleared(form, self._clear(form, OF_IMAGE_SET), "image set")
 
 
 class _PatternWizard(_EntryWizard):
@@ -173,13 +166,14 @@ class _PatternWizard(_EntryWizard):
         entry = self._askEntry(form)
         if entry is None:
             return
-        archive = ask(form.root, "Connecting to the archive ...", lambda: self._openArchive(form, entry))
+        archive = ask(form.root, "Connecting to the archive ...", lambda stopped: open_archive(
+            entry.number, Plugin.getAddresses(), self._transport(form), stop=StopToken(stopped)))
         if archive is None:
             return
 
-        def lister(folder):
+        def lister(folder, stopped):
             # A connection each time: while a user reads, the server would close it anyway.
-            connection = archive.connect(CONNECT_TIMEOUT)
+            connection = archive.connect(CONNECT_TIMEOUT, StopToken(stopped))
             try:
                 return connection.list_folder(folder)
             finally:

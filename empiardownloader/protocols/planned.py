@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a run would bring, for the form's wands and for Execute: its warnings come from what is known by then, for the
+window must not wait for an archive."""
+import os
+import shutil
+import time
+
+from .. import Plugin
+from ..archive.entry import parse_entry_id
+from ..archive.errors import ArchiveError
+from ..archive.kinds import PARTICLES, TILT_SERIES, preferred
+from ..archive.remote.transports import CHOICES
+from ..archive.stopping import StopToken
+from ..catalogue.codes import is_code
+from ..catalogue.store import kept
+from ..download.fetch import listing
+from ..download.plan import plan_request
+from ..download.record.facts import Facts
+from ..download.request import Request
+from ..download.space import existing
+from ..transfer.unpack import SPARE_BYTES
+from ..units import format_bytes
+
+# What was planned so long ago is planned anew.
+KEPT_SECONDS = 3600
+PATTERNS = ("filePattern", "gainPattern", "particlesFile")
+_plans = {}                 # what was asked for -> (time, Plan); windows of one process
+
+
+def makePlan(protocol, entryId, imageSet, own, measure, stopped):
+    """ What a run with the form's values would bring of an image set -> Plan.
+
+    ``imageSet``: its number; ``own``: whether it is the form's, so that the form's
+    patterns are about it. Raises ArchiveError, Stopped.
+    """
+    stop = StopToken(stopped)
+    patterns = {name: (protocol.getAttributeValue(name) or "") if own else "" for name in PATTERNS}
+    with listing(entryId, imageSet, patterns["filePattern"], CHOICES[protocol.transport.get() or 0], stop,
+                 Plugin.getAddresses(), patterns["gainPattern"]) as (finder, found, archive):
+        request = Request(
+            entry=found.entry, image_set=finder.image_set, amount=protocol.getAmount(),
+            file_pattern=patterns["filePattern"], gain=protocol.downloadGain.get(),
+            gain_pattern=patterns["gainPattern"], unpack=protocol.decompress.get(),
+            companions=protocol.companionFiles.get(), particles_file=patterns["particlesFile"])
+        places = protocol.getPlaces()
+        arrived = {image.path for name, image in Facts.read(places.record).images.items()
+                   if os.path.exists(os.path.join(places.folder, name))}
+
+        def isHere(image):
+            return image.path in arrived or (bool(places.shared) and os.path.exists(
+                places.stored(found.entry, image.path, "", request.unpacks)))
+
+        plan = plan_request(finder, request, archive, isHere, placeOf(protocol), protocol.connections.get(), stop,
+                            measure)
+    _plans[_asked(protocol, found.entry.number, finder.image_set.number, own)] = time.monotonic(), plan
+    return plan
+
+
+def placeOf(protocol):
+    """ The folder whose disk the files go to. """
+    project = protocol.getProject()
+    return protocol.getSharedFolder() or (project.getPath() if project else os.curdir)
+
+
+def findWarnings(protocol):
+    """ Sentences about what will probably go wrong, by what this machine knows. """
+    text = protocol.entryId.get()
+    if is_code(text):
+        return []
+    try:
+        number = parse_entry_id(text)
+        with kept(Plugin.getAddresses()) as store:
+            facts = next(iter(store.facts([int(number)])), None) if store else None
+    except ArchiveError:
+        return []
+    chosen = numberOf(facts, protocol.imageSet.get()) if facts is not None else None
+    warnings = _sayRoom(protocol, number, facts, chosen)
+    if chosen is not None:
+        imageSet = facts.image_sets[chosen - 1]
+        described = imageSet.kind in (PARTICLES.name, TILT_SERIES.name, "files")
+        if imageSet.pixel_size is None and protocol.samplingRate.get() is None and not described:
+            warnings.append("EMPIAR-%s does not tell the pixel size of image set no. %d: the run will end with an "
+                            "error unless you type it in under Acquisition." % (number, chosen))
+    return warnings
+
+
+def _sayRoom(protocol, number, facts, chosen):
+    place = placeOf(protocol)
+    usage = shutil.disk_usage(existing(place))
+    room = usage.free - SPARE_BYTES
+    if not usage.total:
+        return []       # a network file system that does not tell
+    plan = next((plan for began, plan in [_plans.get(_asked(protocol, number, chosen, True), (0, None))]
+                 if plan is not None and time.monotonic() - began < KEPT_SECONDS), None)
+    words = "only %s are free in %s: choose another download folder or fewer images, or make room." % (
+        format_bytes(usage.free), place)
+    if plan is not None:
+        return [] if plan.disk_bytes < room else ["%d %s of EMPIAR-%s need %s, and %s" % (
+            plan.images, plan.counted, number, format_bytes(plan.disk_bytes), words)]
+    if facts is None or chosen is None or facts.size_bytes is None:
+        return []
+    # Nobody has listed the files: the entry's size is all that is known, and it holds for all of its image sets.
+    images = facts.image_sets[chosen - 1].images
+    amount = protocol.getAmount()
+    if len(facts.image_sets) == 1 and amount is not None and images:
+        needed = facts.size_bytes * min(amount / images, 1)
+        return [] if needed < room else ["%d of %d images of EMPIAR-%s are about %s, and %s" % (
+            amount, images, number, format_bytes(needed), words)]
+    if amount is None and facts.size_bytes >= room:
+        its = "" if len(facts.image_sets) == 1 else " (one image set may be smaller: the wand of Image set tells)"
+        return ["EMPIAR-%s has %s%s, and %s" % (number, format_bytes(facts.size_bytes), its, words)]
+    return []
+
+
+def numberOf(facts, text):
+    """ The number of the image set that the form means, None where there is no such. """
+    text = (text or "").strip()
+    if not text:
+        return 1 + preferred([each.kind for each in facts.image_sets]) if facts.image_sets else None
+    if text.isdecimal() and 1 <= int(text) <= len(facts.image_sets):
+        return int(text)
+    names = [each.name.strip().lower() for each in facts.image_sets]
+    return names.index(text.lower()) + 1 if text.lower() in names else None
+
+
+def _asked(protocol, number, imageSet, own):
+    """ What tells one plan from another. """
+    return (number, imageSet, protocol.getAmount(), protocol.getSharedFolder(),
+            *[(protocol.getAttributeValue(name) or "") if own else "" for name in PATTERNS])

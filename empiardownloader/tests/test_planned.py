@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the form says of a run before it begins: the plan of the image set's wand, and Execute's warnings."""
+import os
+import shutil
+import threading
+
+from empiardownloader.catalogue.harvest import harvest
+from empiardownloader.catalogue.store import Store, default_path
+from empiardownloader.constants import addresses
+from empiardownloader.protocols import planned
+from empiardownloader.protocols.protocol_empiar_download import EmpiarDownloader
+from empiardownloader.tests.base import ArchiveTestCase, entry, environment, image_set, impatient
+
+IS_QUICK = True
+
+
+@impatient
+class TestPlanned(ArchiveTestCase):
+    FRAMES, WIDTH, HEIGHT = 4, 64, 48
+
+    def setUp(self):
+        super().setUp()
+        sets = [image_set(name="Movies", directory="data/Movies", num_images_or_tilt_series=6),
+                image_set(name="Other", directory="data/Other", num_images_or_tilt_series=6, pixel_width=None,
+                          pixel_height=None)]
+        self.write_movies("10001", ["m_%d.mrc" % number for number in range(6)], frames=self.FRAMES, width=self.WIDTH,
+                          height=self.HEIGHT)
+        self.write_movies("10001", ["o_%d.mrc" % number for number in range(6)], "data/Other", frames=self.FRAMES,
+                          width=self.WIDTH, height=self.HEIGHT)
+        self.demo = self.serve(entries={
+            "10001": entry(*sets, dataset_size="3000 PB"),
+            "10002": entry(sets[0], dataset_size="600 PB"),
+            "10003": entry(sets[0], dataset_size="6 MB"),
+            "10004": entry(sets[1], dataset_size="6 MB")})
+        variables = environment(XDG_CACHE_HOME=os.path.join(self.folder, "cache"), **self.demo.variables)
+        variables.__enter__()
+        self.addCleanup(variables.__exit__, None, None, None)
+        vars_ = planned.Plugin.getVars()
+        before = dict(vars_)
+        vars_.update(self.demo.variables)
+        self.addCleanup(vars_.update, before)
+        planned._plans.clear()
+        self.size = 1024 + self.FRAMES * self.WIDTH * self.HEIGHT
+
+    def form(self, **values):
+        protocol = EmpiarDownloader(**values)
+        protocol.setWorkingDir(os.path.join(self.folder, "run"))
+        return protocol
+
+    def warnings(self, **values):
+        return planned.findWarnings(self.form(**values))
+
+    def list_entries(self):
+        store = Store(default_path(addresses()))
+        harvest(store, addresses(), pause=0)
+        store.close()
+
+    def plan(self, protocol, image_set="1", own=True):
+        return planned.makePlan(protocol, protocol.entryId.get(), image_set, own, False, threading.Event())
+
+    def test_the_plan_of_the_form(self):
+        plan = self.plan(self.form(entryId="10001", amountOfImages=3))
+        self.assertEqual((3, 3 * self.size, 0), (plan.images, plan.bytes, plan.here))
+        # A pattern is about the form's image set alone.
+        form = self.form(entryId="10001", allImages=True, filePattern="m_[12]*")
+        self.assertEqual([2, 6], [self.plan(form, number, own).images for number, own in (("1", True), ("2", False))])
+        # What the download folder has already is not counted.
+        shared = os.path.join(self.folder, "shared")
+        there = os.path.join(shared, "10001", "data", "Movies")
+        os.makedirs(there)
+        shutil.copy(os.path.join(self.root, "10001", "data", "Movies", "m_1.mrc"), there)
+        plan = self.plan(self.form(entryId="10001", amountOfImages=3, downloadFolder=shared))
+        self.assertEqual((2, 1), (plan.images, plan.here))
+
+    def test_nothing_is_known(self):
+        """Without a list of entries there is no warning, and nobody waits for an archive."""
+        asked = len(self.demo.requests)
+        self.assertEqual([], self.warnings(entryId="10001", allImages=True))
+        for wrong in ("", "ten", "5a1a"):
+            self.assertEqual([], self.warnings(entryId=wrong))
+        self.assertEqual(asked, len(self.demo.requests))
+
+    def test_it_does_not_fit(self):
+        self.list_entries()
+        asked = len(self.demo.requests)
+        told, = self.warnings(entryId="10001", allImages=True)
+        self.assertRegex(told, "EMPIAR-10001 has 3000000.0 TB .one image set may be smaller: .* and only .* are free")
+        told, = self.warnings(entryId="10002", amountOfImages=3)
+        self.assertIn("3 of 6 images of EMPIAR-10002 are about 300000.0 TB, and only", told)
+        # How large some images of several sets are, nobody knows.
+        self.assertEqual([], self.warnings(entryId="10001", amountOfImages=3))
+        self.assertEqual([], self.warnings(entryId="10003", allImages=True))
+        self.assertEqual(asked, len(self.demo.requests))
+
+    def test_the_wands_plan_is_better_known(self):
+        self.list_entries()
+        form = self.form(entryId="10001", allImages=True)
+        self.plan(form)
+        self.assertEqual([], planned.findWarnings(form))
+        self.assertEqual(1, len(self.warnings(entryId="10001", allImages=True, filePattern="m_*")))
+        # A packed MRC movie takes as much as its pixels.
+        packed = os.path.join(self.root, "10003", "data", "Movies", "m.mrc.bz2")
+        os.makedirs(os.path.dirname(packed))
+        with open(packed, "wb") as stream:
+            stream.write(b"x" * 99)
+        self.demo.entries["10003"] = entry(image_set(
+            image_width="4000000", image_height="4000000", frames_per_image=900, num_images_or_tilt_series=1))
+        form = self.form(entryId="10003", allImages=True)
+        self.plan(form)
+        told, = planned.findWarnings(form)
+        self.assertIn("1 movies of EMPIAR-10003 need 14400.0 TB, and only", told)
+
+    def test_nothing_tells_the_pixel_size(self):
+        self.list_entries()
+        told, = self.warnings(entryId="10004")
+        self.assertIn("EMPIAR-10004 does not tell the pixel size of image set no. 1", told)
+        self.assertEqual([], self.warnings(entryId="10004", samplingRate=1.0))
+        self.assertEqual([], self.warnings(entryId="10003"))
+        told, = self.warnings(entryId="10001", imageSet=" other ")
+        self.assertIn("no. 2", told)
+        self.assertEqual([], self.warnings(entryId="10001", imageSet="9"))
