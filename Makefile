@@ -7,7 +7,7 @@ RUN = $(PY) -m empiardownloader.demo.environment
 # Where napari is, for the demo, the tests and the bench.
 NAPARI := .venv-napari
 export EMPIAR_NAPARI_PYTHON ?= $(abspath $(NAPARI))/bin/python
-.PHONY: help demo test downstream quick check bench clean demo-python test-python downstream-python napari-python
+.PHONY: help demo test downstream quick check bench course clean demo-python test-python downstream-python napari-python
 
 help:           ## Show this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -36,6 +36,9 @@ check: test-python      ## Look for mistakes, style, types, and pages that canno
 
 bench: test-python      ## Measure speed and cost, side by side with other programs; ONLY=transfer measures a part
 	@$(RUN) .bench -- $(PY) bench $(ONLY)
+
+course: test-python     ## Write docs/course.rst: entries for a course, from EMPIAR as it is now
+	@PYTHONPATH=. $(PY) docs/course.py docs/course.rst
 
 clean:          ## Remove everything that was set up
 	rm -rf $(VENV) .venv-* .demo .test .bench build dist *.egg-info .pytest_cache .ruff_cache

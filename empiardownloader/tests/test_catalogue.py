@@ -5,6 +5,7 @@ import copy
 import json
 import math
 import os
+import runpy
 import sqlite3
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import time
 import unittest
 from unittest import mock
 
+import empiardownloader
 from empiardownloader.archive import api
 from empiardownloader.archive.errors import DiskError, EntryError, Stopped, UnreachableError
 from empiardownloader.archive.stopping import StopToken
@@ -30,6 +32,7 @@ from empiardownloader.tests import catalogue_entries
 from empiardownloader.tests.base import ArchiveTestCase, environment, image_set, impatient
 
 IS_QUICK = True
+COURSE = os.path.join(os.path.dirname(os.path.dirname(empiardownloader.__file__)), "docs", "course.py")
 
 
 def numbers(found):
@@ -182,6 +185,24 @@ class TestSearch(CatalogueCase):
 
 
 @impatient
+@unittest.skipUnless(os.path.isfile(COURSE), "only the installed package is here")
+class TestCoursePage(CatalogueCase):
+
+    def test_the_page(self):
+        """Of entries with titles of every kind; docutils has nothing to say about it."""
+        store = self.open()
+        entries, rows = catalogue_entries.records(400)
+        for number in ("10784", "10021"):
+            entries[number]["title"] = "*Stars* |bars| `ticks_ <b>\\ [1]_ :" + entries[number]["title"]
+        catalogue_entries.fill(store, entries, rows)
+        text = runpy.run_path(COURSE)["page"](store)
+        self.assertEqual(len(search(store, Query(course=True)).entries), text.count("   * - `1"))
+        self.assertIn("8.0 GB", text)
+        done = subprocess.run([sys.executable, "-m", "docutils", "--report=1", "--halt=2", "-", os.devnull], input=text,
+                              text=True, stderr=subprocess.PIPE, check=False)
+        self.assertEqual((0, ""), (done.returncode, done.stderr))
+
+
 class TestHarvest(CatalogueCase):
     COUNT = 300
 
