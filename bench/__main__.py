@@ -14,10 +14,11 @@ from many import measure_many
 from pictures import measure_viewer
 from safety import measure_safety
 from transfer import measure_transfer, measure_unpacking
+from windows import measure_windows
 
 PARTS = {"transfer": measure_transfer, "unpack": measure_unpacking, "many": measure_many, "viewer": measure_viewer,
          "safety": measure_safety, "follow": measure_follow, "far": measure_far,
-         "live": measure_live, "catalogue": measure_catalogue}
+         "live": measure_live, "catalogue": measure_catalogue, "windows": measure_windows}
 
 
 def main():

@@ -11,8 +11,8 @@ from empiardownloader.units import format_bytes
 HEAD = """Entries for a course
 ====================
 
-Movies of up to %d GB whose size, number and pixel size are known, and a map of %g Å or better to compare with; the smallest
-first. Made by ``make course`` from the list of all entries.
+Movies of up to %d GB whose size, number and pixel size are known, and a map of %g Å or better to compare with; the
+smallest first. Made by ``make course`` from the list of all entries.
 
 .. list-table::
    :header-rows: 1
