@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The protocol: its steps. What it knows of the network is the archive's and the transfer's business."""
 import os
+import re
 import threading
 import time
 from dataclasses import asdict
@@ -48,7 +49,7 @@ from .form import (
 from .headers import readMovieHeader
 from .outputs import makeSets, outputs
 from .planned import findWarnings
-from .summary import summarize
+from .summary import nameOf, summarize
 
 LOG_SECONDS = 10        # between two lines of progress in the log
 
@@ -277,7 +278,20 @@ class EmpiarDownloader(EMProtocol):
 
     def getActions(self):
         """ What the run's box offers in the project window. """
-        return [("STOP STREAMING", self.stopDownload)] if self.isRunning() else []
+        return [("STOP STREAMING", self.stopDownload)] if self.isRunning() and not self.isStopping() else []
+
+    def isStopping(self):
+        """ Whether STOP STREAMING was chosen, and what is whole is still being registered. """
+        return os.path.exists(self._getStopFile())
+
+    def getRunName(self):
+        """ 'EMPIAR-10200 movies', unless the user gave the run a name: a project
+        has many downloads, and only the window may change a label. """
+        label = EMProtocol.getRunName(self)
+        # Scipion puts the plugin's name in front, and a number behind.
+        own = re.fullmatch(r"(?:\S+ - )?%s( \(\d+\))?" % re.escape(self._label), label)
+        about = nameOf(self._getMetadataFile(), self.imageSet.get()) if own else ""
+        return about + (own.group(1) or "") if about else label
 
     def stopDownload(self, event=None):
         """ End the run from another process: what is whole gets registered. """

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The words of a run's summary."""
+import functools
 import json
 import os
 
@@ -8,7 +9,7 @@ from pwem.objects import SetOfMovies
 
 from ..archive import metadata
 from ..archive.errors import ArchiveError
-from ..archive.kinds import PARTICLES, TILT_SERIES
+from ..archive.kinds import MOVIES, PARTICLES, TILT_SERIES
 from ..archive.selection import DARK, GAIN
 from ..download.record.facts import Facts
 from ..download.series import MDOC_FOLDER
@@ -37,10 +38,12 @@ def summarize(protocol):
     try:
         found = metadata.load(protocol._getMetadataFile())
     except (OSError, ValueError):
-        return ["Entry %s: its metadata has not been read%s." % (
-            protocol.entryId.get(), ", for the run failed before" if protocol.isFailed() else " yet")]
+        if protocol.isFailed():
+            return ["*Failed*: %s" % (str(protocol.getErrorMessage() or "").strip() or "see the log."),
+                    "The metadata of entry %s have not been read." % protocol.entryId.get()]
+        return ["Entry %s: its metadata have not been read yet." % protocol.entryId.get()]
     entry = found.entry
-    summary = ["*%s*: %s" % (entry.name, entry.title),
+    head = ["*%s*: %s" % (entry.name, entry.title),
                "[[%s][Entry page]], DOI [[https://doi.org/%s][%s]]" % (entry.page, entry.doi, entry.doi),
                "%s; deposited %s, released %s; %s in all" % (
                    entry.organization or "Unknown organisation", entry.deposition_date or "?",
@@ -48,12 +51,13 @@ def summarize(protocol):
     try:
         imageSet = entry.image_set(protocol.imageSet.get())
     except ArchiveError as error:
-        return summary + [str(error)]
+        return [str(error), *head]
     facts = Facts.read(protocol._getRecordFile())
-    summary.append("Image set %s" % imageSet.describe())
+    head.append("Image set %s" % imageSet.describe())
     allSets = [(name, itsSet) for name, itsSet in protocol.getSets().iterSets(recover=False) if itsSet.getSize()]
     sets = [(name, itsSet) for name, itsSet in allSets if isinstance(itsSet, SetOfMovies)]
     others = [(name, itsSet) for name, itsSet in allSets if not isinstance(itsSet, SetOfMovies)]
+    summary = _summarizeState(protocol, imageSet.kind, facts, sum(itsSet.getSize() for _, itsSet in allSets)) + head
     summary += [why for why in (imageSet.why_files_only, protocol.getSets().why) if why]
     if not imageSet.kind.files_only:
         summary += _summarizeAcquisition(protocol, Context(found, facts, imageSet), allSets)
@@ -63,11 +67,25 @@ def summarize(protocol):
     summary += _summarizeOthers(protocol, imageSet, others, facts)
     summary += _summarizeDownload(protocol, imageSet.kind, facts)
     summary += _summarizeFrames(facts, sets)
-    summary += _compareWithEntry(protocol, imageSet, sets)
-    if protocol.isFailed() and allSets:
-        summary.append("The run failed and its output was closed with %d items: Continue opens it again and adds the "
-                       "rest." % sum(itsSet.getSize() for _, itsSet in allSets))
-    return summary
+    return summary + _compareWithEntry(protocol, imageSet, sets)
+
+
+def nameOf(metadataFile, imageSet):
+    """ 'EMPIAR-10200 movies', '' as long as the run's metadata are not here. """
+    try:
+        return _nameOf(metadataFile, imageSet, os.stat(metadataFile).st_mtime_ns)
+    except OSError:
+        return ""
+
+
+@functools.lru_cache(maxsize=1000)
+def _nameOf(metadataFile, imageSet, time):
+    """ The project window asks at each of its looks, and metadata may be megabytes. """
+    try:
+        entry = metadata.load(metadataFile).entry
+        return "%s %s" % (entry.name, entry.image_set(imageSet).kind.name)
+    except (OSError, ValueError, ArchiveError):
+        return ""
 
 
 def groupLeftOut(leftOut):
@@ -290,24 +308,46 @@ def _summarizeFrames(facts, sets):
             "that of the first movie." % (min(frames), max(frames))]
 
 
+def _summarizeState(protocol, kind, facts, items):
+    """ How far the run is, and what to do where it went no further: the first
+    lines, which are read without scrolling. """
+    wanted, have = protocol.getAmount(), facts.count(of_series=kind == TILT_SERIES)
+    end, skipped = facts.end, len(facts.left_out)
+    if facts.begin is None:
+        state = "The download has not begun."
+    elif protocol.isActive() and end is None:
+        state = _readProgress(protocol) or "Looking for the %s." % kind.many
+    else:
+        total = sum(image.bytes for image in facts.images.values())
+        state = "Downloaded %d%s %s, %s" % (have, "" if wanted is None or have > wanted else " of %d" % wanted,
+                                            kind.many, format_bytes(total))
+    lines = [state + (", %d file%s skipped" % (skipped, "" if skipped == 1 else "s") if skipped else "")]
+    if protocol.isFailed():
+        error = str(protocol.getErrorMessage() or "").strip().replace("\n", " ")
+        lines.insert(0, "*Failed*: %s%s" % (
+            error or "see the log.", "" if "Continue" in error else " Press *Continue* once that is cured."))
+        if items:
+            lines.append("The output was closed with %d items: Continue opens it again and adds the rest." % items)
+    elif protocol.isActive() and protocol.isStopping():
+        coming = max(len(facts.images) - items, 0) if kind == MOVIES else 0
+        lines.insert(0, "*Stopping*: %s" % (
+            "%d %s that are here still come into the set." % (coming, kind.many) if coming
+            else "what is whole is being registered."))
+    elif end and end.stopped and (wanted is None or have < wanted):
+        lines.append("*Stopped by the user*: Continue fetches the rest. Where other runs use its output, choose *All* "
+                     "when Scipion asks, for *Single* resets them.")
+    elif protocol.isAborted():
+        lines.append("*Aborted*: Continue goes on where it was.")
+    return lines
+
+
 def _summarizeDownload(protocol, kind, facts):
     summary = []
     wanted, have = protocol.getAmount(), facts.count(of_series=kind == TILT_SERIES)
-    if facts.begin is None:
-        return ["The download has not begun."]
-    if protocol.isActive() and facts.end is None:
-        summary.append(_readProgress(protocol) or "Looking for the %s." % kind.many)
-    else:
-        total = sum(movie.bytes for movie in facts.images.values())
-        summary.append("Downloaded %d%s %s, %s" % (have, "" if wanted is None or have > wanted else " of %d" % wanted,
-                                                   kind.many, format_bytes(total)))
     end = facts.end
     if end and end.exhausted and wanted is not None and have < wanted:
         summary.append("The image set has no more than %d %s that can be had, fewer than the %d asked for."
                        % (have, kind.many, wanted))
-    if end and end.stopped and (wanted is None or have < wanted):
-        summary.append("Stopped by the user: Continue fetches the rest. Where other runs use its output, choose *All* "
-                       "when Scipion asks, for *Single* resets them.")
     if wanted is not None and have > wanted:
         summary.append("%d %s are here although %d are asked for: nothing is taken away." % (have, kind.many, wanted))
     missing = {path: companion.reason for path, companion in facts.companions.items() if not companion.name}

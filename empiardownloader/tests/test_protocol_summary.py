@@ -1,20 +1,31 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Lines of the summary, from records without a run."""
+import os
+import shutil
+import tempfile
 import types
 import unittest
+from unittest import mock
 
+from empiardownloader.archive import metadata
 from empiardownloader.archive.entry import parse_entry
+from empiardownloader.archive.kinds import MOVIES
 from empiardownloader.archive.metadata import Metadata
-from empiardownloader.download.record.events import Began, SeriesKnown, TiltKnown
+from empiardownloader.download.record.events import Began, Ended, FileSkipped, ImageArrived, SeriesKnown, TiltKnown
 from empiardownloader.download.record.facts import RecordState
 from empiardownloader.protocols import summary
 from empiardownloader.protocols.context import Context
+from empiardownloader.protocols.protocol_empiar_download import EmpiarDownloader
 from empiardownloader.tests.base import entry, image_set
 
 IS_QUICK = True
 
 
 class TestLines(unittest.TestCase):
+
+    def setUp(self):
+        self.folder = tempfile.mkdtemp(prefix="empiar-test-")
+        self.addCleanup(shutil.rmtree, self.folder)
 
     def context(self, *events):
         state = RecordState()
@@ -41,3 +52,52 @@ class TestLines(unittest.TestCase):
         self.assertEqual(["Skipped: 5 files (the file is gone), for example 0.mrc and 1.mrc"], lines)
         many = summary.groupLeftOut({"%d.mrc" % number: "reason %d" % number for number in range(9)})
         self.assertEqual("... and 3 files more skipped for other reasons, see the log.", many[-1])
+
+    def state(self, items=0, wanted=40, images=12, end=None, left_out=0, error="", **flags):
+        protocol = mock.Mock(spec=EmpiarDownloader)
+        protocol._getProgressFile.return_value = os.path.join(self.folder, "progress.json")
+        protocol.getAmount.return_value = wanted
+        protocol.getErrorMessage.return_value = error
+        for name in ("isFailed", "isActive", "isStopping", "isAborted"):
+            getattr(protocol, name).return_value = flags.get(name, False)
+        events = [ImageArrived("m_%d.mrc" % number, "data/m_%d.mrc" % number, 10 ** 6) for number in range(images)]
+        events += [FileSkipped("data/n_%d.mrc" % number, "it is empty") for number in range(left_out)]
+        facts = self.context(*events, *([end] if end else [])).facts
+        return summary._summarizeState(protocol, MOVIES, facts, items)
+
+    def test_how_far_it_is_comes_first(self):
+        with open(os.path.join(self.folder, "progress.json"), "w") as stream:
+            stream.write('{"text": "Downloaded 12 of 40 movies, about 3 s left"}')
+        self.assertEqual(["Downloaded 12 of 40 movies, about 3 s left, 2 files skipped"], self.state(
+            isActive=True, left_out=2))
+        self.assertEqual("*Stopping*: 5 movies that are here still come into the set.", self.state(
+            7, isActive=True, isStopping=True)[0])
+        self.assertEqual("*Stopping*: what is whole is being registered.", self.state(
+            12, isActive=True, isStopping=True)[0])
+        self.assertEqual(["Downloaded 12 of 40 movies, 12.0 MB", mock.ANY], self.state(
+            12, end=Ended(False, False, True)))
+        self.assertIn("Continue fetches the rest", self.state(12, end=Ended(False, False, True))[1])
+        self.assertEqual(["Downloaded 12 of 12 movies, 12.0 MB"], self.state(
+            12, 12, end=Ended(True, False, True)))
+        self.assertEqual("*Aborted*: Continue goes on where it was.", self.state(12, isAborted=True)[1])
+
+    def test_a_failure_begins_with_the_remedy(self):
+        lines = self.state(12, isFailed=True, error="The line broke: check the network,\nthen Continue.")
+        self.assertEqual(["*Failed*: The line broke: check the network, then Continue.",
+                          "Downloaded 12 of 40 movies, 12.0 MB",
+                          "The output was closed with 12 items: Continue opens it again and adds the rest."], lines)
+        self.assertEqual("*Failed*: make room. Press *Continue* once that is cured.", self.state(
+            isFailed=True, error="make room.")[0])
+
+    def test_a_run_is_called_after_its_entry(self):
+        """Unless it has a name of its own; the window's own names have numbers."""
+        protocol = EmpiarDownloader(workingDir=self.folder)
+        os.makedirs(os.path.join(self.folder, "extra"))
+        for label, name in (("empiar downloader", "EMPIAR-10200 movies"),
+                            ("empiardownloader - empiar downloader (3)", "EMPIAR-10200 movies (3)"), ("Mine", "Mine")):
+            protocol.setObjLabel(label)
+            self.assertEqual(label, protocol.getRunName())
+            metadata.write_whole(protocol._getMetadataFile(), {
+                "number": "10200", "entry": entry(image_set()), "acquisition": {"notes": []}})
+            self.assertEqual(name, protocol.getRunName())
+            os.remove(protocol._getMetadataFile())
