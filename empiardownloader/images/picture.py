@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A preview as a picture: the average beside its power spectrum, with a scale bar and rings of resolution."""
-from typing import Optional
+from typing import Iterator, Optional, Tuple
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -12,6 +12,7 @@ RINGS = (40.0, 20.0, 10.0, 6.0, 4.0, 3.0, 2.0)     # angstrom
 BARS, BAR_SHARE = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000), 0.3
 GAP, WHITE, GREY = 8, 255, 170
 LABEL_PIXELS = 18       # between the labels of two rings
+LEAST_RADIUS = 12       # of a ring
 
 
 def picture_of(preview: Preview, pixel_size: Optional[float], side: int = PREVIEW_PIXELS) -> Image.Image:
@@ -38,26 +39,41 @@ def _grey(image: np.ndarray, black: float, white: float) -> Image.Image:
     return Image.fromarray((scaled * 255).astype("uint8"))
 
 
+def scale_bar(width: int, pixel_size: float) -> Optional[Tuple[int, float]]:
+    """(nanometers, pixels) of the bar that fits an image of so many pixels, None where none does; ``pixel_size``:
+    angstrom, of the image that is shown."""
+    fitting = [bar for bar in BARS if bar * 10 / pixel_size <= width * BAR_SHARE]
+    return (fitting[-1], fitting[-1] * 10 / pixel_size) if fitting else None
+
+
+def rings(pixel_size: float, edge: float) -> Iterator[Tuple[float, float, bool]]:
+    """(angstrom, radius in pixels, whether there is room for its label) of the rings of a power spectrum.
+
+    ``pixel_size``: angstrom, of the movie; ``edge``: half the spectrum's side, which is at two of these.
+    """
+    labelled = 0.0
+    for resolution in RINGS:
+        radius = edge * 2 * pixel_size / resolution
+        if LEAST_RADIUS < radius <= edge:
+            has_room = radius > labelled + LABEL_PIXELS
+            labelled = radius if has_room else labelled
+            yield resolution, radius, has_room
+
+
 def _draw_bar(draw: ImageDraw.ImageDraw, width: int, height: int, pixel_size: float) -> None:
-    nanometers = max([bar for bar in BARS if bar * 10 / pixel_size <= width * BAR_SHARE], default=0)
-    if not nanometers:
+    found = scale_bar(width, pixel_size)
+    if found is None:
         return
-    length, bottom = nanometers * 10 / pixel_size, height - 12
+    (nanometers, length), bottom = found, height - 12
     draw.rectangle((9, bottom - 17, 15 + max(length, 44), bottom + 7), fill=0)
     draw.rectangle((12, bottom, 12 + length, bottom + 3), fill=WHITE)
     draw.text((12, bottom - 15), "%d nm" % nanometers, fill=WHITE)
 
 
 def _draw_rings(draw: ImageDraw.ImageDraw, left: int, pixel_size: float, edge: float) -> None:
-    """``edge``: half the spectrum's side, which is at two pixels."""
-    labelled = 0.0
-    for resolution in RINGS:
-        radius = edge * 2 * pixel_size / resolution
-        if not 12 < radius <= edge:
-            continue
+    for resolution, radius, has_room in rings(pixel_size, edge):
         draw.ellipse((left + edge - radius, edge - radius, left + edge + radius, edge + radius), outline=GREY)
-        if radius > labelled + LABEL_PIXELS:
-            labelled = radius
+        if has_room:
             at = left + edge + radius * 0.71, edge - radius * 0.71
             draw.rectangle((at[0] - 1, at[1] - 1, at[0] + 26, at[1] + 11), fill=0)
             draw.text(at, "%g A" % resolution, fill=WHITE)

@@ -149,9 +149,17 @@ def its_own_word(run):
     """
     if not run.isFailed() or "not found running" not in str(run.getErrorMessage()):
         return run
-    own = getProtocolFromDb(run.getProject().path, run.getDbPath(), run.getObjId())
-    own.setProject(run.getProject())
-    return run if own.isRunning() and not pwutils.isProcessAlive(own.getPid()) else own
+    def read():
+        own = getProtocolFromDb(run.getProject().path, run.getDbPath(), run.getObjId())
+        own.setProject(run.getProject())
+        return own
+
+    own = read()
+    if own.isRunning() and not pwutils.isProcessAlive(own.getPid()):
+        # It may have written its end, and ended, since.
+        own = read()
+        return run if own.isRunning() else own
+    return own
 
 
 class ProtocolTestCase(Waiting, pwtests.BaseTest):

@@ -281,6 +281,16 @@ class Play:
             self.result["images_grown"] = sum(len(axes.images) for row in self.growing._axes for axes in row)
             self.result["remark"] = self.growing._axes[0][3].get_title().splitlines()[-1]
             self.growing.plotter.close()
+            self.result["window"] = page.figure.canvas.manager.get_window_title()
+            page.goTo("6")
+            page.wait(30)
+            self.result["jumped"] = page.figure._suptitle.get_text()
+            for text in ("nothing like it", "0002"):
+                page.goTo(text)
+                item = page._found.get(timeout=30)
+                page._found.put(item)
+                page._drawArrived()
+                self.result.setdefault("found", []).append(page.figure._suptitle.get_text())
             page.turn(1)
             page.wait(30)
             self.result["second_page"] = page.figure._suptitle.get_text()

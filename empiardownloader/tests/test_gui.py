@@ -91,6 +91,9 @@ class TestWindows(ArchiveTestCase):
         # The page that was opened in the middle has grown without a hand.
         self.assertEqual(("Movies 1 to 4 of 6", 8), (result["title_grown"], result["images_grown"]))
         self.assertEqual("gain applied", result["remark"])
+        self.assertEqual("EMPIAR-90001 movies", result["window"])
+        self.assertEqual("Movies 5 to 6 of 6", result["jumped"])
+        self.assertEqual(['No name contains "nothing like it".', "Movies 1 to 4 of 6"], result["found"])
         self.assertEqual("Movies 5 to 6 of 6", result["second_page"])
         self.assertEqual("Movies 5 to 6 of 6", result["beyond_last_page"])
         self.assertIn("MDViewer", result["set_viewers"])

@@ -2,6 +2,7 @@
 """An entry's own workflow, fetched from the archive by the entry's wand and made in a project."""
 import json
 import os
+import threading
 import unittest
 from unittest import mock
 
@@ -9,6 +10,7 @@ from pyworkflow.gui import dialog
 
 from empiardownloader.tests.base import ProtocolTestCase, entry, environment, image_set, write_movies
 from empiardownloader.wizards import wizard_empiar
+from empiardownloader.wizards.finding import askRecord
 
 PATH = "data/workflow.json"
 
@@ -37,34 +39,35 @@ class TestMade(ProtocolTestCase):
         write_movies(cls.root, "10200", ["m_%d.mrc" % number for number in range(3)])
         cls.demo.entries["10200"] = entry(image_set(num_images_or_tilt_series=3))
 
-    def make(self, content, answer=dialog.RESULT_YES):
+    def make(self, content, answer=dialog.RESULT_NO):
         """Press the entry's wand, and its button -> what was said, and the new protocols."""
         with open(os.path.join(self.root, "10200", PATH), "w") as stream:
             stream.write(content if isinstance(content, str) else json.dumps(content))
         self.demo.entries["10200"] = dict(entry(image_set(num_images_or_tilt_series=3)), workflow_file={"path": PATH})
         before = {run.getObjId() for run in self.proj.getRuns(refresh=True)}
-        said, asked = [], []
+        said, found = [], []
 
-        def message(parent, title, text, icon, **options):
-            asked.append((text, options["buttons"]))
-            return mock.Mock(resultYes=lambda: answer == dialog.RESULT_YES)
+        def find(parent, addresses, words, transport):
+            record = askRecord(words, addresses, threading.Event())
+            found.append(record.facts)
+            return mock.Mock(chosen=record.facts if answer != dialog.RESULT_CANCEL else None, imageSet="1",
+                             record=record, resultNo=lambda: answer == dialog.RESULT_NO)
 
         def now(parent, words, function):
             try:
-                return function()
+                return function(threading.Event())
             except Exception as error:  # noqa: BLE001 - as the waiting window does
                 said.append(str(error))
                 return None
 
         variables = {name: self.demo.variables[name] for name in self.demo.variables}
         with environment(**variables), mock.patch.multiple(
-                wizard_empiar.dialog, MessageDialog=message, showInfo=lambda title, text, root: said.append(text),
+                wizard_empiar.dialog, showInfo=lambda title, text, root: said.append(text),
                 showError=lambda title, text, root: said.append(text)), \
-                mock.patch.object(wizard_empiar, "ask", now), \
+                mock.patch.multiple(wizard_empiar, ask=now, FindDialog=find), \
                 mock.patch.object(wizard_empiar.Plugin, "getVar", variables.get):
             wizard_empiar.EmpiarEntryWizard().show(Form(self.new()))
-        self.assertEqual([("Make this workflow", dialog.RESULT_YES), ("Close", dialog.RESULT_CANCEL)], asked[0][1])
-        self.assertIn(PATH, asked[0][0])
+        self.assertTrue(found[0].has_workflow)      # so that the window's button can be pressed
         runs = [run for run in self.proj.getRuns(refresh=True) if run.getObjId() not in before]
         return "\n".join(said), runs
 

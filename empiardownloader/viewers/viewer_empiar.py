@@ -7,6 +7,8 @@ import queue
 import threading
 import time
 
+import matplotlib.patches
+import matplotlib.patheffects
 import matplotlib.widgets
 from pwem import Domain
 from pwem.objects import Movie, SetOfMicrographs, SetOfMovies
@@ -15,6 +17,7 @@ from pyworkflow.viewer import DESKTOP_TKINTER, Viewer
 
 from ..constants import RECORD_FILE
 from ..download.record.facts import Facts
+from ..images.picture import rings, scale_bar
 from ..images.previews import PREVIEW_FOLDER, contrast, load_preview
 from ..protocols.headers import iterFrames
 from ..protocols.outputs.nothing import NoSets
@@ -48,11 +51,13 @@ class EmpiarDownloadViewer(Viewer):
             return self._openOthers(others)
         if not sets:
             return [self.infoMessage(self._describe(obj, outputs), "EMPIAR")]
-        views = [ImagesPage(images.getFileName(), type(images), name if len(sets) > 1 else "")
+        run = obj if isinstance(obj, EmpiarDownloader) else self.protocol
+        title = run.getRunName() if run is not None else ""
+        views = [ImagesPage(images.getFileName(), type(images), name if len(sets) > 1 else "", title)
                  for name, images in sets[:MOST_SETS]]
         facts = Facts.read(os.path.join(os.path.dirname(sets[0][1].getFileName()), "extra", RECORD_FILE))
         if facts.history:
-            views.append(HistoryPlot(facts))
+            views.append(HistoryPlot(facts, title))
         return views
 
     def _refresh(self, run):
@@ -89,7 +94,8 @@ class EmpiarDownloadViewer(Viewer):
             len(facts.images), folder)
 
 
-PageImage = collections.namedtuple("PageImage", "path frames dim gain")    # three texts and a path, or None
+# Three texts, a path or None, and the pixel size in angstrom.
+PageImage = collections.namedtuple("PageImage", "path frames dim gain pixelSize")
 
 
 class ImagesPage:
@@ -97,15 +103,17 @@ class ImagesPage:
     frames, gain-corrected where the set has a gain, below its power spectrum.
     Only those of the page shown are read. It grows while the set does. """
 
-    def __init__(self, setFile, setClass, name=""):
+    def __init__(self, setFile, setClass, name="", title=""):
         """ :param setFile: path of the set's sqlite file, read anew for every page.
         :param setClass: SetOfMovies or SetOfMicrographs.
-        :param name: the output's name, where there are several. """
+        :param name: the output's name, where there are several.
+        :param title: the run's name, for the window. """
         self._setFile = setFile
         self._setClass = setClass
         self._name = name
         self._cache = os.path.join(os.path.dirname(setFile), "extra", PREVIEW_FOLDER)
         self._drawn = queue.Queue()
+        self._found = queue.Queue()     # (what was looked for, its page or None)
         self._shown = []        # paths of the images of this page, in its order
         self._total = 0
         self._looked = 0.0      # when the set was last looked at, and what its file was like
@@ -113,8 +121,12 @@ class ImagesPage:
         self.page = 0
         self.plotter = EmPlotter(x=2, y=PAGE_MOVIES, mainTitle="", figsize=(13, 7.5))
         self.figure = self.plotter.getFigure()
+        entitleWindow(self.figure, title)
         self._previous = matplotlib.widgets.Button(self.figure.add_axes([0.02, 0.01, 0.1, 0.045]), "< Previous")
         self._next = matplotlib.widgets.Button(self.figure.add_axes([0.88, 0.01, 0.1, 0.045]), "Next >")
+        self._jump = matplotlib.widgets.TextBox(self.figure.add_axes([0.45, 0.01, 0.2, 0.045]),
+                                                "Go to number, or part of a name  ")
+        self._jump.on_submit(self.goTo)
         self._previous.on_clicked(lambda event: self.turn(-1))
         self._next.on_clicked(lambda event: self.turn(1))
         self._timer = self.figure.canvas.new_timer(interval=POLL_MS)
@@ -142,6 +154,38 @@ class ImagesPage:
             axes.clear()
             axes.set_axis_off()
         self._show(images, total)
+
+    def goTo(self, text):
+        """ The page of the image with that number, else of the first one after
+        this page, in a circle, whose name contains the text. """
+        text = text.strip()
+        if not text:
+            return
+        # "0002" is part of a name.
+        if text.isdecimal() and not text.startswith("0") and int(text) <= self._total:
+            self.turn((int(text) - 1) // PAGE_MOVIES - self.page)
+            return
+
+        def look():
+            try:
+                names = self._readNames()
+            except Exception as error:  # noqa: BLE001 - being written, made anew or damaged
+                logger.info("%s cannot be read at the moment: %s", self._setFile, error)
+                return
+            after = (self.page + 1) * PAGE_MOVIES
+            found = [number for number, name in enumerate(names) if text.lower() in name.lower()]
+            found = [number for number in found if number >= after] or found
+            self._found.put((text, found[0] // PAGE_MOVIES if found else None))
+
+        threading.Thread(target=look, daemon=True).start()
+
+    def _readNames(self):
+        imageSet = self._setClass(filename=self._setFile)
+        try:
+            imageSet.loadAllProperties()
+            return [os.path.basename(item.getFileName()) for item in imageSet.iterItems()]
+        finally:
+            imageSet.close()
 
     def _show(self, images, total):
         """ Write the names of those that are not on the page yet, and begin to read them. """
@@ -203,7 +247,7 @@ class ImagesPage:
             text = "%d x %d" % dim[:2] if dim else "?"
             gain = imageSet.getGain() if isinstance(imageSet, SetOfMovies) else None
             limit = (PAGE_MOVIES, page * PAGE_MOVIES)
-            found = [PageImage(item.getFileName(), _describeFrames(item), text, gain)
+            found = [PageImage(item.getFileName(), _describeFrames(item), text, gain, imageSet.getSamplingRate())
                      for item in imageSet.iterItems(limit=limit)]
             return found, imageSet.getSize()
         finally:
@@ -222,6 +266,13 @@ class ImagesPage:
     def _drawArrived(self):
         self._grow()
         changed = False
+        while not self._found.empty():
+            text, page = self._found.get()
+            if page is None:
+                self.figure.suptitle('No name contains "%s".' % text)
+                self.figure.canvas.draw_idle()
+            else:
+                self.turn(page - self.page)
         while not self._drawn.empty():
             page, column, image, result = self._drawn.get()
             if page != self.page or self._shown[column:column + 1] != [image.path]:
@@ -240,6 +291,7 @@ class ImagesPage:
             # Rings lie between what the middle and the corners have.
             low, high = contrast(result.spectrum)
             spectrum.imshow(result.spectrum, cmap="gray", vmin=low, vmax=high, origin="lower")
+            _drawScales(average, spectrum, result, image.pixelSize)
         if changed:
             self.figure.canvas.draw_idle()
         return True
@@ -260,9 +312,11 @@ class ImagesPage:
 class HistoryPlot:
     """ Bytes and movies over time. """
 
-    def __init__(self, facts):
-        """ :param facts: what the run's record says. """
+    def __init__(self, facts, title=""):
+        """ :param facts: what the run's record says.
+        :param title: the run's name, for the window. """
         self.plotter = EmPlotter(x=1, y=1, mainTitle="Download", figsize=(8, 5))
+        entitleWindow(self.plotter.getFigure(), title and title + ": download")
         axes = self.plotter.createSubPlot("", "Minutes since the beginning", "GB")
         history = facts.history
         began = history[0].time
@@ -276,6 +330,31 @@ class HistoryPlot:
 
     def show(self):
         self.plotter.show()
+
+
+def entitleWindow(figure, title):
+    """ "Figure 1" says nothing in a list of windows. """
+    if title and figure.canvas.manager is not None:
+        figure.canvas.manager.set_window_title(title)
+
+
+def _drawScales(average, spectrum, preview, pixelSize):
+    """ A scale bar, and rings of resolution. """
+    if not pixelSize:
+        return
+    found = scale_bar(preview.average.shape[1], pixelSize * preview.binning)
+    if found:
+        nanometers, length = found
+        average.plot([8, 8 + length], [10, 10], color="white", linewidth=3, solid_capstyle="butt",
+                     path_effects=[matplotlib.patheffects.withStroke(linewidth=6, foreground="black")])
+        average.text(8, 16, "%d nm" % nanometers, color="white", fontsize=8, va="bottom",
+                     path_effects=[matplotlib.patheffects.withStroke(linewidth=2, foreground="black")])
+    edge = preview.spectrum.shape[0] / 2
+    for resolution, radius, hasRoom in rings(pixelSize, edge):
+        spectrum.add_patch(matplotlib.patches.Circle((edge, edge), radius, fill=False, color="0.7", linewidth=0.6))
+        if hasRoom:
+            spectrum.text(edge + radius * 0.71, edge + radius * 0.71, "%g Å" % resolution, color="white", fontsize=7,
+                          path_effects=[matplotlib.patheffects.withStroke(linewidth=2, foreground="black")])
 
 
 def _describeFrames(item):
