@@ -3,6 +3,7 @@
 
 The archive's own field names (EMPIAR schema) end here: they are converted to typed Python values, once.
 """
+import html
 import logging
 import math
 import re
@@ -171,9 +172,9 @@ def parse_entry(number: str, record: Dict[str, Any]) -> Entry:
     author = author.get("author", author) if isinstance(author, dict) else {}
     return Entry(
         number=number,
-        title=_text(record.get("title")),
+        title=_prose(record.get("title")),
         status=status,
-        organization=_text(author.get("organization")) if isinstance(author, dict) else "",
+        organization=_prose(author.get("organization")) if isinstance(author, dict) else "",
         authors=tuple(_authors(record.get("authors"))),
         deposition_date=_text(record.get("deposition_date")),
         release_date=_text(record.get("release_date")),
@@ -188,7 +189,9 @@ def parse_entry(number: str, record: Dict[str, Any]) -> Entry:
 def size_in_bytes(text: str) -> Optional[int]:
     """'1.9 TB' -> 1900000000000, as the archive writes sizes of entries, '1.9TB' too; None for what is no size"""
     found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?) ?([KMGTP]?B)", text.strip(), re.IGNORECASE)
-    return round(float(found.group(1)) * UNITS[found.group(2).upper()]) if found else None
+    size = round(float(found.group(1)) * UNITS[found.group(2).upper()]) if found else 0
+    # As much as a file system counts to; more is a slip.
+    return size if found and size < 2 ** 63 else None
 
 
 def parse_acquisition(emdb_id: str, record: Any) -> Optional[Acquisition]:
@@ -214,6 +217,12 @@ def _text(value: Any) -> str:
     if value is None or isinstance(value, (dict, list)):
         return ""
     return "".join(character for character in " ".join(str(value).split()) if character.isprintable())
+
+
+def _prose(value: Any) -> str:
+    """'Cell &amp;amp; <i>E. coli</i>' -> 'Cell & E. coli': depositors paste from pages, and some records are escaped
+    twice."""
+    return _text(re.sub("</?(?:i|b|em|sub|sup)>", "", html.unescape(html.unescape(_text(value))), flags=re.IGNORECASE))
 
 
 def _number(value: Any, zero: bool = False) -> Optional[float]:
@@ -252,10 +261,13 @@ def _authors(value: Any) -> Iterator[str]:
 
 
 def _emdb_ids(value: Any) -> Iterator[str]:
-    for item in value if isinstance(value, list) else []:
-        name = _text(item.get("name") if isinstance(item, dict) else item).upper()
-        if re.fullmatch(r"EMD-\d+", name):
-            yield name
+    """['EMD-1234', {'name': 'EMD-339'}], 'emd_1234, EMDB-0339' -> 'EMD-1234', 'EMD-0339' ..."""
+    found = []
+    for item in value if isinstance(value, list) else [value]:
+        text = _text(item.get("name") if isinstance(item, dict) else item)
+        numbers = re.findall(r"\bEMDB?[-_ ]?([0-9]{1,6})\b", text, re.IGNORECASE)
+        found += ["EMD-" + number.zfill(4) for number in numbers]
+    yield from dict.fromkeys(found)
 
 
 def _workflow_file(record: Dict[str, Any]) -> str:
@@ -293,7 +305,7 @@ def _image_sets(value: Any) -> Iterator[ImageSet]:
             width=_count(record.get("image_width")),
             height=_count(record.get("image_height")),
             file_pattern=str(record.get("micrographs_file_pattern") or "").strip(),
-            details=_text(record.get("details")),
+            details=_prose(record.get("details")),
             particles_pattern=str(record.get("picked_particles_file_pattern") or "").strip())
 
 

@@ -1,22 +1,39 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """An EMDB or PDB code in place of an entry's number: which entry it belongs to."""
+import logging
 import re
 from typing import List, Mapping
 
 from ..archive.entry import parse_entry_id
-from ..archive.errors import EntryError
+from ..archive.errors import DiskError, EntryError
 from ..archive.stopping import NEVER, StopToken
 from ..constants import EMDB_API_URL, EMPIAR_API_URL
-from .facts import EMDB_ID
+from .facts import EMDB_ID, emdb_name
 from .store import kept
 
-# A digit first, and a letter in it: other texts of four letters are no PDB ids, and numbers are EMPIAR's.
-PDB_CODE = r"(?:PDB[-_: ]?)?([0-9](?=[A-Za-z0-9]*[A-Za-z])[A-Za-z0-9]{3})"
+logger = logging.getLogger(__name__)
+
+# A digit first, and a letter in it: other texts of four letters are no PDB ids, and numbers are EMPIAR's. Ids of twelve
+# letters are what the PDB goes over to.
+PDB_CODE = r"(?:PDB[-_: ]?(?:0000)?)?([0-9](?=[A-Za-z0-9]*[A-Za-z])[A-Za-z0-9]{3})"
+# Pages of an EMDB map or a PDB model, at their archives.
+PAGE = r"https?://\S*(?:/emdb/(?:entry/)?|/structure/|/pdb/|/pdbe/entry/(?:pdb|emdb)/)([\w-]+)/?\S*"
 
 
 def is_code(text: str) -> bool:
-    """Whether it is an EMDB or PDB code."""
-    return any(re.fullmatch(pattern, (text or "").strip(), re.IGNORECASE) for pattern in (EMDB_ID, PDB_CODE))
+    """Whether it is an EMDB or PDB code, or the address of its page."""
+    return bool(_code(text))
+
+
+def _code(text: str) -> str:
+    """'emd_339' -> 'EMD-0339', 'pdb_00005a1a' or its page -> '5A1A'; '' for what is no code"""
+    text = (text or "").strip()
+    page = re.fullmatch(PAGE, text, re.IGNORECASE)
+    text = page.group(1) if page else text
+    emdb_id, pdb_id = (re.fullmatch(pattern, text, re.IGNORECASE) for pattern in (EMDB_ID, PDB_CODE))
+    if emdb_id:
+        return emdb_name(emdb_id.group(1))
+    return pdb_id.group(1).upper() if pdb_id else ""
 
 
 def entry_number(text: str, addresses: Mapping[str, str], stop: StopToken = NEVER) -> str:
@@ -25,11 +42,9 @@ def entry_number(text: str, addresses: Mapping[str, str], stop: StopToken = NEVE
     The list of entries on this machine is asked first, where there is one, then EMPIAR and EMDB. Raises EntryError for
     what is no code, belongs to no entry, or to several, UnreachableError, Stopped.
     """
-    text = (text or "").strip()
-    emdb_id, pdb_id = (re.fullmatch(pattern, text, re.IGNORECASE) for pattern in (EMDB_ID, PDB_CODE))
-    if emdb_id is None and pdb_id is None:
+    code = _code(text)
+    if not code:
         return parse_entry_id(text)
-    code = "EMD-" + emdb_id.group(1) if emdb_id else pdb_id.group(1).upper() if pdb_id else ""
     numbers = _known(code, addresses) or _asked(code, addresses, stop)
     if len(numbers) > 1:
         msg = "%s belongs to several entries, EMPIAR-%s: choose one of them." % (
@@ -39,9 +54,12 @@ def entry_number(text: str, addresses: Mapping[str, str], stop: StopToken = NEVE
 
 
 def _known(code: str, addresses: Mapping[str, str]) -> List[str]:
-    with kept(addresses) as store:
-        return [str(entry.number) for entry in store.facts(sorted(store.with_code(code))) if entry.is_public] \
-            if store else []
+    try:
+        with kept(addresses) as store:
+            return [str(number) for number in sorted(store.with_code(code))] if store else []
+    except DiskError as error:
+        logger.info("%s", error)
+        return []       # the archives know it
 
 
 def _asked(code: str, addresses: Mapping[str, str], stop: StopToken) -> List[str]:

@@ -5,7 +5,6 @@ import contextlib
 import json
 import os
 import shutil
-import sqlite3
 import sys
 import threading
 import unicodedata
@@ -20,7 +19,7 @@ from ..units import format_bytes
 from ..values import ANY_PIXEL_SIZE, ANY_YEAR, angstrom, count, pixel_sizes, size, years
 from .facts import EntryFacts
 from .search import COURSE_BYTES, COURSE_RESOLUTION, RELEVANCE, SIZE, SORTS, Query, search
-from .store import Store, default_path, kept
+from .store import Store, damage_said, default_path, kept
 
 # An older list is still used, and its age is said.
 OLD_SECONDS = 7 * 24 * 3600
@@ -87,14 +86,10 @@ def _search(options: argparse.Namespace, stopped: threading.Event) -> int:
         say(cannot_fetch(missing))
         return EXIT_ERROR
     with contextlib.closing(store):
-        try:
+        # Damage that did not show at its beginning.
+        with damage_said(store.path):
             found = search(store, query)
-        except sqlite3.DatabaseError as error:
-            # Damage that did not show at its beginning.
-            msg = "The list of entries at %s cannot be read (%s): delete that file, and it is fetched anew." % (
-                store.path, error)
-            raise DiskError(msg) from error
-        if not found.entries and query.words and not options.offline:
+        if (not found.entries or found.is_loose) and query.words and not options.offline:
             from .elsewhere import by_ebi_search
             try:
                 found = by_ebi_search(store, query, found, where, stop)
@@ -161,7 +156,7 @@ def _harvest(store: Store, where: Mapping[str, str], stop: StopToken, may_fail: 
             sys.stderr.write("\r\x1b[K")
     for note in done.notes:
         say(note)
-    say("%d entries, %d of them new or changed." % (done.entries, done.changed))
+    say(str(done))
 
 
 def _show(text: str) -> None:

@@ -13,7 +13,7 @@ EMDB_FIELDS = ("emdb_id", "title", "resolution", "structure_determination_method
 METHODS = {"singleparticle": "single particle", "subtomogramaveraging": "subtomogram averaging",
            "tomography": "tomography", "helical": "helical", "electroncrystallography": "electron crystallography"}
 # Of texts in which they stand: an EMDB map, a PDB model.
-EMDB_ID = r"EMDB?[-_ ]?([0-9]{4,5})"
+EMDB_ID = r"EMDB?[-_ ]?([0-9]{3,6})"
 PDB_ID = r"(?<![A-Za-z0-9])([0-9][A-Za-z0-9]{3})(?![A-Za-z0-9])"
 
 
@@ -77,6 +77,11 @@ class EntryFacts:
 MOST_LETTERS = 20000
 
 
+def emdb_name(digits: str) -> str:
+    """'339' -> 'EMD-0339'"""
+    return "EMD-" + digits.zfill(4)
+
+
 def from_record(number: int, record: Dict[str, Any]) -> EntryFacts:
     """EMPIAR's record of an entry, released or not."""
     status = str(record.get("status") or "").strip().upper()
@@ -103,17 +108,20 @@ def joined(facts: EntryFacts, rows: Iterable[Mapping[str, str]]) -> EntryFacts:
             row.get("sample_info_string", ""), row.get("title", ""))])),
         resolution=_number(rows[0].get("resolution", "")) if rows else None,
         method=", ".join(_distinct(METHODS.get(method.lower(), method) for method in methods)),
-        microscope=", ".join(_distinct(_microscope(row.get("microscope_name", "")) for row in rows)))
+        microscope=", ".join(_distinct(_microscope(name) for row in rows
+                                       for name in row.get("microscope_name", "").split(","))))
 
 
 def _image_sets(entry: Entry) -> Iterable[ImageSetFacts]:
     for each in entry.image_sets:
+        # That of a diffraction image is the detector's, in micrometres.
+        pixel_size = None if each.category.lower().startswith("diffraction") else each.pixel_size
         yield ImageSetFacts(each.name, each.kind.name, each.data_format.upper(), each.num_images, each.frames,
-                            each.pixel_size, each.width, each.height)
+                            pixel_size, each.width, each.height)
 
 
 def _other_words(entry: Entry, record: Mapping[str, Any]) -> List[str]:
-    told = [entry.organization, entry.doi, " ".join(entry.kinds)]
+    told = [entry.organization, entry.doi, " ".join(entry.kinds), _text(record.get("experiment_type"))]
     for each in entry.image_sets:
         told += [each.name, each.details, each.category, each.data_format]
     citations = record.get("citation")
@@ -129,16 +137,18 @@ def _pdb_ids(values: Iterable[Any]) -> Tuple[str, ...]:
     for value in values:
         for item in value if isinstance(value, list) else [value]:
             text = _text(item.get("name") if isinstance(item, dict) else item)
-            if "EMD-" not in text.upper():
+            if not re.search(EMDB_ID, text, re.IGNORECASE):
                 found += [match.upper() for match in re.findall(PDB_ID, text)]
     return tuple(dict.fromkeys(found))
 
 
 def _microscope(text: str) -> str:
-    """'FEI TITAN KRIOS' -> 'Titan Krios', 'JEOL CRYO ARM 300' -> 'JEOL Cryo ARM 300'"""
-    words = [word for word in text.split() if word.upper() not in ("FEI", "TFS", "THERMO", "FISHER")]
+    """'FEI TITAN KRIOS', 'TFS KRIOS' -> 'Titan Krios', 'JEOL CRYO ARM 300' -> 'JEOL Cryo ARM 300'"""
+    words = [word for word in text.split() if word.upper() not in ("FEI", "TFS", "THERMO", "FISHER", "FEI/PHILIPS")]
     kept = {"JEOL": "JEOL", "ARM": "ARM", "HITACHI": "Hitachi"}
-    return " ".join(kept.get(word.upper(), word.capitalize() if word.isalpha() else word) for word in words)
+    name = " ".join(kept.get(word.upper(), word.capitalize() if word.isalpha() else word) for word in words)
+    # Its maker has called it both.
+    return "Titan " + name if name.startswith("Krios") else name
 
 
 def _distinct(texts: Iterable[str]) -> List[str]:
@@ -152,6 +162,6 @@ def _text(value: Any) -> str:
 
 
 def _number(text: str) -> Optional[float]:
-    """'2.20' -> 2.2; what is no size -> None"""
-    found = re.match(r"\s*([0-9]+(?:\.[0-9]+)?)", text)
+    """'2.20' -> 2.2; what is no size of this world -> None"""
+    found = re.fullmatch(r"\s*([0-9]{1,4}(?:\.[0-9]{1,6})?|\.[0-9]{1,6})\s*", text)
     return float(found.group(1)) or None if found else None

@@ -11,11 +11,11 @@ import time
 from typing import Callable, Dict, Iterator, List, Mapping, NamedTuple, Set, Tuple
 
 from ..archive.api import fetch_entries_json, fetch_entry_json, search_emdb
-from ..archive.errors import EntryError, UnreachableError
+from ..archive.errors import DiskError, EntryError, UnreachableError
 from ..archive.stopping import NEVER, StopToken
 from ..constants import EMDB_API_URL, EMPIAR_API_URL
 from .facts import EMDB_FIELDS, EntryFacts, from_record, joined
-from .store import Store, record_print
+from .store import Store, damage_said, record_print
 
 logger = logging.getLogger(__name__)
 
@@ -23,6 +23,12 @@ FIRST_NUMBER = 10000
 AT_ONCE = 500               # entries a request; others ask for as many
 # Beyond the last entry that is known, so many numbers in a row without one are the end.
 MOST_EMPTY = 3 * AT_ONCE
+# So many entries in a row that cannot be read, each asked for alone: the archive is not there.
+MOST_UNREAD = 5
+# So many entries may be taken back between two harvests.
+MOST_GONE, MOST_GONE_SHARE = 5, 0.01
+# Of the maps that are known so many are in each of EMDB's answers.
+LEAST_MAPS_SHARE = 0.9
 # What an interrupted harvest brought is not asked for again, unless it is as old as this.
 STALE_SECONDS = 24 * 3600
 PAUSE_SECONDS = 0.5
@@ -37,12 +43,16 @@ class Harvest(NamedTuple):
     removed: int
     notes: List[str]            # what is missing, a sentence each
 
+    def __str__(self) -> str:
+        return "%d entries, %d of them new or changed%s." % (
+            self.entries, self.changed, "; %d are gone" % self.removed if self.removed else "")
+
 
 def harvest(store: Store, addresses: Mapping[str, str], stop: StopToken = NEVER,
             on_progress: Callable[[str], None] = lambda text: None, pause: float = PAUSE_SECONDS) -> Harvest:
     """Bring the catalogue up to date. Raises ArchiveError, Stopped; what has come by then is kept."""
     notes: List[str] = []
-    with _alone(store.path, stop, on_progress):
+    with _alone(store.path, stop, on_progress), damage_said(store.path):
         changed, removed = _harvest_entries(store, addresses, stop, on_progress, pause, notes)
         changed |= _harvest_maps(store, addresses, stop, on_progress, notes)
         with store.change():
@@ -53,25 +63,33 @@ def harvest(store: Store, addresses: Mapping[str, str], stop: StopToken = NEVER,
 def _harvest_entries(store: Store, addresses: Mapping[str, str], stop: StopToken, on_progress: Callable[[str], None],
                      pause: float, notes: List[str]) -> Tuple[Set[int], int]:
     changed: Set[int] = set()
-    removed = empty = 0
+    gone: List[int] = []
+    empty = 0
     first = int(store.noted("next") or FIRST_NUMBER)
     if first == FIRST_NUMBER or time.time() - float(store.noted("began") or 0) > STALE_SECONDS:
         first = FIRST_NUMBER
         with store.change():
             store.note("began", repr(time.time()))
     at_once, last_known, short, maps = AT_ONCE, store.last_number(), 0, store.maps()
+    came, unread, began_at = 0, 0, first
     while empty < MOST_EMPTY or first <= last_known:
         last, readable = first + at_once - 1, True
         try:
             records = fetch_entries_json(addresses[EMPIAR_API_URL], first, last, stop)
+            unread = 0
         except EntryError:
             if at_once == 1:
+                unread += 1
+                if unread == MOST_UNREAD:
+                    # Not these entries, but whoever answers in EMPIAR's place.
+                    raise
                 notes.append("EMPIAR-%d could not be read." % first)
                 records, readable = {}, False
             else:
                 # An answer that is always cut is too long: fewer at a time.
                 at_once = max(1, at_once // 5)
                 continue
+        came += len(records)
         known = store.prints(first, last)
         fresh: Dict[int, Tuple[str, EntryFacts]] = {}
         for number, record in records.items():
@@ -88,24 +106,32 @@ def _harvest_entries(store: Store, addresses: Mapping[str, str], stop: StopToken
                     notes.append(str(error))
                     told = ""
             fresh[number] = told, from_record(number, record)
-        gone = [number for number in known if number not in records] if readable else []
+        gone += [number for number in known if number not in records] if readable else []
         with store.change():
             for told, facts in fresh.values():
                 store.put(told, facts, joined(facts, [maps[emdb_id] for emdb_id in facts.emdb if emdb_id in maps]))
-            for number in gone:
-                store.remove(number)
             store.note("next", str(last + 1))
         changed.update(fresh)
-        removed += len(gone)
         empty = 0 if records else empty + at_once
         on_progress("Entries up to EMPIAR-%d: %d" % (last, store.count()))
-        first = last + 1
+        first, at_once = last + 1, min(AT_ONCE, 5 * at_once)
         stop.pause(pause)
+    if not came and began_at == FIRST_NUMBER:
+        with store.change():
+            store.note("next", None)
+        msg = "EMPIAR's service answered, but not with a single entry: check EMPIAR_API_URL, or try again later."
+        raise EntryError(msg)
+    if len(gone) > max(MOST_GONE, MOST_GONE_SHARE * store.count()):
+        # Entries are hardly ever taken back, and answers are often short.
+        notes.append("EMPIAR told nothing of %d entries that are known: they stay in the list." % len(gone))
+        gone = []
     with store.change():
+        for number in gone:
+            store.remove(number)
         store.note("next", None)
     if short:
         logger.info("%d entries came without their image sets, and were asked for one by one.", short)
-    return changed, removed
+    return changed, len(gone)
 
 
 def _harvest_maps(store: Store, addresses: Mapping[str, str], stop: StopToken, on_progress: Callable[[str], None],
@@ -118,11 +144,16 @@ def _harvest_maps(store: Store, addresses: Mapping[str, str], stop: StopToken, o
         notes.append("%s Resolutions, methods and microscopes are missing, or as they were." % error)
         return set()
     by_id = {row["emdb_id"].upper(): row for row in rows if row.get("emdb_id")}
+    known = store.maps()
+    if len(set(known) & set(by_id)) < len(known) * LEAST_MAPS_SHARE or not by_id:
+        notes.append("EMDB told %d maps, and not those that are known: resolutions, methods and microscopes are as "
+                     "they were." % len(by_id))
+        return set()
     naming: Dict[int, List[Mapping[str, str]]] = {}
     for row in rows:
         for name in row.get("xref_EMPIAR", "").replace(",", " ").replace(";", " ").split():
             digits = name.rpartition("-")[2]
-            if digits.isdecimal():
+            if digits.isdecimal() and len(digits) < 10:
                 naming.setdefault(int(digits), []).append(row)
     changed, used = set(), {}
     with store.change():
@@ -142,7 +173,12 @@ def _harvest_maps(store: Store, addresses: Mapping[str, str], stop: StopToken, o
 @contextlib.contextmanager
 def _alone(path: str, stop: StopToken, on_progress: Callable[[str], None]) -> Iterator[None]:
     """Wait until no other process fills the catalogue. Raises Stopped."""
-    with open(path + ".lock", "w") as stream:
+    try:
+        stream = open(path + ".lock", "w")      # noqa: SIM115, closed below
+    except OSError as error:
+        msg = "The list of entries at %s cannot be written (%s)." % (path, error.strerror)
+        raise DiskError(msg) from error
+    with stream:
         told = False
         while True:
             try:

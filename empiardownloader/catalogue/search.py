@@ -7,15 +7,15 @@ where it is says how much it counts: in the title, the sample, the authors, or a
 import difflib
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Dict, List, NamedTuple, Optional, Set, Tuple
 
 from ..archive.errors import EntryError
 from ..archive.kinds import KINDS
 from ..values import ANY_PIXEL_SIZE, ANY_YEAR
-from .facts import EMDB_ID, PDB_ID, EntryFacts
+from .facts import EMDB_ID, PDB_ID, EntryFacts, emdb_name
 from .store import ORDERS, Row, Store
-from .words import Term, begins_within, is_within, may_go_on, normal, terms, tokens
+from .words import Term, begins_within, is_within, normal, terms, tokens
 
 RELEVANCE, SIZE = "relevance", "size"
 SORTS = (RELEVANCE, *ORDERS)
@@ -26,6 +26,9 @@ WHOLE = 8.0                 # where the whole question is in the title as it was
 PIXEL_SIZE_SHARE = 0.02
 # An entry for a course: students download it whole, process it within hours, and compare with the depositors' map.
 COURSE_BYTES, COURSE_RESOLUTION = 100 * 10 ** 9, 4.5
+MOST_LETTERS = 2000         # of a question
+# Of what has some of the words only, more than these is no answer.
+MOST_OTHERS, MOST_OTHERS_SHARE = 20, 0.01
 SPELLING = 0.75             # how alike a word is that is offered in place of one that no entry has
 
 
@@ -53,32 +56,43 @@ class Found(NamedTuple):
     entries: List[EntryFacts]
     total: int                  # before the limit
     why: str                    # a sentence where there is none
+    is_loose: bool = False      # whether a word of the question is in none of them
 
 
 def search(store: Store, query: Query) -> Found:
     """Raises EntryError for a kind that there is not."""
-    asked = terms(query.words) if query.words.strip() else []
-    if query.words.strip() and not asked:
-        return Found([], 0, "There is no word in %s." % query.words.strip())
-    found, matching = _search(store, query, asked)
+    codes = _by_code(store, query.words[:MOST_LETTERS])
+    query = replace(query, words=codes.rest.strip())
+    asked = terms(query.words) if query.words else []
+    if query.words and not asked and not codes.numbers and not codes.unknown:
+        return Found([], 0, "There is no word in %s." % query.words)
+    found, matching = _search(store, query, asked, codes)
     if found.entries:
         return found
     if not store.count():
         return found._replace(why="The list of entries on this machine is empty: run the command once without "
                                   "--offline.")
+    if codes.unknown and not asked:
+        return found._replace(why="No entry here belongs to %s." % " or ".join(codes.unknown))
+    begun = terms(query.words, all_go_on=True) if asked else []
+    if begun != asked:
+        again, _ = _search(store, query, begun, codes)
+        if again.entries:
+            return again
     vocabulary = store.vocabulary() if asked else set()
     why = _why(store, query, asked, matching, vocabulary)
     # A given name, or a word spelt in one that others spell in two: what is left of the question may have an answer.
     respelt = _respelt(tokens(query.words), vocabulary)
     if respelt != tokens(query.words):
-        again, _ = _search(store, query, terms(" ".join(respelt)))
+        again, _ = _search(store, query, terms(" ".join(respelt)), codes)
         if again.entries:
             return again._replace(why="%s Found as %s:" % (why, " ".join(respelt)))
     known = [term for term in asked if store.with_words([_looked_for(term)])]
     if known and len(known) < len(asked):
-        again, _ = _search(store, query, known)
-        if again.entries:
-            return again._replace(why=why + " These have the other words:")
+        again, _ = _search(store, query, known, codes)
+        # 'odorant receptor' is not answered by all receptors.
+        if again.entries and again.total <= max(MOST_OTHERS, MOST_OTHERS_SHARE * store.count()):
+            return again._replace(why=why + " These have the other words:", is_loose=True)
     return found._replace(why=why)
 
 
@@ -87,17 +101,17 @@ def fitting(store: Store, query: Query) -> Set[int]:
     return store.select([condition for _, condition in _filters(query)])
 
 
-def _search(store: Store, query: Query, asked: List[Term]) -> Tuple[Found, int]:
-    """What has all the words and fits all options; and how many have the words."""
+def _search(store: Store, query: Query, asked: List[Term], codes: "_Codes") -> Tuple[Found, int]:
+    """What has all the words, or belongs to a code, and fits all options; and how many there are before the options."""
     question = normal(query.words)
-    codes = _by_code(store, query.words)
-    ranked: Dict[int, Tuple[float, ...]] = dict.fromkeys(codes, (math.inf, 0))
-    allowed = fitting(store, query) if _filters(query) or not asked else None
+    ranked: Dict[int, Tuple[float, ...]] = dict.fromkeys(codes.numbers, (math.inf, 0))
+    by_options_alone = not (asked or codes.numbers or codes.unknown)
+    allowed = fitting(store, query) if _filters(query) or by_options_alone else None
     if asked:
         for row in store.with_words([_looked_for(term) for term in asked]):
             if row.number not in ranked:
                 ranked[row.number] = (_score(row, asked, question), row.number)
-    else:
+    elif by_options_alone:
         ranked.update((number, (0.0, number)) for number in allowed or ())
     numbers = [number for number in ranked if allowed is None or number in allowed]
     if query.sort == RELEVANCE:
@@ -107,27 +121,49 @@ def _search(store: Store, query: Query, asked: List[Term]) -> Tuple[Found, int]:
     return Found(store.facts(numbers[:query.limit]), len(numbers), ""), len(ranked)
 
 
-def _by_code(store: Store, words: str) -> Set[int]:
+class _Codes(NamedTuple):
+    numbers: Set[int]           # of the entries that the codes of a question mean
+    rest: str                   # the question without them
+    unknown: List[str]          # codes that no entry here has
+
+
+def _by_code(store: Store, words: str) -> _Codes:
+    """An EMDB code is nothing but a code: its digits are no entry's number. What looks like a PDB or EMPIAR code and is
+    none stays a word."""
     found: Set[int] = set()
-    for number in re.findall(r"(?<![A-Za-z0-9-])(?:EMPIAR[-_ ]?)?([0-9]{5,6})(?![A-Za-z0-9])", words, re.IGNORECASE):
-        found.update(entry.number for entry in store.facts([int(number)]) if entry.is_public)
-    for emdb_id in re.findall(r"\b%s\b" % EMDB_ID, words, re.IGNORECASE):
-        found |= store.with_code("EMD-" + emdb_id)
-    for pdb_id in re.findall(PDB_ID, words):
-        if not pdb_id.isdecimal():
-            found |= store.with_code(pdb_id.upper())
-    return found
+    unknown: List[str] = []
+
+    def emdb(match: "re.Match[str]") -> str:
+        its = store.with_code(emdb_name(match.group(1)))
+        found.update(its)
+        unknown.extend([] if its else [emdb_name(match.group(1))])
+        return " "
+
+    def pdb(match: "re.Match[str]") -> str:
+        its = set() if match.group(1).isdecimal() else store.with_code(match.group(1).upper())
+        found.update(its)
+        return " " if its else match.group()
+
+    def empiar(match: "re.Match[str]") -> str:
+        its = {entry.number for entry in store.facts([int(match.group(1))]) if entry.is_public}
+        found.update(its)
+        return " " if its else match.group()
+
+    rest = re.sub(r"\b%s\b" % EMDB_ID, emdb, words, flags=re.IGNORECASE)
+    rest = re.sub(r"(?<![A-Za-z0-9-])(?:EMPIAR[-_ ]?)?([0-9]{5,6})(?![A-Za-z0-9])", empiar, rest, flags=re.IGNORECASE)
+    return _Codes(found, re.sub(PDB_ID, pdb, rest), unknown)
 
 
 def _looked_for(term: Term) -> List[Tuple[str, bool]]:
-    return [(name, may_go_on(name)) for name in term]
+    return [(name, term.goes_on and name == term.names[0]) for name in term.names]
 
 
 def _score(row: Row, asked: List[Term], question: str) -> float:
     """How well an entry's words answer a question."""
     score = 0.0
     for term in asked:
-        score += max(_weight(name, row) * (1.0 if name == term[0] else 0.95) for name in term)
+        score += max(_weight(name, row, goes_on) * (1.0 if name == term.names[0] else 0.95)
+                     for name, goes_on in _looked_for(term))
     if question in row.title:
         score += WHOLE
     elif question in row.sample:
@@ -137,12 +173,12 @@ def _score(row: Row, asked: List[Term], question: str) -> float:
     return score + 0.5 * row.has_movies
 
 
-def _weight(name: str, row: Row) -> float:
+def _weight(name: str, row: Row, goes_on: bool) -> float:
     best = 0.0
     for text, weight in ((row.title, TITLE), (row.sample, SAMPLE), (row.authors, AUTHORS), (row.other, OTHER)):
         if weight > best and is_within(name, text):
             best = weight
-        elif weight * BEGUN > best and begins_within(name, text):
+        elif goes_on and weight * BEGUN > best and begins_within(name, text):
             best = weight * BEGUN
     return best
 
@@ -181,16 +217,33 @@ def _filters(query: Query) -> List[Tuple[str, Tuple[str, Tuple[Any, ...]]]]:
     if query.resolution is not None:
         ask("--resolution", "resolution <= ?", query.resolution)
     if query.method:
-        ask("--method", "(method LIKE ? OR experiment LIKE ?)", *["%" + _plain(query.method) + "%"] * 2)
+        condition, names = _method(query.method)
+        ask("--method", condition, *names)
     if query.microscope:
-        ask("--microscope", "microscope LIKE ?", "%" + _plain(query.microscope) + "%")
+        # 'cryoarm' is 'Cryo ARM', and 'krios' EMDB's 'TFS KRIOS' and 'FEI TITAN KRIOS'.
+        ask("--microscope", "REPLACE(microscope, ' ', '') LIKE ?", "%" + "".join(tokens(query.microscope)) + "%")
     if query.years != ANY_YEAR:
         ask("--year", "substr(released, 1, 4) BETWEEN ? AND ?", *["%04d" % year for year in query.years])
-    pdb_id = re.sub("^PDB[-_: ]?", "", query.pdb.strip().upper())
+    pdb_id = re.sub("^PDB[-_: ]?(0000)?", "", query.pdb.strip().upper())
     for option, code in (("--emdb", _emdb_id(query.emdb)), ("--pdb", pdb_id)):
         if code:
             ask(option, "number IN (SELECT number FROM codes WHERE code = ?)", code)
     return found
+
+
+def _method(text: str) -> Tuple[str, List[str]]:
+    """A condition and its values: each word, by any of its names, in EMDB's method of a map or EMPIAR's experiment
+    type; for tomography also that there are tilt series."""
+    parts, values = [], []
+    for term in terms(text):
+        names = [*term.names, *(["subtomogram averaging"] if "tomography" in term.names else [])]
+        its = ["%s LIKE ?" % column for column in ("method", "experiment") for _ in names]
+        values += ["% " + name + " %" for name in names] * 2
+        if "tomography" in term.names:
+            its.append("kinds LIKE ?")
+            values.append("%|tilt series|%")
+        parts.append("(%s)" % " OR ".join(its))
+    return " AND ".join(parts) or "0", values
 
 
 def _kind(text: str) -> str:
@@ -212,7 +265,7 @@ def _plain(text: str) -> str:
 
 def _emdb_id(text: str) -> str:
     digits = re.sub(r"(?i)^EMDB?[-_ ]?", "", text.strip())
-    return "EMD-" + digits if digits else ""
+    return emdb_name(digits) if digits else ""
 
 
 # ------------------------------------------------------------ why there is none
@@ -225,7 +278,7 @@ def _why(store: Store, query: Query, asked: List[Term], matching: int, vocabular
             _without_one(store, query))
     for term in asked:
         if not store.with_words([_looked_for(term)]):
-            near = difflib.get_close_matches(term[0], vocabulary, 2, SPELLING)
+            near = difflib.get_close_matches(term.names[0], vocabulary, 2, SPELLING)
             return 'No entry has "%s"%s' % (_as_typed(query.words, term), ": is it %s?" % " or ".join(
                 '"%s"' % word for word in near) if near else " in its title, sample, authors or image sets.")
     if len(asked) > 1:
@@ -257,9 +310,9 @@ def _without_one(store: Store, query: Query) -> str:
 def _as_typed(words: str, term: Term) -> str:
     """A term as it stands in the question: 'Sjors' for 'sjor'."""
     for typed in words.split():
-        if " %s " % term[0] in normal(typed):
+        if " %s " % term.names[0] in normal(typed):
             return typed.strip(".,;:()")
-    return term[0]
+    return term.names[0]
 
 
 def _respelt(asked: List[str], known: Set[str]) -> List[str]:

@@ -12,6 +12,7 @@ import sqlite3
 import time
 from dataclasses import asdict
 from typing import Any, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Set, Tuple
+from urllib.parse import quote
 
 from ..archive.errors import DiskError
 from ..constants import EMPIAR_API_URL, VARIABLES
@@ -21,11 +22,12 @@ from .words import normal
 logger = logging.getLogger(__name__)
 
 # Another layout than the file's: it is built anew, since all that is in it can be had again.
-LAYOUT = 1
-LOCK_SECONDS = 30
+LAYOUT = 2
+LOCK_SECONDS = 5
 # What entries are ordered by, and whether that begins at the highest: the smallest first, the newest, the best.
 ORDERS = {"size": ("size_bytes", False), "date": ("released", True), "resolution": ("resolution", False),
           "number": ("number", False), "title": ("words.title", False)}
+NAMES = ("notes", "entries", "sets", "codes", "maps", "words")
 FIELDS = ("title", "sample", "authors", "other")
 TABLES = """
 CREATE TABLE IF NOT EXISTS notes (name TEXT PRIMARY KEY, value TEXT);
@@ -54,21 +56,27 @@ class Row(NamedTuple):
 
 class Store:
 
-    def __init__(self, path: str):
-        """Raises DiskError where the folder takes no file."""
-        self.path = path
+    def __init__(self, path: str, patience: float = LOCK_SECONDS):
+        """``patience``: seconds to wait for a program that writes to it. Raises DiskError where the folder takes no
+        file."""
+        self.path, self._patience = path, patience
         try:
             os.makedirs(os.path.dirname(path), exist_ok=True)
             self._database = self._open()
         except (OSError, sqlite3.Error) as error:
             msg = "The list of entries at %s cannot be opened (%s): set XDG_CACHE_HOME to a folder that you may " \
                   "write to." % (path, getattr(error, "strerror", None) or error)
+            if "locked" in str(error):
+                msg = "The list of entries at %s is locked by another program, or lies on a file system without " \
+                      "locks: wait for that program, or set XDG_CACHE_HOME to a folder of a local disk." % path
             raise DiskError(msg) from error
 
     def _open(self) -> sqlite3.Connection:
         try:
             return self._prepared()
         except sqlite3.DatabaseError as error:
+            if isinstance(error, sqlite3.OperationalError) and "lock" in str(error) and os.path.exists(self.path):
+                return self._without_locks(error)
             # Locked, not to be read or written: it stays as it is. But for full text that this Python does not have.
             if isinstance(error, sqlite3.OperationalError) and "no such module" not in str(error):
                 raise
@@ -77,23 +85,32 @@ class Store:
         os.remove(self.path)
         return self._prepared()
 
+    def _without_locks(self, error: sqlite3.OperationalError) -> sqlite3.Connection:
+        """To be read as it is: homes on some network file systems have no locks, and another program may hold one."""
+        database = sqlite3.connect("file:%s?immutable=1" % quote(self.path), uri=True, isolation_level=None)
+        try:
+            if database.execute("PRAGMA user_version").fetchone()[0] != LAYOUT:
+                raise error
+            self._find_full_text(database)
+        except BaseException:
+            database.close()
+            raise
+        return database
+
+    def _find_full_text(self, database: sqlite3.Connection) -> None:
+        found = database.execute("SELECT sql FROM sqlite_master WHERE name = 'words'").fetchone()
+        self.has_full_text = "fts5" in found[0]
+        if self.has_full_text:
+            # Made by a Python that has it, and read by one that may not.
+            database.execute("SELECT rowid FROM words LIMIT 1").fetchone()
+
     def _prepared(self) -> sqlite3.Connection:
-        database = sqlite3.connect(self.path, timeout=LOCK_SECONDS, isolation_level=None)
+        database = sqlite3.connect(self.path, timeout=self._patience, isolation_level=None)
         try:
             layout = database.execute("PRAGMA user_version").fetchone()[0]
-            if layout not in (0, LAYOUT):
-                for name, in database.execute("SELECT name FROM sqlite_master WHERE type = 'table' AND name IN "
-                                              "('notes', 'entries', 'sets', 'codes', 'maps', 'words')").fetchall():
-                    database.execute("DROP TABLE %s" % name)
-            if layout != LAYOUT:
-                database.executescript(TABLES)
-                _make_words(database)
-                database.execute("PRAGMA user_version = %d" % LAYOUT)
-            found = database.execute("SELECT sql FROM sqlite_master WHERE name = 'words'").fetchone()
-            self.has_full_text = "fts5" in found[0]
-            if self.has_full_text:
-                # Made by a Python that has it, and read by one that may not.
-                database.execute("SELECT rowid FROM words LIMIT 1").fetchone()
+            if layout != LAYOUT or not _is_whole(database):
+                _make_anew(database)
+            self._find_full_text(database)
         except BaseException:
             database.close()
             raise
@@ -110,7 +127,7 @@ class Store:
             try:
                 yield
             except BaseException:
-                self._database.execute("ROLLBACK")
+                _roll_back(self._database)
                 raise
             self._database.execute("COMMIT")
         except sqlite3.Error as error:
@@ -132,8 +149,10 @@ class Store:
     @property
     def age(self) -> Optional[float]:
         """Seconds since all entries were asked for, None where that was never done to the end."""
-        checked = self.noted("checked")
-        return None if checked is None else max(0.0, time.time() - float(checked))
+        try:
+            return max(0.0, time.time() - float(self.noted("checked") or ""))
+        except ValueError:
+            return None
 
     def count(self) -> int:
         return int(self._database.execute("SELECT COUNT(*) FROM entries WHERE public").fetchone()[0])
@@ -154,8 +173,8 @@ class Store:
         put = self._database.execute
         put("INSERT INTO entries VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", (
             facts.number, record_print, json.dumps(asdict(bare)), json.dumps(asdict(facts)), facts.is_public,
-            facts.size_bytes, facts.released, facts.resolution, facts.method.lower(), facts.microscope.lower(),
-            facts.experiment.lower(), "|%s|" % "|".join(facts.kinds), "|%s|" % "|".join(facts.formats).lower()))
+            facts.size_bytes, facts.released, facts.resolution, normal(facts.method), normal(facts.microscope),
+            normal(facts.experiment), "|%s|" % "|".join(facts.kinds), "|%s|" % "|".join(facts.formats).lower()))
         self._database.executemany("INSERT INTO sets VALUES (?, ?, ?, ?, ?)", [
             (facts.number, each.kind, each.data_format.lower(), each.pixel_size, each.images)
             for each in facts.image_sets])
@@ -209,8 +228,10 @@ class Store:
         return [number for number, in rows if number in wanted]
 
     def with_code(self, code: str) -> Set[int]:
-        """Entries with an EMDB or PDB id."""
-        return {number for number, in self._database.execute("SELECT number FROM codes WHERE code = ?", (code,))}
+        """Public entries with an EMDB or PDB id."""
+        return {number for number, in self._database.execute(
+            "SELECT codes.number FROM codes JOIN entries ON entries.number = codes.number WHERE code = ? AND public", (
+                code,))}
 
     def select(self, conditions: List[Tuple[str, Tuple[Any, ...]]]) -> Set[int]:
         """Public entries by what is in the columns; conditions are SQL of this module's tables."""
@@ -242,6 +263,46 @@ class Store:
         return found
 
 
+def _is_whole(database: sqlite3.Connection) -> bool:
+    there = {name for name, in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    return set(NAMES) <= there
+
+
+def _make_anew(database: sqlite3.Connection) -> None:
+    """All tables, or none: who is killed in between leaves what the next one makes anew."""
+    database.execute("BEGIN IMMEDIATE")
+    try:
+        # Another process may have been quicker.
+        if database.execute("PRAGMA user_version").fetchone()[0] != LAYOUT or not _is_whole(database):
+            for name, kind in database.execute("SELECT name, type FROM sqlite_master WHERE name IN (%s)" % ", ".join(
+                    "?" * len(NAMES)), NAMES).fetchall():
+                database.execute("DROP %s %s" % (kind, name))
+            for statement in TABLES.split(";"):
+                database.execute(statement)
+            _make_words(database)
+            database.execute("PRAGMA user_version = %d" % LAYOUT)
+        database.execute("COMMIT")
+    except BaseException:
+        _roll_back(database)
+        raise
+
+
+def _roll_back(database: sqlite3.Connection) -> None:
+    # A full disk may have done it already.
+    with contextlib.suppress(sqlite3.Error):
+        database.execute("ROLLBACK")
+
+
+@contextlib.contextmanager
+def damage_said(path: str) -> Iterator[None]:
+    """What sqlite, or what it holds, cannot be read for, as a DiskError."""
+    try:
+        yield
+    except (sqlite3.Error, json.JSONDecodeError) as error:
+        msg = "The list of entries at %s cannot be read (%s): delete that file, and it is fetched anew." % (path, error)
+        raise DiskError(msg) from error
+
+
 def _make_words(database: sqlite3.Connection) -> None:
     columns = ", ".join(FIELDS)
     try:
@@ -264,21 +325,26 @@ def default_path(addresses: Mapping[str, str]) -> str:
 
 
 @contextlib.contextmanager
-def kept(addresses: Mapping[str, str]) -> "Iterator[Optional[Store]]":
-    """The catalogue of this machine, None where there is none yet. Raises DiskError."""
+def kept(addresses: Mapping[str, str], patience: float = LOCK_SECONDS) -> "Iterator[Optional[Store]]":
+    """The catalogue of this machine, None where there is none yet; ``patience``: as Store has it. Raises DiskError."""
     path = default_path(addresses)
     if not os.path.exists(path):
         yield None
         return
-    store = Store(path)
+    store = Store(path, patience)
     try:
-        yield store
+        with damage_said(path):
+            yield store
     finally:
         store.close()
 
 
 def _facts(data: Dict[str, Any]) -> EntryFacts:
-    data["image_sets"] = tuple(ImageSetFacts(**each) for each in data["image_sets"])
-    for name in ("authors", "emdb", "pdb"):
-        data[name] = tuple(data[name])
-    return EntryFacts(**data)
+    try:
+        data["image_sets"] = tuple(ImageSetFacts(**each) for each in data["image_sets"])
+        for name in ("authors", "emdb", "pdb"):
+            data[name] = tuple(data[name])
+        return EntryFacts(**data)
+    except (KeyError, TypeError) as error:
+        msg = "an entry is damaged"
+        raise sqlite3.DatabaseError(msg) from error

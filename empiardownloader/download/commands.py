@@ -20,6 +20,10 @@ def folder(text: str) -> str:
     if not text:
         msg = "which folder?"
         raise argparse.ArgumentTypeError(msg)
+    place = os.path.dirname(os.path.abspath(text))
+    if not os.path.isdir(place) or not os.access(place, os.W_OK):
+        msg = "a file in a folder that is there and takes files, which %s is not" % place
+        raise argparse.ArgumentTypeError(msg)
     return text
 
 
@@ -99,5 +103,9 @@ def _preview(options: argparse.Namespace, stopped: threading.Event) -> int:
 def _picture(text: str) -> str:
     if not text.lower().endswith(".png"):
         msg = "a file whose name ends with .png, not %s" % text
+        raise argparse.ArgumentTypeError(msg)
+    place = os.path.dirname(os.path.abspath(text))
+    if not os.path.isdir(place) or not os.access(place, os.W_OK):
+        msg = "a file in a folder that is there and takes files, which %s is not" % place
         raise argparse.ArgumentTypeError(msg)
     return text

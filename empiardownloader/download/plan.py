@@ -17,6 +17,7 @@ from ..archive.remote import AUTOMATIC, Archive
 from ..archive.remote.texts import read_text
 from ..archive.selection import ImageFinder, RemoteFile
 from ..archive.stopping import StopToken
+from ..transfer.unpack import SPARE_BYTES
 from ..units import format_bytes, format_seconds
 from .fetch import listing, record_path
 from .lister import Lister
@@ -48,11 +49,11 @@ class Plan:
 
     @property
     def seconds(self) -> Optional[float]:
-        return self.bytes / self.rate if self.rate else None
+        return 0.0 if not self.files else self.bytes / self.rate if self.rate else None
 
     @property
     def fits(self) -> bool:
-        return self.free_bytes is None or self.disk_bytes < self.free_bytes
+        return self.free_bytes is None or not self.disk_bytes or self.disk_bytes + SPARE_BYTES <= self.free_bytes
 
     def as_data(self) -> Dict[str, Any]:
         return {"entry": self.entry, "image_set": self.image_set, "counted": self.counted, "images": self.images,
@@ -70,14 +71,17 @@ class Plan:
                  "Files:   %d, %s%s%s" % (self.files, about, format_bytes(self.bytes),
                                           ", and %d whose size the server does not list" % self.without_size
                                           if self.without_size else "")]
-        if self.seconds is None:
+        if not self.files:
+            lines.append("Time:    none, nothing is to come")
+        elif self.seconds is None:
             lines.append("Time:    not known: the rate could not be measured")
         else:
             lines.append("Time:    about %s, at the %.1f MB/s measured now" % (format_seconds(self.seconds),
                                                                               (self.rate or 0) / 1e6))
         if self.free_bytes is not None:
             lines.append("Disk:    %s free%s" % (format_bytes(self.free_bytes), "" if self.fits else
-                                                 ": it does not fit, %s are needed" % format_bytes(self.disk_bytes)))
+                                                 ": it does not fit, %s are needed, and %s must stay free" % (
+                                                     format_bytes(self.disk_bytes), format_bytes(SPARE_BYTES))))
         return lines + ["Skipped: " + text for text in self.skipped]
 
 
@@ -117,8 +121,8 @@ def plan_request(finder: ImageFinder, request: Request, archive: Archive, is_her
     counted = {file.path: file for file in [*found.images, *found.others]}.values()
     return Plan(
         entry=name, image_set=chosen.describe(), counted=request.kind.many,
-        images=found.series or len(found.images),
-        of=(found.series or len(finder.known)) if found.exhausted else chosen.num_images,
+        images=found.series if request.kind == TILT_SERIES else len(found.images),
+        of=found.listed if found.exhausted else chosen.num_images,
         files=len(counted), bytes=sum(file.size or 0 for file in counted),
         without_size=sum(file.size is None for file in counted), exact=archive.tells_exact_sizes,
         here=found.here, skipped=tuple(_skipped(finder)), rate=rate,
@@ -130,8 +134,9 @@ class _Listed(NamedTuple):
     images: List[RemoteFile]        # to be fetched
     others: List[RemoteFile]        # what belongs to them
     exhausted: bool                 # whether all of the image set was listed
-    series: int                     # how many tilt series, where it is of such
-    here: int                       # images that need not be fetched
+    listed: int                     # images, or tilt series, that were listed
+    series: int                     # how many tilt series are not whole yet, where it is of such
+    here: int                       # images, or tilt series, that need not be fetched
 
 
 def _listed(finder: ImageFinder, request: Request, archive: Archive, stop: StopToken,
@@ -140,11 +145,14 @@ def _listed(finder: ImageFinder, request: Request, archive: Archive, stop: StopT
                     lambda: None, lambda images: None)
     images: List[RemoteFile] = []
     others: Dict[str, RemoteFile] = {}
-    series: Dict[str, None] = {}
+    series: Dict[str, bool] = {}    # name -> whether something of it is to be fetched
     count, declared = 0, request.kind == TILT_SERIES
 
     def done(exhausted: bool) -> _Listed:
-        return _Listed(images, list(others.values()), exhausted, len(series) if declared else 0, count - len(images))
+        if not declared:
+            return _Listed(images, list(others.values()), exhausted, len(finder.known), 0, count - len(images))
+        wanted = sum(series.values())
+        return _Listed(images, list(others.values()), exhausted, len(series), wanted, len(series) - wanted)
 
     try:
         for batch in lister.batches():
@@ -153,13 +161,13 @@ def _listed(finder: ImageFinder, request: Request, archive: Archive, stop: StopT
             if not more and not (declared and batch.series is not None and batch.series.name in series):
                 return done(False)
             its = batch.images
-            if batch.series is not None:
-                series[batch.series.name] = None
             if not declared and request.amount is not None:
                 its = its[:request.amount - count]
             count += len(its)
             new = [image for image in its if not is_here(image)]
             images += new
+            if batch.series is not None:
+                series[batch.series.name] = series.get(batch.series.name, False) or bool(new)
             for image in new:
                 others.update((file.path, file) for file in batch.companions.get(image.path, ()))
             if new:

@@ -6,6 +6,7 @@ Gatan's DM3 and DM4 files ncempy, by ranges.
 """
 import contextlib
 import io
+import logging
 import os
 import struct
 import tempfile
@@ -172,18 +173,19 @@ def _look(connection: Connection, image: RemoteFile, references: List[RemoteFile
     state = connection.state(path)
     try:
         with tempfile.TemporaryDirectory(prefix="empiar-") as folder:
-            factors, gain_bytes = None, 0
+            factors, gain_bytes, note = None, 0, ""
             if references:
-                factors, gain_bytes = _gain(connection, references[0], path, folder, int(budget * GAIN_SHARE))
+                factors, gain_bytes, note = _gain(connection, references[0], path, folder, int(budget * GAIN_SHARE))
             remote = _Ranges(connection, path, state.size, budget - gain_bytes)
             frames, total, height = _frames(remote, path, budget - gain_bytes)
             average = average_of(frames, path)
-            corrected, note = factors.apply(average) if factors else (average, "")
+            corrected, note = factors.apply(average) if factors else (average, note)
     except BudgetError as error:
         msg = "A frame of %s takes more than the %s that may be fetched: ask for a larger budget." % (
             path, format_bytes(budget))
         raise EntryError(msg) from error
-    except (BadImageError, ValueError, RuntimeError, IndexError, KeyError, TypeError, tifffile.TiffFileError) as error:
+    except (BadImageError, ValueError, RuntimeError, IndexError, KeyError, TypeError, ArithmeticError, AssertionError,
+            MemoryError, tifffile.TiffFileError) as error:
         why = EXTRA if "imagecodecs" in str(error) else str(error) or type(error).__name__
         msg = "%s cannot be shown (%s)." % (path, why)
         raise EntryError(msg) from error
@@ -242,26 +244,27 @@ def _gatan_frames(remote: _Ranges, budget: int) -> Tuple[List[np.ndarray], int, 
 
     try:
         file = Remote(remote)
+        # The first of several images is a small one, to be shown in lists.
+        index = 0 if file.numObjects == 1 else 1
+        height, total = int(file.ySize[index]), int(file.zSize[index])
+        frame_bytes = max(int(file.dataSize[index]) // max(total * int(file.zSize2[index]), 1), 1)
+        room = budget - remote.received - 2 * BLOCK_BYTES
+        rows = min(height, room * height // frame_bytes)
+        if rows < min(height, LEAST_ROWS):
+            raise BudgetError
+        file.ySize[index] = rows
+        count = max(1, min(total, room // frame_bytes))
+        return [file.getSlice(0, number)["data"][::-1] for number in range(count)], total, height
     except OSError as error:
-        msg = "it is no file of Gatan's format"
+        # As ncempy says of what is no such file, and of colours and complex numbers.
+        msg = "it holds no image of Gatan's format that ncempy reads"
         raise BadImageError(msg) from error
-    # The first of several images is a small one, to be shown in lists.
-    index = 0 if file.numObjects == 1 else 1
-    height, total = int(file.ySize[index]), int(file.zSize[index])
-    frame_bytes = max(int(file.dataSize[index]) // max(total * int(file.zSize2[index]), 1), 1)
-    room = budget - remote.received - 2 * BLOCK_BYTES
-    rows = min(height, room * height // frame_bytes)
-    if rows < min(height, LEAST_ROWS):
-        raise BudgetError
-    file.ySize[index] = rows
-    count = max(1, min(total, room // frame_bytes))
-    return [file.getSlice(0, number)["data"][::-1] for number in range(count)], total, height
 
 
 def _tiff_frames(remote: _Ranges, path: str) -> Tuple[List[np.ndarray], Optional[int]]:
     frames: List[np.ndarray] = []
     total: Optional[int] = None
-    with contextlib.suppress(BudgetError), tifffile.TiffFile(
+    with contextlib.suppress(BudgetError), _complaints() as complaints, tifffile.TiffFile(
             cast(BinaryIO, remote), name=os.path.basename(path)) as tiff:
         # The directories of all frames lie all over the file: the first one tells.
         is_eer = tiff.pages[0].compression in EER_COMPRESSIONS
@@ -276,24 +279,48 @@ def _tiff_frames(remote: _Ranges, path: str) -> Tuple[List[np.ndarray], Optional
             frame = page.asarray()
             frames.append(frame if is_eer or path.lower().endswith(AS_THEY_ARE) else frame[::-1])
         total = len(frames)
+        if complaints:
+            # As of a file that is cut: tifffile goes on with the frames that it has seen.
+            msg = "its list of frames breaks off after %d frames" % len(frames)
+            raise BadImageError(msg)
     if not frames:
         raise BudgetError
     return frames, total
 
 
+@contextlib.contextmanager
+def _complaints() -> Iterator[List[str]]:
+    """What tifffile says of a file in its log, which it does not raise."""
+    found: List[str] = []
+
+    class Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if "invalid page offset" in record.getMessage():
+                found.append(record.getMessage())
+
+    handler, log = Handler(), logging.getLogger("tifffile")
+    log.addHandler(handler)
+    try:
+        yield found
+    finally:
+        log.removeHandler(handler)
+
+
 def _gain(connection: Connection, reference: RemoteFile, movie: str, folder: str,
-          most: int) -> Tuple[Optional[Correction], int]:
-    """The gain reference where it is small enough, and how many bytes it had."""
-    if is_gatan(reference.path) or split_compression(reference.path)[1] or (reference.size or 0) > most:
-        return None, 0
+          most: int) -> Tuple[Optional[Correction], int, str]:
+    """The gain reference where it is small enough, how many bytes it had, and why it is not applied."""
+    if is_gatan(reference.path) or split_compression(reference.path)[1]:
+        return None, 0, "the gain reference %s is not applied, for its format" % reference.path
     with contextlib.suppress(NotFoundError, BrokenFileError):
-        size = connection.state(reference.path).size
-        if size <= most:
-            local = os.path.join(folder, os.path.basename(reference.path))
-            with open(local, "wb") as stream:
-                stream.write(_bytes(connection, reference.path, 0, size))
-            return Correction(local, movie), size
-    return None, 0
+        size = reference.size if (reference.size or 0) > most else connection.state(reference.path).size
+        if size is not None and size > most:
+            return None, 0, "the gain reference %s is not applied, for it takes %s: ask for a larger budget" % (
+                reference.path, format_bytes(size))
+        local = os.path.join(folder, os.path.basename(reference.path))
+        with open(local, "wb") as stream:
+            stream.write(_bytes(connection, reference.path, 0, size or 0))
+        return Correction(local, movie), size or 0, ""
+    return None, 0, "the gain reference %s could not be had" % reference.path
 
 
 def _bytes(connection: Connection, path: str, start: int, end: int) -> bytes:

@@ -115,6 +115,10 @@ def bin_image(image: np.ndarray, longest: int) -> np.ndarray:
 
 def power_spectrum(image: np.ndarray) -> np.ndarray:
     """The logarithm of the periodogram averaged over half-overlapping tiles, zero frequency in the middle, float32."""
+    finite = np.isfinite(image)
+    if not finite.all():
+        # One pixel that is no number would blank all of it.
+        image = np.where(finite, image, image[finite].mean() if finite.any() else 0)
     side = min(TILE_PIXELS, *image.shape)
     step = max(side // 2, 1)
     total = np.zeros((side, side), "float64")

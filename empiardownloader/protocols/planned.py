@@ -20,6 +20,7 @@ from ..download.request import Request
 from ..download.space import existing
 from ..transfer.unpack import SPARE_BYTES
 from ..units import format_bytes
+from .form import MIN_STREAMING_THREADS
 
 # What was planned so long ago is planned anew.
 KEPT_SECONDS = 3600
@@ -64,17 +65,18 @@ def placeOf(protocol):
 
 def findWarnings(protocol):
     """ Sentences about what will probably go wrong, by what this machine knows. """
+    warnings = _sayThreads(protocol)
     text = protocol.entryId.get()
     if is_code(text):
-        return []
+        return warnings
     try:
         number = parse_entry_id(text)
-        with kept(Plugin.getAddresses()) as store:
+        with kept(Plugin.getAddresses(), patience=0) as store:
             facts = next(iter(store.facts([int(number)])), None) if store else None
     except ArchiveError:
-        return []
+        return warnings
     chosen = numberOf(facts, protocol.imageSet.get()) if facts is not None else None
-    warnings = _sayRoom(protocol, number, facts, chosen)
+    warnings += _sayRoom(protocol, number, facts, chosen)
     if chosen is not None:
         imageSet = facts.image_sets[chosen - 1]
         described = imageSet.kind in (PARTICLES.name, TILT_SERIES.name, "files")
@@ -82,6 +84,14 @@ def findWarnings(protocol):
             warnings.append("EMPIAR-%s does not tell the pixel size of image set no. %d: the run will end with an "
                             "error unless you type it in under Acquisition." % (number, chosen))
     return warnings
+
+
+def _sayThreads(protocol):
+    threads = protocol.numberOfThreads.get()
+    if threads >= MIN_STREAMING_THREADS:
+        return []
+    return ["With %d thread(s) there is no streaming: the images are registered only when the download has ended. "
+            "Choose %d threads or more to process them as they arrive." % (threads, MIN_STREAMING_THREADS)]
 
 
 def _sayRoom(protocol, number, facts, chosen):
@@ -125,5 +135,6 @@ def numberOf(facts, text):
 
 def _asked(protocol, number, imageSet, own):
     """ What tells one plan from another. """
-    return (number, imageSet, protocol.getAmount(), protocol.getSharedFolder(),
+    return (number, imageSet, protocol.getAmount(), protocol.getSharedFolder(), protocol.decompress.get(),
+            protocol.downloadGain.get(), protocol.companionFiles.get(),
             *[(protocol.getAttributeValue(name) or "") if own else "" for name in PATTERNS])

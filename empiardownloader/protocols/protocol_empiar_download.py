@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The protocol: its steps. What it knows of the network is the archive's and the transfer's business."""
 import os
-import re
 import threading
 import time
 from dataclasses import asdict
@@ -39,13 +38,7 @@ from ..images.header import BadImageError, Header
 from ..transfer.jobs import Settings
 from .acquisition import decidePixelSize
 from .context import Context
-from .form import (
-    MIN_STREAMING_THREADS,
-    addAcquisitionSection,
-    addEntrySection,
-    addTransferSection,
-    findFormErrors,
-)
+from .form import addAcquisitionSection, addEntrySection, addTransferSection, findFormErrors
 from .headers import readMovieHeader
 from .outputs import makeSets, outputs
 from .planned import findWarnings
@@ -249,12 +242,7 @@ class EmpiarDownloader(EMProtocol):
         return errors + findFormErrors(self)
 
     def _warnings(self):
-        warnings = []
-        if self.numberOfThreads.get() < MIN_STREAMING_THREADS:
-            warnings.append("With %d thread(s) there is no streaming: the images are registered only when the download "
-                            "has ended. Choose %d threads or more to process them as they arrive."
-                            % (self.numberOfThreads.get(), MIN_STREAMING_THREADS))
-        return warnings + findWarnings(self)
+        return findWarnings(self)
 
     def _summary(self):
         return summarize(self)
@@ -287,11 +275,7 @@ class EmpiarDownloader(EMProtocol):
     def getRunName(self):
         """ 'EMPIAR-10200 movies', unless the user gave the run a name: a project
         has many downloads, and only the window may change a label. """
-        label = EMProtocol.getRunName(self)
-        # Scipion puts the plugin's name in front, and a number behind.
-        own = re.fullmatch(r"(?:\S+ - )?%s( \(\d+\))?" % re.escape(self._label), label)
-        about = nameOf(self._getMetadataFile(), self.imageSet.get()) if own else ""
-        return about + (own.group(1) or "") if about else label
+        return nameOf(EMProtocol.getRunName(self), self._label, self._getMetadataFile(), self.imageSet.get())
 
     def stopDownload(self, event=None):
         """ End the run from another process: what is whole gets registered. """

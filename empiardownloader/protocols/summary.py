@@ -3,6 +3,7 @@
 import functools
 import json
 import os
+import re
 
 from pwem.constants import ALIGN_NONE
 from pwem.objects import SetOfMovies
@@ -39,7 +40,7 @@ def summarize(protocol):
         found = metadata.load(protocol._getMetadataFile())
     except (OSError, ValueError):
         if protocol.isFailed():
-            return ["*Failed*: %s" % (str(protocol.getErrorMessage() or "").strip() or "see the log."),
+            return ["*Failed*: %s" % (_readError(protocol) or "see the log."),
                     "The metadata of entry %s have not been read." % protocol.entryId.get()]
         return ["Entry %s: its metadata have not been read yet." % protocol.entryId.get()]
     entry = found.entry
@@ -70,12 +71,16 @@ def summarize(protocol):
     return summary + _compareWithEntry(protocol, imageSet, sets)
 
 
-def nameOf(metadataFile, imageSet):
-    """ 'EMPIAR-10200 movies', '' as long as the run's metadata are not here. """
+def nameOf(label, default, metadataFile, imageSet):
+    """ 'EMPIAR-10200 movies (2)', or the label where it is the user's own.
+    :param default: the protocol's name, as the window makes labels of it. """
+    # Scipion puts the plugin's name in front, and a number behind.
+    made = re.fullmatch(r"(?:\S+ - )?%s( \(\d+\))?" % re.escape(default), label)
     try:
-        return _nameOf(metadataFile, imageSet, os.stat(metadataFile).st_mtime_ns)
+        about = _nameOf(metadataFile, imageSet, os.stat(metadataFile).st_mtime_ns) if made else ""
     except OSError:
-        return ""
+        about = ""      # the metadata are not here yet
+    return about + (made.group(1) or "") if about else label
 
 
 @functools.lru_cache(maxsize=1000)
@@ -323,7 +328,7 @@ def _summarizeState(protocol, kind, facts, items):
                                             kind.many, format_bytes(total))
     lines = [state + (", %d file%s skipped" % (skipped, "" if skipped == 1 else "s") if skipped else "")]
     if protocol.isFailed():
-        error = str(protocol.getErrorMessage() or "").strip().replace("\n", " ")
+        error = _readError(protocol)
         lines.insert(0, "*Failed*: %s%s" % (
             error or "see the log.", "" if "Continue" in error else " Press *Continue* once that is cured."))
         if items:
@@ -339,6 +344,13 @@ def _summarizeState(protocol, kind, facts, items):
     elif protocol.isAborted():
         lines.append("*Aborted*: Continue goes on where it was.")
     return lines
+
+
+def _readError(protocol):
+    """ Why it failed, without what Scipion puts around it: colours of a
+    terminal, and that it failed. """
+    text = re.sub(r"\x1b\[[0-9;]*m", "", str(protocol.getErrorMessage() or ""))
+    return " ".join(re.sub("^\\s*Protocol failed:", "", text).split())
 
 
 def _summarizeDownload(protocol, kind, facts):

@@ -6,9 +6,11 @@ import json
 import math
 import os
 import runpy
+import shutil
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import unittest
@@ -18,17 +20,16 @@ import empiardownloader
 from empiardownloader.archive import api
 from empiardownloader.archive.errors import DiskError, EntryError, Stopped, UnreachableError
 from empiardownloader.archive.stopping import StopToken
-from empiardownloader.catalogue import store as store_module
 from empiardownloader.catalogue import words
 from empiardownloader.catalogue.codes import entry_number
 from empiardownloader.catalogue.command import table
 from empiardownloader.catalogue.facts import from_record, joined
 from empiardownloader.catalogue.harvest import AT_ONCE, MOST_EMPTY, harvest
 from empiardownloader.catalogue.search import SIZE, Query, search
-from empiardownloader.catalogue.store import Store, default_path
+from empiardownloader.catalogue.store import Store, default_path, kept
 from empiardownloader.constants import VARIABLES
 from empiardownloader.demo import faults
-from empiardownloader.tests import catalogue_entries
+from empiardownloader.tests import catalogue_entries, catalogue_titles
 from empiardownloader.tests.base import ArchiveTestCase, environment, image_set, impatient
 
 IS_QUICK = True
@@ -50,12 +51,19 @@ class TestWords(unittest.TestCase):
 
     def test_terms(self):
         asked = words.terms("structure of the beta-galactosidase")
-        self.assertEqual(["beta galactosidase"], [term[0] for term in asked])
-        self.assertIn("beta galactosidase", words.terms("b-gal")[0])
-        self.assertIn("trpv 1", words.terms("TRPV1")[0])
-        self.assertIn("trpv1", words.terms("trpv-1")[0])
-        self.assertEqual([("70s", "70 s")], [tuple(term) for term in words.terms("70 S")])
-        self.assertEqual([("cryo",), ("em",)], [tuple(term) for term in words.terms("cryo-EM")])
+        self.assertEqual(["beta galactosidase"], [term.names[0] for term in asked])
+        self.assertIn("beta galactosidase", words.terms("b-gal")[0].names)
+        self.assertIn("trpv 1", words.terms("TRPV1")[0].names)
+        self.assertIn("trpv1", words.terms("trpv-1")[0].names)
+        self.assertEqual([("70s", "70 s")], [term.names for term in words.terms("70 S")])
+        self.assertEqual([("cryo",), ("em",)], [term.names for term in words.terms("cryo-EM")])
+        # The last word may still be being typed, but for a name that is known.
+        self.assertEqual([False, True], [term.goes_on for term in words.terms("human rib")])
+        self.assertEqual([False, False], [term.goes_on for term in words.terms("human flu")])
+        self.assertEqual([False, True], [term.goes_on for term in words.terms("human rib", all_go_on=True)])
+        # A kind finds what is of it, and not the other way round.
+        self.assertIn("rhodopsin", words.terms("GPCR")[0].names)
+        self.assertNotIn("gpcr", words.terms("rhodopsin")[0].names)
 
 
 class TestFacts(unittest.TestCase):
@@ -68,8 +76,8 @@ class TestFacts(unittest.TestCase):
         self.assertEqual(("", None, (), ("5A1A", "8AY4"), False), (
             bare.title, bare.size_bytes, bare.kinds, bare.pdb, bare.is_public))
         told = joined(bare, [{"emdb_id": "emd-2", "resolution": "n/a"}, {"emdb_id": "EMD-3", "resolution": "3.10"}])
-        self.assertEqual((3.1, ("EMD-3", "EMD-2")), (told.resolution, told.emdb))
-        self.assertEqual((None, ()), (joined(bare, []).resolution, joined(bare, []).emdb))
+        self.assertEqual((3.1, ("EMD-0001", "EMD-3", "EMD-2")), (told.resolution, told.emdb))
+        self.assertEqual((None, ("EMD-0001",)), (joined(bare, []).resolution, joined(bare, []).emdb))
 
 
 class CatalogueCase(ArchiveTestCase):
@@ -185,6 +193,88 @@ class TestSearch(CatalogueCase):
 
 
 @impatient
+class TestTitlesOfOthers(CatalogueCase):
+    """Among entries with real titles, and 3,000 others."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.cache = tempfile.mkdtemp(prefix="empiar-test-")
+        cls.store = Store(os.path.join(cls.cache, "titles.sqlite"))
+        catalogue_entries.fill(cls.store, *catalogue_entries.records(3000))
+        with cls.store.change():
+            for number, (title, sample, pdb_id, method, experiment, category) in catalogue_titles.TITLES.items():
+                bare = from_record(number, {
+                    "title": title, "status": "REL", "experiment_type": experiment,
+                    "dataset_size": "%d GB" % (number % 97), "imagesets": [image_set(category=category)]})
+                rows = [{"emdb_id": "EMD-%d" % number, "title": sample, "resolution": "3", "fitted_pdbs": pdb_id,
+                         "structure_determination_method": method, "microscope_name": "TFS KRIOS,JEOL CRYO ARM 300"}]
+                cls.store.put(str(number), bare, joined(bare, rows if sample else []))
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.store.close()
+        shutil.rmtree(cls.cache)
+
+    def find(self, words="", **options):
+        return [entry.number for entry in search(self.store, Query(words, **options)).entries]
+
+    def test_questions(self):
+        missed = [(question, self.find(question, limit=3)) for question, wanted in catalogue_titles.QUESTIONS
+                  if not set(wanted) & set(self.find(question, limit=3))]
+        self.assertEqual([], missed)
+
+    def test_a_name_is_whole_and_its_own(self):
+        """However it is sorted: nothing that only begins like another name of what is asked for."""
+        with self.store.change():
+            for number, title in enumerate((
+                    "Fluc fluoride channel", "Adhesin FimH", "Trichomonas vaginalis", "Fascin bundles",
+                    "Death receptor Fas", "Structure of a beta-barrel machine", "Parkinson's protein LRRK2",
+                    "Tryptophan synthase (trp operon)", "Ratchet motor", "NPC1 of Niemann-Pick"), 90001):
+                bare = from_record(number, {"title": title, "status": "REL", "imagesets": [image_set()]})
+                self.store.put(str(number), bare, bare)
+        for question in ("influenza", "flu", "alcohol dehydrogenase", "TRiC", "fatty acid synthase", "amyloid beta",
+                         "spike", "transient receptor potential", "Rattus norvegicus", "nuclear pore complex"):
+            with self.subTest(question):
+                self.assertEqual([], [number for number in self.find(question, limit=9999) if number > 90000])
+        self.assertIn(90005, self.find("FAS"))
+        # What is still being typed goes on.
+        self.assertIn(90004, self.find("fasc"))
+        self.assertIn(90002, self.find("adhes"))
+        self.assertIn(90002, self.find("adhes fim"))
+
+    def test_methods_and_microscopes(self):
+        for text, wanted in (("SBF-SEM", 50478), ("sbf sem", 50478), ("FIB-SEM", 51419), ("fibsem", 51419),
+                              ("microed", 50318), ("cryo-ET", 50988), ("STA", 50022), ("SPA", 50288)):
+            self.assertIn(wanted, self.find(method=text, limit=9999), text)
+        tomography = self.find(method="tomography", limit=9999)
+        self.assertLessEqual({50019, 50022, 50017, 50988, 10389, 10164}, set(tomography))
+        self.assertNotIn(50478, self.find(method="ATUM-SEM", limit=9999))
+        for text in ("Titan Krios", "krios", "cryoarm", "cryo arm 300"):
+            self.assertIn(50288, self.find(microscope=text, limit=9999), text)
+        self.assertEqual("Titan Krios, JEOL Cryo ARM 300", self.store.facts([50288])[0].microscope)
+
+    def test_a_code_is_nothing_but_a_code(self):
+        """The digits of an EMDB map are those of another entry."""
+        for text in ("EMD-10200", "EMD 10200", "emd_10200", "EMDB-10200"):
+            found = search(self.store, Query(text))
+            self.assertEqual(([], "No entry here belongs to EMD-10200."), (found.entries, found.why))
+        self.assertEqual([50288], self.find("EMD-50288"))
+        self.assertEqual({50288, 10288}, set(self.find("6n4b cannabinoid")[:2]))
+        self.assertEqual([10200], self.find("EMPIAR-10200"))
+        with self.store.change():
+            hidden = from_record(90100, {"status": "HPUB", "title": "hidden", "cross_references": ["EMD-339"]})
+            self.store.put("hidden", hidden, hidden)
+        self.assertEqual([], self.find("EMD-0339"))
+        self.assertEqual(("EMD-0339",), hidden.emdb)
+
+    def test_one_word_of_two_is_no_answer(self):
+        found = search(self.store, Query("odorific receptor"))
+        self.assertEqual(([], False), (found.entries, found.is_loose))
+        found = search(self.store, Query("odorific channelrhodopsin"))
+        self.assertEqual(([50926], True), ([entry.number for entry in found.entries], found.is_loose))
+        self.assertEqual([], self.find("x" * 10 ** 6))
+
+
 @unittest.skipUnless(os.path.isfile(COURSE), "only the installed package is here")
 class TestCoursePage(CatalogueCase):
 
@@ -203,6 +293,7 @@ class TestCoursePage(CatalogueCase):
         self.assertEqual((0, ""), (done.returncode, done.stderr))
 
 
+@impatient
 class TestHarvest(CatalogueCase):
     COUNT = 300
 
@@ -358,6 +449,99 @@ class TestHarvest(CatalogueCase):
             self.harvest(store, demo)
         self.assertEqual([10025], numbers(search(store, Query("T20S"))))
 
+    def test_answers_that_would_empty_the_list(self):
+        """What is known is not taken back by an answer that is short, empty, or of somebody else."""
+        demo, store = self.archive(), self.open()
+        self.harvest(store, demo)
+        everything = dict(demo.entries)
+        for left in ({}, dict(list(everything.items())[:self.COUNT // 2])):
+            demo.entries.clear()
+            demo.entries.update(left)
+            if left:
+                done = self.harvest(store, demo)
+                self.assertIn("150 entries that are known: they stay in the list", done.notes[0])
+                self.assertEqual(0, done.removed)
+            else:
+                with self.assertRaisesRegex(EntryError, "not with a single entry"):
+                    self.harvest(store, demo)
+            self.assertEqual(self.COUNT, store.count())
+        demo.entries.update(everything)
+        # A few may be taken back.
+        gone = list(everything)[:3]
+        for number in gone:
+            del demo.entries[number]
+        done = self.harvest(store, demo)
+        self.assertEqual((3, self.COUNT - 3), (done.removed, store.count()))
+        self.assertTrue(str(done).endswith("; 3 are gone."))
+        # EMDB's table with its header alone.
+        resolution = store.facts([10061])[0].resolution
+        demo.emdb_rows = []
+        self.assertIn("EMDB told 0 maps", self.harvest(store, demo).notes[0])
+        self.assertEqual((2.2, 2.2), (resolution, store.facts([10061])[0].resolution))
+
+    def test_a_page_in_place_of_every_answer(self):
+        """As of a network that wants a login."""
+        store = self.open()
+        demo = self.archive(60)
+        demo.add_fault(faults.SHORT, "api/*")
+        with self.assertRaises(EntryError):
+            self.harvest(store, demo)
+        self.assertIsNone(store.age)
+        self.assertLess(demo.count("POST"), 100)
+
+    def test_one_record_that_cannot_be_read(self):
+        """It costs its own request, and those that lead to it."""
+        store, demo = self.open(), self.archive(60)
+        bad = list(demo.entries)[30]
+        demo.entries[bad] = dict(demo.entries[bad], poison=True)
+        original = demo.fault_for
+
+        def fault_for(path, *kinds):
+            first, _, last = path.replace("api/", "").partition("-")
+            if path.startswith("api/") and first.isdecimal() and int(first) <= int(bad) <= int(last or first):
+                return faults.Fault(faults.SHORT)
+            return original(path, *kinds)
+
+        with mock.patch.object(demo, "fault_for", fault_for):
+            done = self.harvest(store, demo)
+        self.assertEqual(["EMPIAR-%s could not be read." % bad], done.notes)
+        self.assertEqual(59, store.count())
+        self.assertLess(demo.count("POST"), 60 + 7 * 25)
+
+    def test_killed_while_the_tables_are_made(self):
+        """All or none: the next one makes them."""
+        path = os.path.join(self.root, "cache", "half.sqlite")
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with contextlib.closing(sqlite3.connect(path)) as database:
+            database.execute("CREATE TABLE notes (name, value)")
+            database.execute("CREATE VIEW words AS SELECT 1")
+            database.commit()
+        self.assertEqual(0, self.open("half.sqlite").count())
+        # A table is missing, or what is in it is cut: said, or made anew.
+        for damage, wrong in (("DROP TABLE words", None), ("DROP TABLE entries", None),
+                              ("UPDATE entries SET facts = '{'", DiskError), ("UPDATE notes SET value = 'x'", None)):
+            with self.subTest(damage):
+                where = {"EMPIAR_API_URL": "http://localhost:1/%d" % len(damage)}
+                with environment(XDG_CACHE_HOME=self.root):
+                    path = default_path(where)
+                    catalogue_entries.fill(Store(path), *catalogue_entries.records(60))
+                    with contextlib.closing(sqlite3.connect(path)) as database:
+                        database.execute(damage)
+                        database.commit()
+                    if wrong is None:
+                        with kept(where) as store:
+                            search(store, Query("T20S"))
+                            self.assertIsNone(store.age)
+                    else:
+                        with self.assertRaisesRegex(wrong, "delete that file"), kept(where) as store:
+                            search(store, Query("T20S"))
+
+    def test_a_folder_that_takes_no_lock(self):
+        store = self.open()
+        os.mkdir(store.path + ".lock")
+        with self.assertRaisesRegex(DiskError, "cannot be written"):
+            harvest(store, {name: value for name, (value, _) in VARIABLES.items()})
+
     def test_a_database_that_is_none(self):
         for content in (b"nonsense" * 999, b""):
             path = os.path.join(self.root, "cache", "odd.sqlite")
@@ -365,14 +549,22 @@ class TestHarvest(CatalogueCase):
             with open(path, "wb") as stream:
                 stream.write(content)
             self.assertEqual(0, self.open("odd.sqlite").count())
-        # Nor is one thrown away that somebody else writes at the moment.
-        path = self.open("busy.sqlite").path
-        with mock.patch.object(store_module, "LOCK_SECONDS", 0.2), contextlib.closing(
-                sqlite3.connect(path, isolation_level=None)) as other:
+        # One that somebody else writes, or whose disk has no locks, is read as it is.
+        store = self.open("busy.sqlite")
+        catalogue_entries.fill(store, *catalogue_entries.records(60))
+        with contextlib.closing(sqlite3.connect(store.path, isolation_level=None)) as other:
             other.execute("BEGIN EXCLUSIVE")
-            with self.assertRaisesRegex(DiskError, "cannot be opened .*locked"):
-                Store(path)
+            with contextlib.closing(Store(store.path, 0)) as reader:
+                self.assertEqual([10025], numbers(search(reader, Query("T20S"))))
+                with self.assertRaises(DiskError), reader.change():
+                    reader.note("checked", "1")
             other.execute("ROLLBACK")
+        empty = os.path.join(self.root, "cache", "none.sqlite")
+        with contextlib.closing(sqlite3.connect(empty, isolation_level=None)) as other:
+            other.execute("CREATE TABLE other (x)")
+            other.execute("BEGIN EXCLUSIVE")
+            with self.assertRaisesRegex(DiskError, "is locked by another program, or lies on a file system without"):
+                Store(empty, 0)
         database = sqlite3.connect(os.path.join(self.root, "cache", "later.sqlite"))
         database.execute("PRAGMA user_version = 77")
         database.execute("CREATE TABLE entries (other)")

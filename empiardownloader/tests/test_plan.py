@@ -150,7 +150,8 @@ class TestPreview(PlanCase):
         budget = 9 * self.WIDTH * self.HEIGHT
         shown = preview("1", budget=budget)
         self.assertEqual(("gain applied", True), (shown.preview.gain, shown.bytes_received <= budget))
-        self.assertEqual("", preview("1", budget=5 * self.WIDTH * self.HEIGHT).preview.gain)
+        self.assertRegex(preview("1", budget=5 * self.WIDTH * self.HEIGHT).describe(),
+                         "the gain reference data/Movies/gain.mrc is not applied, for it takes .* larger budget")
 
     def test_the_lowest_rows_of_a_large_image(self):
         path = os.path.join(self.root, "1", "data", "Movies", "m.mrc")
@@ -200,7 +201,7 @@ class TestPreview(PlanCase):
         path = self.put("m.mrc")
         for name, content, why in (
                 ("m.mrc.bz2", bz2.compress(b"x" * 9999), "compressed as a whole"),
-                ("m.dm4", b"\0" * 9999, "cannot be shown .it is no file of Gatan's format"),
+                ("m.dm4", b"\0" * 9999, "cannot be shown .it holds no image of Gatan's format"),
                 ("m.dm3", b"\0\0\0\3" + b"\xff" * 9999, "cannot be shown"),
                 ("m.mrc", b"\0" * 9999, "cannot be shown"), ("m.tif", b"II*\0" + b"\xff" * 9999, "cannot be shown"),
                 ("m.tif", b"MM\0+" + b"\0" * 99, "cannot be shown")):

@@ -109,6 +109,8 @@ class TestPlanned(ArchiveTestCase):
         self.plan(form)
         told, = planned.findWarnings(form)
         self.assertIn("1 movies of EMPIAR-10003 need 14400.0 TB, and only", told)
+        # Another form's plan is not this one's.
+        self.assertEqual([], self.warnings(entryId="10003", allImages=True, decompress=False))
 
     def test_nothing_tells_the_pixel_size(self):
         self.list_entries()

@@ -278,4 +278,6 @@ class TestRightScience(ProtocolTestCase):
         self.launch(run)
         run = self.fresh(run)
         self.assertTrue(run.isFailed())
-        self.assertIn("its output was closed with 2 items", self.summary(run))
+        summary = self.summary(run)
+        self.assertTrue(summary.startswith("*Failed*: The files of EMPIAR-50006 cannot be reached"), summary)
+        self.assertIn("The output was closed with 2 items: Continue opens it again", summary)

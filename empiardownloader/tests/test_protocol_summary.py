@@ -82,7 +82,9 @@ class TestLines(unittest.TestCase):
         self.assertEqual("*Aborted*: Continue goes on where it was.", self.state(12, isAborted=True)[1])
 
     def test_a_failure_begins_with_the_remedy(self):
-        lines = self.state(12, isFailed=True, error="The line broke: check the network,\nthen Continue.")
+        # As Scipion has it.
+        error = "\x1b[31mProtocol failed: The line broke: check the network,\nthen Continue.\x1b[0m"
+        lines = self.state(12, isFailed=True, error=error)
         self.assertEqual(["*Failed*: The line broke: check the network, then Continue.",
                           "Downloaded 12 of 40 movies, 12.0 MB",
                           "The output was closed with 12 items: Continue opens it again and adds the rest."], lines)

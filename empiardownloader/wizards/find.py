@@ -2,7 +2,6 @@
 """The window *Find an entry*: a search among all entries of EMPIAR, with what each holds and a look at it."""
 import functools
 import tkinter as tk
-import tkinter.font
 from tkinter import ttk
 
 from pyworkflow.gui import dialog
@@ -15,6 +14,7 @@ from ..catalogue.store import Store, default_path
 from . import finding
 from .background import Background
 from .pictures import PicturePane, inAWindow
+from .widgets import boldFont, scrolled
 
 USE, WORKFLOW, CLOSE = "Use this entry", "Make its workflow", "Close"
 # After so long without a key: the list on this machine is asked, then the archive itself.
@@ -40,6 +40,7 @@ class FindDialog(dialog.Dialog):
         self._asked = None          # the words and filters that it answers
         self._shown = {}            # item of the list -> facts
         self._records = {}          # number -> Record
+        self._pictured = None       # the image set that the picture may be of
         self._looks = {}            # number -> the entry's picture, None where it has none
         self._sort, self._reverse = "", False
         self._harvestEnded = False  # here, whatever came of it
@@ -199,7 +200,7 @@ class FindDialog(dialog.Dialog):
         self.age.config(text=finding.ageOf(answer))
         if answer.age is None and not self._harvestEnded and not self.background.isBusy("harvest"):
             self.startHarvest()
-        if not answer.found.entries and query.words:
+        if (not answer.found.entries or answer.found.is_loose) and query.words:
             self.background.later("elsewhere", ELSEWHERE_MS, lambda: self._searchElsewhere(question, query, answer))
 
     def _cannotSearch(self, question, query, error):
@@ -274,8 +275,7 @@ class FindDialog(dialog.Dialog):
 
         self.refreshButton.config(text="Stop")
         self.status.config(text="Fetching the list of all entries, which takes about a minute ...")
-        self.background.start("harvest", work, lambda done: self._harvestOver(" ".join([*done.notes, (
-            "%d entries, %d of them new or changed." % (done.entries, done.changed))])),
+        self.background.start("harvest", work, lambda done: self._harvestOver(" ".join([*done.notes, str(done)])),
             lambda error: self._harvestOver(inAWindow(error)))
 
     def _progress(self, text):
@@ -346,11 +346,16 @@ class FindDialog(dialog.Dialog):
                                   functools.partial(self._lookCame, number), lambda error: None)
 
     def _recordCame(self, record):
-        self._records[record.facts.number] = record
+        before = self._current()
         selected = self.sets.selection()
+        self._records[record.facts.number] = record
         self._describe()
-        if selected and self.sets.exists(selected[0]):
-            self.sets.selection_set(selected[0])
+        # The archive may have them in another order by now.
+        chosen = before.image_sets[int(selected[0]) - 1] if selected else None
+        its = [number for number, each in enumerate(record.facts.image_sets, 1) if chosen is not None and (
+            each.name, each.kind, each.data_format) == (chosen.name, chosen.kind, chosen.data_format)]
+        if its:
+            self.sets.selection_set(str(its[0] if int(selected[0]) not in its else selected[0]))
         self._enableButtons()
 
     def _recordLost(self, error):
@@ -364,6 +369,13 @@ class FindDialog(dialog.Dialog):
     def _selectSet(self):
         facts, selected = self._facts(), self.sets.selection()
         self.picture.fetch = None
+        shown = facts and selected and (facts.number, self.sets.set(selected[0], "Name"), selected[0])
+        if self._pictured not in (None, shown):
+            # An image of another image set.
+            self.picture.clear()
+            if facts is not None and self._looks.get(str(facts.number)) is not None:
+                self._lookCame(str(facts.number), self._looks[str(facts.number)])
+        self._pictured = shown or None
         if facts is not None and selected:
             self.picture.fetch = lambda job: finding.askImage(
                 str(facts.number), selected[0], "", self._transport, self._addresses, job)
@@ -395,20 +407,3 @@ class FindDialog(dialog.Dialog):
     def destroy(self):
         self.background.close()
         super().destroy()
-
-
-def scrolled(frame, widget):
-    """ A widget with a scroll bar, filling its frame. """
-    bar = ttk.Scrollbar(frame, command=widget.yview)
-    widget.configure(yscrollcommand=bar.set)
-    widget.grid(row=0, column=0, sticky="news")
-    bar.grid(row=0, column=1, sticky="ns")
-    frame.rowconfigure(0, weight=1)
-    frame.columnconfigure(0, weight=1)
-
-
-def boldFont(window):
-    font = tkinter.font.Font(window, tkinter.font.nametofont("TkDefaultFont").actual())
-    font.config(weight="bold")
-    window.boldFont = font      # Tk forgets a font that nobody holds
-    return font

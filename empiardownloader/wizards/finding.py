@@ -22,6 +22,7 @@ from ..units import format_bytes
 from ..values import angstrom, pixel_sizes, size, years
 
 MOST_ROWS = 300             # of the list; more words bring fewer
+MOST_PIXELS = 4 << 20       # of an entry's picture
 LETTERS = 3000              # of a title or a sample that are shown
 # The names of the command's options, as the window calls them.
 FIELDS = {"--kind": "Kind", "--format": "Format", "--max-size": "Up to", "--resolution": "Resolution",
@@ -106,7 +107,12 @@ def askPicture(number, addresses, stopped):
     """ The entry's own picture, None where it has none -> PIL image. Raises ArchiveError, Stopped. """
     content = fetch_picture(addresses[EMPIAR_PICTURE_URL], number, StopToken(stopped))
     try:
-        return Image.open(io.BytesIO(content)).convert("RGB") if content else None
+        if not content:
+            return None
+        picture = Image.open(io.BytesIO(content))
+        if picture.width * picture.height > MOST_PIXELS:
+            raise EntryError("The picture of EMPIAR-%s is too large." % number)
+        return picture.convert("RGB")
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise EntryError("The picture of EMPIAR-%s cannot be read (%s)." % (number, error)) from error
 

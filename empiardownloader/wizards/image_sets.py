@@ -8,8 +8,8 @@ from pyworkflow.gui import dialog
 
 from ..units import format_bytes, format_seconds
 from .background import Background
-from .find import scrolled
 from .pictures import PicturePane, inAWindow
+from .widgets import scrolled
 
 COLUMNS = (("No.", 40), ("Name", 190), ("Category", 210), ("Format", 70), ("Images", 75), ("Å/px", 60),
            ("Becomes", 110), ("To download", 120), ("Time", 90), ("Fits", 50))
