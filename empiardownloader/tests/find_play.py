@@ -192,7 +192,27 @@ def image(play):
     play.picture("find_image")
     window.picture._enlarge(None)
     yield lambda: True
+    # What is seen is an image of what is selected, or nothing.
+    window.sets.selection_set("2")
+    yield lambda: window.picture._caption.cget("text") != result["image"]
+    result["of another"] = window.picture._caption.cget("text")
+    window.picture._toggle()
+    yield lambda: window.background.isBusy("image")
+    window.sets.selection_set("1")
+    yield lambda: not window.background.isBusy("image")
     window._handleResult(dialog.RESULT_NO)
+
+
+def reordered(play):
+    """The archive has the image sets in another order than the list of entries."""
+    window, result = play.window, play.result
+    yield lambda: play.answered() and play.rows() and not window._records
+    window.sets.selection_set("2")
+    yield lambda: window.sets.selection() == ("2",)
+    result["before"] = window.sets.item("2", "values")[2]
+    yield lambda: window._records
+    result["after"] = window.sets.item(window.sets.selection()[0], "values")[2]
+    window._handleResult(dialog.RESULT_YES)
 
 
 def no_line(play):
@@ -233,7 +253,7 @@ def main(scene, folder):
             number, str(image_set), "", "automatic", where, job))
         play.result["chosen"] = closed.chosen
     else:
-        words = {"first_use": "", "slow": "10200", "image": "90001", "no_line": "10200"}[scene]
+        words = {"first_use": "", "slow": "10200", "image": "90001", "no_line": "10200", "reordered": "10028"}[scene]
         closed = play.open(globals()[scene], FindDialog, where, words, "automatic")
         play.result["chosen"] = closed.chosen and [closed.chosen.number, closed.imageSet, closed.resultNo(),
                                                    closed.record is not None]

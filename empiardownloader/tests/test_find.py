@@ -69,7 +69,14 @@ class TestFind(ArchiveTestCase):
         result = self.play("image")
         self.assertEqual(asked, self.demo.count("POST"))
         self.assertIn("data/Movies/grid1_0001.mrc: 512 x 384 pixels, 10 frames of 10", result["image"])
+        self.assertEqual("The entry's picture", result["of another"])
         self.assertEqual([90001, "1", True, True], result["chosen"])
+        entry = self.demo.entries["10028"]
+        self.demo.entries["10028"] = dict(entry, imagesets=entry["imagesets"][::-1])
+        self.demo.delay = 1.0
+        result = self.play("reordered")
+        self.assertEqual(("particles", "particles"), (result["before"], result["after"]))
+        self.assertEqual([10028, "1"], result["chosen"][:2])
         self.demo.delay = 3.0
         result = self.play("slow")
         self.assertEqual([False, "Cancelled."], result["cancelled"])

@@ -85,6 +85,20 @@ class TestPlan(PlanCase):
             self.assertEqual((3, 3), (told.images, told.of), amount)
         # Each brings its .mdoc.
         self.assertEqual(3 * (7 + 1), told.files)
+        # A series counts as here when it is whole.
+        folder = os.path.join(self.folder, "tilts")
+        fetch(number, folder, 1, transport="FTP")
+        os.remove(os.path.join(folder, next(name for name in os.listdir(folder) if name.endswith(".mrc"))))
+        for amount, counts in ((1, (1, 0)), (None, (3, 0))):
+            told = plan(number, amount, transport="FTP", folder=folder, measure=False)
+            self.assertEqual(counts, (told.images, told.here), amount)
+        fetch(number, folder, 2, transport="FTP")
+        told = plan(number, None, transport="FTP", folder=folder, measure=False)
+        self.assertEqual((1, 2, 3), (told.images, told.here, told.of))
+        fetch(number, folder, None, transport="FTP")
+        told = plan(number, None, transport="FTP", folder=folder)
+        self.assertEqual((0, 3, 0, 0.0), (told.images, told.here, told.files, told.seconds))
+        self.assertIn("Time:    none, nothing is to come", told.as_lines())
 
     def test_more_than_the_disk_holds(self):
         self.movies(1)
