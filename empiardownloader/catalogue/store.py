@@ -11,8 +11,8 @@ import os
 import sqlite3
 import time
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Set, Tuple
-from urllib.parse import quote
 
 from ..archive.errors import DiskError
 from ..constants import EMPIAR_API_URL, VARIABLES
@@ -87,7 +87,7 @@ class Store:
 
     def _without_locks(self, error: sqlite3.OperationalError) -> sqlite3.Connection:
         """To be read as it is: homes on some network file systems have no locks, and another program may hold one."""
-        database = sqlite3.connect("file:%s?immutable=1" % quote(self.path), uri=True, isolation_level=None)
+        database = sqlite3.connect(Path(self.path).absolute().as_uri() + "?immutable=1", uri=True, isolation_level=None)
         try:
             if database.execute("PRAGMA user_version").fetchone()[0] != LAYOUT:
                 raise error

@@ -13,6 +13,7 @@ import zipfile
 
 import pyworkflow as pw
 from pwem.objects import SetOfMicrographs, SetOfMovies
+from pyworkflow.gui.project.viewprotocols_extra import ProtocolTreeConfig
 from pyworkflow.viewer import DESKTOP_TKINTER
 
 import empiardownloader
@@ -84,15 +85,35 @@ class TestPlugin(unittest.TestCase):
                                           and not re.match(allowed, line)], name)
 
     def test_templates_are_offered(self):
-        with tempfile.TemporaryDirectory() as folder, environment(SCIPION_HOME=folder, SCIPION_USER_DATA=folder):
-            done = run("-m", "scipion", "template", "empiardownloader-empiar_movies", "--nogui", "--noschedule",
-                       "project_name=FromTemplate", "entry=EMPIAR-10934", "movies=7")
-            project = os.path.join(folder, "projects", "FromTemplate", "project.sqlite")
-            self.assertTrue(os.path.exists(project), done.stdout[-2000:])
-            with contextlib.closing(sqlite3.connect(project)) as database:
-                values = dict(database.execute("SELECT name, value FROM Objects WHERE name LIKE '%.%'"))
-        values = {name.rpartition(".")[2]: value for name, value in values.items()}
-        self.assertEqual(("EMPIAR-10934", "7"), (values["entryId"], values["amountOfImages"]))
+        """Each makes its boxes with what is typed, without a window."""
+        for name, fields, wanted in (
+                ("empiar_movies", ("entry=EMPIAR-10934", "movies=7"), {("EMPIAR-10934", "7")}),
+                ("empiar_first_steps", ("entry=10021", "movies=5"), {("10021", "5")}),
+                ("empiar_several_entries", ("entry1=10021", "movies1=1", "entry2=10025", "movies2=3", "entry3=10061",
+                                            "movies3=4"), {("10021", "1"), ("10025", "3"), ("10061", "4")})):
+            with self.subTest(name), tempfile.TemporaryDirectory() as folder, environment(
+                    SCIPION_HOME=folder, SCIPION_USER_DATA=folder):
+                done = run("-m", "scipion", "template", "empiardownloader-" + name, "--nogui", "--noschedule",
+                           "project_name=FromTemplate", *fields)
+                project = os.path.join(folder, "projects", "FromTemplate", "project.sqlite")
+                self.assertTrue(os.path.exists(project), done.stdout[-2000:])
+                with contextlib.closing(sqlite3.connect(project)) as database:
+                    found = list(database.execute("SELECT parent_id, name, value FROM Objects WHERE name LIKE '%.%'"))
+                runs = {}
+                for parent, key, value in found:
+                    runs.setdefault(parent, {})[key.rpartition(".")[2]] = value
+                self.assertEqual(wanted, {(values["entryId"], values["amountOfImages"]) for values in runs.values()
+                                          if values.get("entryId")})
+
+    def test_the_trees_have_it(self):
+        """W8: where imports are, also of tomography, under a name that fits."""
+        domain = pw.Config.getDomain()
+        domain.getPlugins()
+        trees = ProtocolTreeConfig.load(domain, pw.Config.SCIPION_PROTOCOLS)
+        for name in ("Protocols SPA", "Tomography"):
+            imports = next(child for child in trees[name] if child.text == "Imports")
+            self.assertIn(("import from EMPIAR", "EmpiarDownloader"), [(str(child.text), str(child.value))
+                                                                       for child in imports], name)
 
     def test_the_second_template_is_a_workflow(self):
         path = os.path.join(os.path.dirname(empiardownloader.__file__), "templates",
