@@ -59,6 +59,35 @@ def _describe(entry_id: str, as_json: bool, stopped: threading.Event) -> int:
     return 0
 
 
+def _cite(words: List[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog=PROGRAM + " cite", description="How to cite an entry: the data, its papers and maps, the archive, and the "
+                                            "licence.")
+    parser.add_argument("entry", help="its number, like 10200, the address of its page, or an EMDB or PDB code")
+    options = parser.parse_args(words)
+    if _loaded(".download.fetch") is None:
+        return EXIT_ERROR
+    return run(lambda stopped: _tell_citation(options.entry, stopped))
+
+
+def _tell_citation(entry_id: str, stopped: threading.Event) -> int:
+    from .archive.citing import how_to_cite
+    from .archive.stopping import StopToken
+    from .catalogue.codes import entry_number
+    from .catalogue.command import known
+    from .constants import addresses
+    from .download.fetch import metadata_of
+    stop = StopToken(stopped)
+    entry = metadata_of(entry_number(entry_id, addresses(), stop), "", stop).entry
+    print("\n".join(how_to_cite(entry, known(int(entry.number)).get("emdb") or ())))
+    return 0
+
+
+def _clean(words: List[str]) -> int:
+    from .download.clean import main as clean
+    return clean(words, PROGRAM + " clean")
+
+
 def _fetch(words: List[str]) -> int:
     from .download.__main__ import main as fetch
     return fetch(words, PROGRAM + " fetch")
@@ -130,6 +159,8 @@ WORDS: Dict[str, Tuple[Callable[[List[str]], int], str]] = {
     "plan": (_plan, "what a download would bring, how long it takes, whether it fits"),
     "preview": (_preview, "one image of an entry as a picture, without downloading it"),
     "fetch": (_fetch, "the first images of an entry, and what belongs to them, into a folder"),
+    "cite": (_cite, "how to cite an entry, as text to copy"),
+    "clean": (_clean, "what lies in a shared download folder, which runs use it, and what may go"),
     "follow": (_follow, "what happens in a Scipion project, line by line"),
     "live": (_live, "what arrives in a Scipion project, in napari or ImageJ"),
     "completion": (_completion, "what makes the tab key complete these words and their options")}

@@ -74,6 +74,7 @@ class Entry:
     image_sets: Tuple[ImageSet, ...]
     workflow_file: str = ""         # path below the entry's folder of what its depositors did, mostly in Scipion
     workflow_urls: Tuple[str, ...] = ()
+    papers: Tuple[str, ...] = ()    # as they are cited
 
     @property
     def name(self) -> str:
@@ -183,7 +184,8 @@ def parse_entry(number: str, record: Dict[str, Any]) -> Entry:
         emdb_ids=tuple(_emdb_ids(record.get("cross_references"))),
         image_sets=tuple(_image_sets(record.get("imagesets"))),
         workflow_file=_workflow_file(record),
-        workflow_urls=tuple(_workflow_urls(record.get("workflows"))))
+        workflow_urls=tuple(_workflow_urls(record.get("workflows"))),
+        papers=tuple(_papers(record.get("citation"))))
 
 
 def size_in_bytes(text: str) -> Optional[int]:
@@ -268,6 +270,21 @@ def _emdb_ids(value: Any) -> Iterator[str]:
         numbers = re.findall(r"\bEMDB?[-_ ]?([0-9]{1,6})\b", text, re.IGNORECASE)
         found += ["EMD-" + number.zfill(4) for number in numbers]
     yield from dict.fromkeys(found)
+
+
+def _papers(value: Any) -> Iterator[str]:
+    """'Scheres S, Chen S. Title. Nature Methods (2012). https://doi.org/10.1038/nmeth.2115' of each, what is not told
+    left out."""
+    for record in value if isinstance(value, list) else []:
+        if not isinstance(record, dict) or not _prose(record.get("title")):
+            continue
+        authors = ", ".join(_authors(record.get("authors")))
+        year = _text(record.get("year"))
+        journal = _prose(record.get("journal")) or _prose(record.get("journal_abbreviation"))
+        doi = re.sub("^(?:https?://(?:dx\\.)?doi\\.org/|doi:)", "", _text(record.get("doi")), flags=re.IGNORECASE)
+        parts = [authors, _prose(record.get("title")).rstrip("."),
+                 journal + (" (%s)" % year if year else "") if journal else year]
+        yield ". ".join(part for part in parts if part) + "." + (" https://doi.org/" + doi if doi else "")
 
 
 def _workflow_file(record: Dict[str, Any]) -> str:

@@ -12,6 +12,7 @@ from pyworkflow.protocol import MODE_RESUME, STATUS_NEW, STEPS_PARALLEL
 
 from .. import Plugin, constants
 from ..archive import metadata
+from ..archive.citing import how_to_cite
 from ..archive.entry import parse_entry_id
 from ..archive.errors import ArchiveError, Stopped
 from ..archive.kinds import MOVIES, PARTICLES, TILT_SERIES
@@ -259,7 +260,7 @@ class EmpiarDownloader(EMProtocol):
         kind = entry.image_set(self.imageSet.get()).kind
         return ["%d %s of %s (%s, DOI %s) were downloaded from the Electron Microscopy Public Image Archive%s." % (
             len(facts.images), kind.files, entry.name, entry.title.rstrip("."), entry.doi,
-            "; pixel size %g Å" % sets[0].getSamplingRate() if sets else "")]
+            "; pixel size %g Å" % sets[0].getSamplingRate() if sets else ""), "", *how_to_cite(entry)]
 
     def _citations(self):
         return ["Iudin2016", "Iudin2023"]
