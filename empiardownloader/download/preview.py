@@ -20,8 +20,10 @@ import tifffile
 from ..archive.errors import BrokenFileError, EntryError, NoRangesError, NotFoundError, RemoteError, UnreachableError
 from ..archive.names import split_compression
 from ..archive.remote import AUTOMATIC, Connection
+from ..archive.remote.choice import open_archive
 from ..archive.selection import GAIN, RemoteFile
 from ..archive.stopping import StopToken, within
+from ..constants import addresses
 from ..images.frames import AS_THEY_ARE, EXTRA, iter_frames
 from ..images.gain import Correction
 from ..images.header import (
@@ -149,6 +151,19 @@ def preview(entry: str, image_set: str = "", file_pattern: str = "", budget: int
     with _said(found.entry.name), contextlib.closing(archive.connect(stop=stop)) as connection:
         return within(SECONDS, stop, lambda: _look(connection, image, references, budget, chosen.pixel_size),
                       connection.abort)
+
+
+def preview_file(number: str, path: str, budget: int = BUDGET, transport: str = AUTOMATIC,
+                 stopped: Optional[threading.Event] = None, where: Optional[Mapping[str, str]] = None) -> Shown:
+    """One file of an entry, by its path below the entry's folder: a gain reference, say. Raises as ``preview``."""
+    stop = StopToken(stopped)
+    archive = open_archive(number, where or addresses(), transport, stop=stop)
+    try:
+        with _said("EMPIAR-" + number), contextlib.closing(archive.connect(stop=stop)) as connection:
+            return within(SECONDS, stop, lambda: _look(connection, RemoteFile(path), [], budget, None),
+                          connection.abort)
+    finally:
+        archive.close()
 
 
 @contextlib.contextmanager

@@ -180,9 +180,15 @@ class Play:
         self.wizard("filePattern").show(form)
         result["pattern_cancelled"] = form.protocol.filePattern.get()
         self.when(RemoteTreeDialog, lambda window: self.browse(
-            window, ["/data/", "/data/Movies_tiff/"], "/data/Movies_tiff/gain_reference.mrc", "wizard_gain"))
+            window, ["/data/", "/data/Movies_tiff/"], "/data/Movies_tiff/gain_reference.mrc", "wizard_gain",
+            "GAIN_*.mrc"))
         self.wizard("gainPattern").show(form)
         result["gain_chosen"] = form.protocol.gainPattern.get()
+        self.when(dialog.MessageDialog, lambda window: self.shot_and_close("wizard_no_star", window))
+        self.when(RemoteTreeDialog, lambda window: self.browse(
+            window, ["/data/"], "/data/workflow.json", "wizard_star"))
+        self.wizard("particlesFile").show(form)
+        result["star_refused"] = [result["messages"].pop(), form.protocol.particlesFile.get()]
 
         real = dict(Plugin.getVars())
         Plugin.getVars()["EMPIAR_API_URL"] = "http://localhost:1/api"
@@ -216,19 +222,31 @@ class Play:
         self.picture(name, window)
         window._handleResult(dialog.RESULT_YES)
 
-    def browse(self, window, folders, wanted, name):
+    def browse(self, window, folders, wanted, name, text=""):
         if self.dialogs(WaitDialog):
-            self.root.after(100, self.guarded(lambda: self.browse(window, folders, wanted, name)))
+            self.root.after(100, self.guarded(lambda: self.browse(window, folders, wanted, name, text)))
         elif folders:
             if window.tree.exists(folders[0]):
                 self.root.after(10, self.guarded(lambda folder=folders[0]: window.open(folder)))
                 folders = folders[1:]
-            self.root.after(200, self.guarded(lambda: self.browse(window, folders, wanted, name)))
+            self.root.after(200, self.guarded(lambda: self.browse(window, folders, wanted, name, text)))
         elif not window.tree.exists(wanted):
-            self.root.after(100, self.guarded(lambda: self.browse(window, folders, wanted, name)))
-        else:
+            self.root.after(100, self.guarded(lambda: self.browse(window, folders, wanted, name, text)))
+        elif text and window.filter.get() != text:
+            window.filter.set(text)
+            self.root.after(500, self.guarded(lambda: self.browse(window, folders, wanted, name, text)))
+        elif not window.tree.selection():
             window.tree.selection_set(wanted)
             window.tree.see(wanted)
+            if window._look is not None:
+                self.root.after(200, window.picture._toggle)
+            self.root.after(400, self.guarded(lambda: self.browse(window, folders, wanted, name, text)))
+        elif window._look is not None and window.picture._draw is None:
+            self.root.after(100, self.guarded(lambda: self.browse(window, folders, wanted, name, text)))
+        else:
+            self.result.setdefault("described", []).append(window.status.cget("text"))
+            folder = wanted.rpartition("/")[0] + "/"
+            self.result.setdefault("listed", []).append(len(window.tree.get_children(folder)))
             self.picture(name, window)
             window._handleResult(dialog.RESULT_YES)
 

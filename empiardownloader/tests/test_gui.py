@@ -67,7 +67,7 @@ class TestWindows(ArchiveTestCase):
         without_help = [name for name in FORM if not result["parameters"][name]]
         self.assertEqual([], without_help)
         self.assertEqual((False, True), (result["amount_shown_for_all"], result["amount_shown_for_some"]))
-        self.assertEqual(["entryId", "filePattern", "gainPattern", "imageSet"], result["wizards"])
+        self.assertEqual(["entryId", "filePattern", "gainPattern", "imageSet", "particlesFile"], result["wizards"])
         self.assertEqual(["90001", "1", "", None], result["entry"])
         self.assertIn("Cleared, since it was for another image set: File pattern (old*), Pixel size (Å/px) (1.5)",
                       result["messages"][0])
@@ -79,6 +79,10 @@ class TestWindows(ArchiveTestCase):
         self.assertEqual("data/Movies_tiff/grid*.tif", result["pattern_chosen"])
         self.assertEqual(result["pattern_chosen"], result["pattern_cancelled"])
         self.assertEqual("data/Movies_tiff/gain_reference.mrc", result["gain_chosen"])
+        self.assertEqual("data/Movies_tiff/grid*.tif matches 12 files of this folder, 23.6 MB.", result["described"][0])
+        self.assertIn("data/Movies_tiff/gain_reference.mrc, 0.8 MB", result["described"][1])
+        self.assertEqual(([13, 1], None), (result["listed"][:2], result["star_refused"][1] or None))
+        self.assertIn("data/workflow.json is no .star file: select one.", result["star_refused"][0])
         self.assertEqual(["2", result["pattern_chosen"]], result["after_unreachable"])
         for message in result["messages"][2:]:
             self.assertIn("could not be asked", message)

@@ -1,4 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-from .wizard_empiar import EmpiarEntryWizard, EmpiarFilePatternWizard, EmpiarGainPatternWizard, EmpiarImageSetWizard
+from .wizard_empiar import (
+    EmpiarEntryWizard,
+    EmpiarFilePatternWizard,
+    EmpiarGainPatternWizard,
+    EmpiarImageSetWizard,
+    EmpiarParticlesFileWizard,
+)
 
-__all__ = ["EmpiarEntryWizard", "EmpiarFilePatternWizard", "EmpiarGainPatternWizard", "EmpiarImageSetWizard"]
+__all__ = ["EmpiarEntryWizard", "EmpiarFilePatternWizard", "EmpiarGainPatternWizard", "EmpiarImageSetWizard",
+           "EmpiarParticlesFileWizard"]

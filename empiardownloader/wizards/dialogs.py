@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Windows of the wizards: one that waits for the archive, one that browses its folders."""
+import fnmatch
 import tkinter as tk
 from tkinter import ttk
 
@@ -7,7 +8,12 @@ from pyworkflow.gui import dialog
 
 from ..units import format_bytes
 from .background import Background
-from .pictures import inAWindow
+from .pictures import PicturePane, inAWindow
+from .widgets import scrolled
+
+FILTER_MS = 200
+# Files of a folder that are shown; the filter brings others.
+MOST_FILES = 1000
 
 
 class WaitDialog(dialog.Dialog):
@@ -60,54 +66,112 @@ def ask(parent, message, function):
 
 class RemoteTreeDialog(dialog.Dialog):
     """ The folders of an entry, each listed when it is opened. ``chosen`` is
-    the path of the selected file or folder after Select, else ''. """
+    the path of the selected file or folder after Select, else ''.
 
-    def __init__(self, parent, title, message, lister):
+    ``describe(path, listing)`` says what choosing a path means, by the listing of
+    its folder; ``look(path, job)`` gives a picture of a file, see PicturePane. """
+
+    def __init__(self, parent, title, message, lister, describe=None, look=None):
         self.chosen = ""
-        self._lister = lister
-        self._message = message
+        self._lister, self._message, self._describe, self._look = lister, message, describe, look
+        self._listings = {}         # item of a folder -> its listing
         super().__init__(parent, title, buttons=[("Select", dialog.RESULT_YES), ("Cancel", dialog.RESULT_CANCEL)],
                          default="Select")
 
     def body(self, master):
-        tk.Label(master, text=self._message, justify=tk.LEFT).grid(row=0, column=0, columnspan=2, sticky="w", pady=5)
-        self.tree = ttk.Treeview(master, columns=("size",), height=18, selectmode="browse")
+        self.background = Background(self)
+        master.columnconfigure(0, weight=1)
+        master.rowconfigure(2, weight=1)
+        tk.Label(master, text=self._message, justify=tk.LEFT).grid(row=0, column=0, sticky="w", pady=5)
+        line = tk.Frame(master)
+        line.grid(row=1, column=0, sticky="ew")
+        line.columnconfigure(1, weight=1)
+        tk.Label(line, text="Show only names with").grid(row=0, column=0)
+        self.filter = tk.StringVar(self)
+        tk.Entry(line, textvariable=self.filter).grid(row=0, column=1, sticky="ew", padx=6)
+        tk.Label(line, text="a star stands for any letters", fg="grey30").grid(row=0, column=2)
+        self.filter.trace_add("write", lambda *_: self.background.later("filter", FILTER_MS, self.showFiltered))
+        below = tk.Frame(master)
+        below.grid(row=2, column=0, sticky="news", pady=(4, 0))
+        self.tree = ttk.Treeview(below, columns=("size",), height=18, selectmode="browse")
         self.tree.heading("#0", text="Name")
         self.tree.heading("size", text="Size")
         self.tree.column("#0", width=520)
         self.tree.column("size", width=100, anchor=tk.E)
-        self.tree.grid(row=1, column=0, sticky="news")
-        scroll = ttk.Scrollbar(master, command=self.tree.yview)
-        scroll.grid(row=1, column=1, sticky="ns")
-        self.tree.configure(yscrollcommand=scroll.set)
-        master.rowconfigure(1, weight=1)
-        master.columnconfigure(0, weight=1)
+        scrolled(below, self.tree)
+        self.status = tk.Label(master, anchor="w", justify=tk.LEFT, wraplength=620)
+        self.status.grid(row=3, column=0, sticky="ew")
+        if self._look is not None:
+            self.picture = PicturePane(master, self.background, 440, 200)
+            self.picture.grid(row=4, column=0, sticky="ew")
         self.tree.bind("<<TreeviewOpen>>", lambda event: self.open(self.tree.focus()))
+        self.tree.bind("<<TreeviewSelect>>", lambda event: self._select())
+        self.tree.bind("<Double-1>", self._choose)
         self.tree.insert("", "end", iid="/", text="entry")
-        self.after(10, self.open, "/")
+        self.background.later("open", 10, lambda: self.open("/"))
 
     def open(self, item):
         """ List the folder behind a tree item, unless that was done. """
-        children = self.tree.get_children(item)
-        if children and not children[0].startswith("?"):
+        if item in self._listings or not item.endswith("/"):
             return
         folder = item.strip("/")
         listing = ask(self, "Reading %s ..." % (folder or "the entry's folder"),
                       lambda stopped: self._lister(folder, stopped))
         if listing is None or not self.tree.winfo_exists():
             return
-        for child in children:
-            self.tree.delete(child)
-        for name in listing.folders:
-            iid = "%s/%s/" % (item.rstrip("/"), name)
-            self.tree.insert(item, "end", iid=iid, text=name + "/")
-            self.tree.insert(iid, "end", iid="?" + iid, text="...")
-        for name, size in listing.files:
-            self.tree.insert(item, "end", iid="%s/%s" % (item.rstrip("/"), name), text=name,
-                             values=("" if size is None else format_bytes(size),))
+        self._listings[item] = listing
+        self._show(item)
         self.tree.item(item, open=True)
 
-    def apply(self):
+    def showFiltered(self):
+        """ The files of all open folders that the filter lets through. """
+        for item in list(self._listings):
+            if self.tree.exists(item):
+                self._show(item)
+
+    def _show(self, item):
+        listing, text = self._listings[item], self.filter.get().strip().lower()
+        folders = ["%s/%s/" % (item.rstrip("/"), name) for name in listing.folders]
+        for child in self.tree.get_children(item):
+            # What is open in a folder stays open.
+            if child not in folders:
+                self.tree.delete(child)
+        for name, iid in zip(listing.folders, folders):
+            if not self.tree.exists(iid):
+                self.tree.insert(item, "end", iid=iid, text=name + "/")
+                self.tree.insert(iid, "end", iid="?" + iid, text="...")
+        fitting = [(name, size) for name, size in listing.files
+                   if fnmatch.fnmatchcase(name.lower(), "*%s*" % text.replace("[", "[[]"))]
+        for name, size in fitting[:MOST_FILES]:
+            self.tree.insert(item, "end", iid="%s/%s" % (item.rstrip("/"), name), text=name,
+                             values=("" if size is None else format_bytes(size),))
+        if len(fitting) > MOST_FILES:
+            self.tree.insert(item, "end", iid="?more" + item, text="... and %d more: say above which"
+                             % (len(fitting) - MOST_FILES))
+
+    def _selected(self):
         selected = self.tree.selection()
-        if selected and not selected[0].startswith("?"):
-            self.chosen = selected[0].lstrip("/")
+        return selected[0] if selected and not selected[0].startswith("?") else ""
+
+    def _select(self):
+        item = self._selected()
+        folder = item if item.endswith("/") else item.rpartition("/")[0] + "/"
+        listing = self._listings.get(folder)
+        self.status.config(text=self._describe(item.lstrip("/"), listing) if self._describe and item and listing
+                           else "")
+        if self._look is not None:
+            self.picture.clear()
+            path = item.lstrip("/")
+            self.picture.fetch = None if not path or path.endswith("/") else lambda job: self._look(path, job)
+
+    def _choose(self, event):
+        item = self.tree.identify_row(event.y)
+        if item and not item.endswith("/") and item == self._selected():
+            self._handleResult(dialog.RESULT_YES)
+
+    def apply(self):
+        self.chosen = self._selected().lstrip("/")
+
+    def destroy(self):
+        self.background.close()
+        super().destroy()

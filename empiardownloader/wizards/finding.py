@@ -126,6 +126,14 @@ def askImage(number, imageSet, pattern, transport, addresses, job):
     return (lambda side: picture_of(shown.preview, shown.pixel_size, side)), shown.describe()
 
 
+def askFile(number, path, transport, addresses, job):
+    """ One file of an entry, a gain reference say, as askImage has it. Raises ArchiveError, Stopped. """
+    from ..download.preview import preview_file
+    from ..images.picture import picture_of
+    shown = preview_file(number, path, transport=transport, stopped=job.stopped, where=addresses)
+    return (lambda side: picture_of(shown.preview, shown.pixel_size, side)), shown.describe()
+
+
 def newer(facts, record):
     """ What the archive says now, with what only the list of entries knows, from EMDB. """
     return dataclasses.replace(

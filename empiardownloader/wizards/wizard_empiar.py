@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The magic wands of the form: look an entry up, choose its image set, browse its files."""
+import fnmatch
 import os
 import re
 
@@ -20,9 +21,10 @@ from ..catalogue.codes import entry_number, is_code
 from ..protocols.planned import makePlan, numberOf
 from ..protocols.protocol_empiar_download import EmpiarDownloader
 from ..protocols.workflow import getMissing, makeWorkflow
+from ..units import format_bytes
 from .dialogs import RemoteTreeDialog, ask
 from .find import FindDialog
-from .finding import askImage, askRecord
+from .finding import askFile, askImage, askRecord
 from .image_sets import ImageSetDialog
 
 TITLE = "EMPIAR"
@@ -160,7 +162,7 @@ class _PatternWizard(_EntryWizard):
     """ Browses the entry's folders; what is chosen becomes a pattern. """
     _parameter = ""
     _message = ""
-    _filesOnly = False
+    _looksAtFiles = False
 
     def show(self, form, *args):
         entry = self._askEntry(form)
@@ -179,11 +181,18 @@ class _PatternWizard(_EntryWizard):
             finally:
                 connection.close()
 
-        chosen = RemoteTreeDialog(form.root, "Files of %s" % entry.name, self._message, lister)
+        addresses, transport = Plugin.getAddresses(), self._transport(form)
+
+        def look(path, job):
+            return askFile(entry.number, path, transport, addresses, job)
+
+        chosen = RemoteTreeDialog(form.root, "Files of %s" % entry.name, self._message, lister, self._describe,
+                                  look if self._looksAtFiles else None)
         if not chosen.chosen:
             return
-        if self._filesOnly and chosen.chosen.endswith("/"):
-            dialog.showError(TITLE, "%s is a folder: select a file." % chosen.chosen, form.root)
+        refusal = self._refuse(chosen.chosen)
+        if refusal:
+            dialog.showError(TITLE, refusal, form.root)
             return
         form.setVar(self._parameter, self._makePattern(chosen.chosen))
         if self._parameter == "filePattern":
@@ -204,14 +213,32 @@ class _PatternWizard(_EntryWizard):
             dialog.showInfo(TITLE, "These files belong to another image set, which the form has now: %s."
                             % imageSet.describe(), form.root)
 
+    def _describe(self, path, listing):
+        """ What choosing a path means, in words; the listing is its folder's. """
+        size = dict(listing.files).get(os.path.basename(path))
+        return "" if path.endswith("/") or size is None else "%s, %s" % (path, format_bytes(size))
+
+    def _refuse(self, path):
+        """ A sentence where a path cannot be what is looked for. """
+        return "%s is a folder: select a file." % path if path.endswith("/") else ""
+
     def _makePattern(self, path):
-        raise NotImplementedError
+        return path.rstrip("/")
 
 
 class EmpiarFilePatternWizard(_PatternWizard):
     _targets = [(EmpiarDownloader, ["filePattern"])]
     _parameter = "filePattern"
     _message = "Select an image: the pattern then takes all files named like it.\nSelect a folder: all files in it."
+
+    def _refuse(self, path):
+        return ""
+
+    def _describe(self, path, listing):
+        pattern = os.path.basename(self._makePattern(path))
+        sizes = [size or 0 for name, size in listing.files if fnmatch.fnmatchcase(name, pattern)]
+        return "%s matches %d files of this folder, %s." % (
+            self._makePattern(path), len(sizes), format_bytes(sum(sizes)))
 
     def _makePattern(self, path):
         """ 'data/Grid_1/Foil_0012_frames.tif' -> 'data/Grid_1/Foil_*_frames.tif', 'data/Grid_1/' -> 'data/Grid_1/*' """
@@ -226,8 +253,14 @@ class EmpiarFilePatternWizard(_PatternWizard):
 class EmpiarGainPatternWizard(_PatternWizard):
     _targets = [(EmpiarDownloader, ["gainPattern"])]
     _parameter = "gainPattern"
-    _filesOnly = True
+    _looksAtFiles = True
     _message = "Select the gain reference."
 
-    def _makePattern(self, path):
-        return path.rstrip("/")
+
+class EmpiarParticlesFileWizard(_PatternWizard):
+    _targets = [(EmpiarDownloader, ["particlesFile"])]
+    _parameter = "particlesFile"
+    _message = "Select the .star file that describes the particles."
+
+    def _refuse(self, path):
+        return "" if path.lower().endswith((".star", ".star.gz")) else "%s is no .star file: select one." % path
