@@ -151,7 +151,7 @@ def parse_entry_id(text: Optional[str]) -> str:
         msg = "%s is an EMDB number. Its EMDB page names the EMPIAR entry (for example 10200)." % text.upper()
         raise EntryError(msg)
     if match is None:
-        msg = '"%s" is no EMPIAR entry number: write digits like 10200 or EMPIAR-10200.' % text[:80]
+        msg = '"%s" is no EMPIAR entry number: write digits like 10200, or find one with empiar search.' % text[:80]
         raise EntryError(msg)
     return match.group(1)
 

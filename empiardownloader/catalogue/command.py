@@ -17,7 +17,7 @@ from ..command import EXIT_ERROR, cannot_fetch, run, say
 from ..constants import addresses
 from ..units import format_bytes
 from ..values import ANY_PIXEL_SIZE, ANY_YEAR, angstrom, count, pixel_sizes, size, years
-from .facts import EntryFacts
+from .facts import METHODS, EntryFacts
 from .search import COURSE_BYTES, COURSE_RESOLUTION, RELEVANCE, SIZE, SORTS, Query, search
 from .store import Store, damage_said, default_path, kept
 
@@ -45,14 +45,17 @@ def _parser(program: str) -> argparse.ArgumentParser:
                     "entry, and it has to fit all options.")
     parser.add_argument("words", nargs="*", metavar="WORDS",
                         help="of the title, sample, authors; or an EMPIAR, EMDB or PDB code")
-    parser.add_argument("--kind", default="", help="one of %s" % ", ".join(kind.name for kind in KINDS))
+    parser.add_argument("--kind", default="", help="one of %s; with quotes where it has a blank" % ", ".join(
+        kind.name for kind in KINDS))
     parser.add_argument("--format", default="", help="of the image files: MRC, TIFF, EER ...")
     parser.add_argument("--max-size", type=size, metavar="SIZE", help="of the whole entry, like 500GB")
     parser.add_argument("--min-size", type=size, metavar="SIZE")
-    parser.add_argument("--resolution", type=angstrom, metavar="A", help="of the map: this many angstrom or better")
-    parser.add_argument("--method", default="", help="single particle, tomography, helical ...")
+    parser.add_argument("--resolution", type=angstrom, metavar="ANGSTROM",
+                        help="of the map: this many angstrom or better")
+    parser.add_argument("--method", default="",
+                        help="one of %s, or EMPIAR's type of experiment" % ", ".join(sorted(METHODS.values())))
     parser.add_argument("--microscope", default="", help="part of its name, like krios")
-    parser.add_argument("--pixel-size", type=pixel_sizes, default=ANY_PIXEL_SIZE, metavar="A",
+    parser.add_argument("--pixel-size", type=pixel_sizes, default=ANY_PIXEL_SIZE, metavar="ANGSTROM",
                         help="of the images: 0.66, or a range like 0.6-1.1")
     parser.add_argument("--emdb", default="", metavar="CODE", help="linked to this EMDB map")
     parser.add_argument("--pdb", default="", metavar="CODE", help="linked to this PDB model")
@@ -101,7 +104,7 @@ def _search(options: argparse.Namespace, stopped: threading.Event) -> int:
         width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 10 ** 6
         print("\n".join(table(found.entries, width)))
         if found.total > len(found.entries):
-            say("%d of %d: --limit shows more, more words fewer." % (len(found.entries), found.total))
+            say("%d of %d shown: --limit shows more, add words to narrow down." % (len(found.entries), found.total))
     if found.why:
         say(found.why)
     return 0 if found.entries else EXIT_ERROR
@@ -167,11 +170,11 @@ def _show(text: str) -> None:
 def table(entries: List[EntryFacts], width: int) -> List[str]:
     """Lines of ``width`` letters at most, the title cut where they would be longer."""
     columns = range(5) if width >= NARROW else (0, 1, 2)
-    rows = [("ENTRY", "SIZE", "RES", "KINDS", "YEAR", "TITLE")]
+    rows = [("ENTRY", "SIZE", "RES (Å)", "KINDS", "YEAR", "TITLE")]
     for entry in entries:
         formats = "/".join(entry.formats[:2])
         rows.append((str(entry.number), "?" if entry.size_bytes is None else format_bytes(entry.size_bytes),
-                     "-" if entry.resolution is None else "%.1f" % entry.resolution,
+                     "-" if entry.resolution is None else "%.2f" % entry.resolution,
                      ", ".join(entry.kinds[:2]) + (" " + formats if formats else ""), entry.released[:4] or "-",
                      entry.title))
     widths = [max(len(row[column]) for row in rows) for column in range(5)]

@@ -13,7 +13,7 @@ from typing import Any, Dict, List, NamedTuple, Optional, Set, Tuple
 from ..archive.errors import EntryError
 from ..archive.kinds import KINDS
 from ..values import ANY_PIXEL_SIZE, ANY_YEAR
-from .facts import EMDB_ID, PDB_ID, EntryFacts, emdb_name
+from .facts import EMDB_ID, METHODS, PDB_ID, EntryFacts, emdb_name
 from .store import ORDERS, Row, Store
 from .words import Term, begins_within, is_within, normal, terms, tokens
 
@@ -61,7 +61,8 @@ class Found(NamedTuple):
 
 def search(store: Store, query: Query) -> Found:
     """Raises EntryError for a kind that there is not."""
-    codes = _by_code(store, query.words[:MOST_LETTERS])
+    # Ids of twelve letters are what the PDB goes over to.
+    codes = _by_code(store, re.sub("pdb_0000", "", query.words[:MOST_LETTERS], flags=re.IGNORECASE))
     query = replace(query, words=codes.rest.strip())
     asked = terms(query.words) if query.words else []
     if query.words and not asked and not codes.numbers and not codes.unknown:
@@ -74,6 +75,10 @@ def search(store: Store, query: Query) -> Found:
                                   "--offline.")
     if codes.unknown and not asked:
         return found._replace(why="No entry here belongs to %s." % " or ".join(codes.unknown))
+    if codes.numbers and asked:
+        # A code is surer than a word.
+        again, _ = _search(store, replace(query, words=""), [], codes)
+        return again._replace(why="No entry of the code has the other words (%s):" % query.words)
     begun = terms(query.words, all_go_on=True) if asked else []
     if begun != asked:
         again, _ = _search(store, query, begun, codes)
@@ -104,12 +109,13 @@ def fitting(store: Store, query: Query) -> Set[int]:
 def _search(store: Store, query: Query, asked: List[Term], codes: "_Codes") -> Tuple[Found, int]:
     """What has all the words, or belongs to a code, and fits all options; and how many there are before the options."""
     question = normal(query.words)
-    ranked: Dict[int, Tuple[float, ...]] = dict.fromkeys(codes.numbers, (math.inf, 0))
+    ranked: Dict[int, Tuple[float, ...]] = {} if asked else dict.fromkeys(codes.numbers, (math.inf, 0))
     by_options_alone = not (asked or codes.numbers or codes.unknown)
+    has_code = bool(codes.numbers or codes.unknown)
     allowed = fitting(store, query) if _filters(query) or by_options_alone else None
     if asked:
         for row in store.with_words([_looked_for(term) for term in asked]):
-            if row.number not in ranked:
+            if not has_code or row.number in codes.numbers:
                 ranked[row.number] = (_score(row, asked, question), row.number)
     elif by_options_alone:
         ranked.update((number, (0.0, number)) for number in allowed or ())
@@ -272,6 +278,9 @@ def _emdb_id(text: str) -> str:
 
 
 def _why(store: Store, query: Query, asked: List[Term], matching: int, vocabulary: Set[str]) -> str:
+    if query.method and not fitting(store, Query(method=query.method)):
+        return "No entry has the method %s: there are %s, and EMPIAR's types of experiments, like SBF-SEM." % (
+            query.method, ", ".join(sorted(METHODS.values())))
     if matching:
         return "%d entr%s the words, but none of them fits %s%s." % (
             matching, "y has" if matching == 1 else "ies have", " and ".join(name for name, _ in _filters(query)),

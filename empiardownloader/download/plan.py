@@ -35,6 +35,7 @@ class Plan:
     entry: str                  # 'EMPIAR-10200'
     image_set: str              # as ImageSet.describe has it
     counted: str                # what is counted: 'movies'
+    one: str                    # one of these: 'movie'
     images: int                 # that would be fetched, of tilt series the series
     of: Optional[int]           # how many the image set has, by the entry or by what was listed
     files: int                  # all of them, with references and sidecar files
@@ -63,10 +64,15 @@ class Plan:
                 "seconds": None if self.seconds is None else round(self.seconds, 1),
                 "free_bytes": self.free_bytes, "disk_bytes": self.disk_bytes, "fits": self.fits}
 
+    def counts(self, number: int) -> str:
+        """'movie' or 'movies'"""
+        return self.one if number == 1 else self.counted
+
     def as_lines(self) -> List[str]:
         about = "" if self.exact else "about "
         lines = ["%s, image set %s" % (self.entry, self.image_set),
-                 "Images:  %d %s%s%s" % (self.images, self.counted, "" if self.of is None else " of %d" % self.of,
+                 "Images:  %d%s %s%s" % (self.images, "" if self.of is None else " of %d" % self.of,
+                                         self.counts(self.of or self.images),
                                          ", %d more are here already" % self.here if self.here else ""),
                  "Files:   %d, %s%s%s" % (self.files, about, format_bytes(self.bytes),
                                           ", and %d whose size the server does not list" % self.without_size
@@ -79,7 +85,7 @@ class Plan:
             lines.append("Time:    about %s, at the %.1f MB/s measured now" % (format_seconds(self.seconds),
                                                                               (self.rate or 0) / 1e6))
         if self.free_bytes is not None:
-            lines.append("Disk:    %s free%s" % (format_bytes(self.free_bytes), "" if self.fits else
+            lines.append("Disk:    %s free%s" % (format_bytes(self.free_bytes), ": it fits" if self.fits else
                                                  ": it does not fit, %s are needed, and %s must stay free" % (
                                                      format_bytes(self.disk_bytes), format_bytes(SPARE_BYTES))))
         return lines + ["Skipped: " + text for text in self.skipped]
@@ -120,7 +126,7 @@ def plan_request(finder: ImageFinder, request: Request, archive: Archive, is_her
     usage = shutil.disk_usage(existing(folder))
     counted = {file.path: file for file in [*found.images, *found.others]}.values()
     return Plan(
-        entry=name, image_set=chosen.describe(), counted=request.kind.many,
+        entry=name, image_set=chosen.describe(), counted=request.kind.many, one=request.kind.one,
         images=found.series if request.kind == TILT_SERIES else len(found.images),
         of=found.listed if found.exhausted else chosen.num_images,
         files=len(counted), bytes=sum(file.size or 0 for file in counted),

@@ -38,7 +38,7 @@ from ..images.previews import Preview, average_of, preview_of
 from ..units import format_bytes
 from .fetch import listing
 
-BUDGET = 16 << 20               # bytes
+BUDGET = 16 * 10 ** 6           # bytes
 BLOCK_BYTES = 64 << 10          # read at a time where a reader asks for a few bytes
 SECONDS = 300.0                 # for one file over a slow line
 # Of the budget, what a gain reference may take.
@@ -75,7 +75,8 @@ class Shown:
             self.path, self.width, self.height,
             ", only %d of its rows within the budget" % self.rows if self.rows else "", self.frames_used,
             "" if self.frames_used == 1 else "s", " of %d" % self.frames if self.frames else "",
-            self.bytes_received / 1e6, ", " + self.preview.gain if self.preview.gain else "")
+            self.bytes_received / 1e6, ", " + self.preview.gain if self.preview.gain else "") + (
+            "; right its power spectrum%s" % (", %g Å/px" % self.pixel_size if self.pixel_size else ""))
 
 
 class _Ranges(io.RawIOBase):

@@ -10,7 +10,7 @@ from .previews import PREVIEW_PIXELS, Preview, contrast
 RINGS = (40.0, 20.0, 10.0, 6.0, 4.0, 3.0, 2.0)     # angstrom
 # A scale bar is one of these long, the longest that takes no more than this share of the image.
 BARS, BAR_SHARE = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000), 0.3
-GAP, WHITE, GREY = 8, 255, 170
+GAP, WHITE = 8, 255
 LABEL_PIXELS = 18       # between the labels of two rings
 LEAST_RADIUS = 12       # of a ring
 
@@ -72,8 +72,10 @@ def _draw_bar(draw: ImageDraw.ImageDraw, width: int, height: int, pixel_size: fl
 
 def _draw_rings(draw: ImageDraw.ImageDraw, left: int, pixel_size: float, edge: float) -> None:
     for resolution, radius, has_room in rings(pixel_size, edge):
-        draw.ellipse((left + edge - radius, edge - radius, left + edge + radius, edge + radius), outline=GREY)
+        draw.ellipse((left + edge - radius, edge - radius, left + edge + radius, edge + radius), outline=WHITE,
+                     width=max(1, round(edge / 128)))
         if has_room:
-            at = left + edge + radius * 0.71, edge - radius * 0.71
-            draw.rectangle((at[0] - 1, at[1] - 1, at[0] + 26, at[1] + 11), fill=0)
-            draw.text(at, "%g A" % resolution, fill=WHITE)
+            # Just outside of its ring.
+            at, text = (left + edge + radius * 0.71 + 2, edge - radius * 0.71 - 12), "%g A" % resolution     # Pillow's own font has no Å
+            draw.rectangle(draw.textbbox(at, text), fill=0)
+            draw.text(at, text, fill=WHITE)

@@ -27,9 +27,9 @@ def addEntrySection(form):
     form.addParam("entryId", params.StringParam, default="10200", important=True,
                   label="EMPIAR entry",
                   help="Number of the entry, like *10200* or *EMPIAR-10200*, or the address of its page; the code of "
-                       "an EMDB map or a PDB model (*EMD-2984*, *5a1a*) stands for its entry. Search for one at "
-                       "[[https://www.ebi.ac.uk/empiar/][EMPIAR]], or with the command *empiar search*. The wand looks "
-                       "the entry up.")
+                       "an EMDB map or a PDB model (*EMD-2984*, *5a1a*) stands for its entry. The wand finds one "
+                       "among all entries of [[https://www.ebi.ac.uk/empiar/][EMPIAR]]: by protein, author, size, "
+                       "resolution, method.")
     form.addParam("allImages", params.BooleanParam, default=False,
                   label="Download all images?",
                   help="*Yes*: every image of the image set. Entries hold up to 10 TB, so look at the size first.")
@@ -43,7 +43,7 @@ def addEntrySection(form):
                   label="Image set",
                   help="Number (1, 2, ...) or name of the entry's image set. Empty: the first one that holds "
                        "movies, else tilt series, else the first. Its content decides which Scipion set you get. The "
-                       "wand shows what there is.")
+                       "wand says of each how much would come, how long it takes, and whether it fits on the disk.")
     form.addParam("downloadGain", params.BooleanParam, default=True,
                   label="Get the gain reference?",
                   help="Look for the gain reference (and a dark one) beside the movies, in the folders above, and in "

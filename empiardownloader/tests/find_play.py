@@ -128,7 +128,7 @@ def first_use(play):
     result["eer"] = play.rows()
     window.filters["--format"].set("")
     window.filters["--max-size"].set("much")
-    yield lambda: "Up to" in window.status.cget("text")
+    yield lambda: "Size up to" in window.status.cget("text")
     result["wrong size"] = window.status.cget("text")
     window.filters["--max-size"].set("")
     play.type("apoferitin")

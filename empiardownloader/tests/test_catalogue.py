@@ -267,6 +267,18 @@ class TestTitlesOfOthers(CatalogueCase):
         self.assertEqual([], self.find("EMD-0339"))
         self.assertEqual(("EMD-0339",), hidden.emdb)
 
+    def test_words_and_a_code(self):
+        """All of them; a code is surer than a word."""
+        self.assertEqual([10061], self.find("galactosidase EMD-%d" % (10061 - 5000)))
+        found = search(self.store, Query("apoferritin EMD-5061"))
+        self.assertEqual(([10061], "No entry of the code has the other words (apoferritin):"), (
+            [entry.number for entry in found.entries], found.why))
+        self.assertEqual([50288, 10288], sorted(self.find("pdb_00006n4b"), reverse=True))
+
+    def test_a_method_that_is_none(self):
+        found = search(self.store, Query("ribosome", method="tomo"))
+        self.assertIn("No entry has the method tomo: there are electron crystallography, helical", found.why)
+
     def test_one_word_of_two_is_no_answer(self):
         found = search(self.store, Query("odorific receptor"))
         self.assertEqual(([], False), (found.entries, found.is_loose))
@@ -637,7 +649,7 @@ class TestCommand(CatalogueCase):
         code, output, errors = self.command(demo, "T20S")
         self.assertEqual(0, code, errors)
         self.assertIn("60 entries", errors)
-        self.assertIn("10025  1.3 TB  2.8  movies TIFF  2014  Thermoplasma acidophilum 20S proteasome movies", output)
+        self.assertIn("10025  1.3 TB     2.80  movies TIFF  2014  Thermoplasma acidophilum 20S proteasome", output)
         asked = len(demo.requests)
         code, output, errors = self.command(demo, "apoferritin", "--json", "--sort", "size")
         self.assertEqual((0, ""), (code, errors))

@@ -52,9 +52,9 @@ class TestFind(ArchiveTestCase):
         self.assertIn("Fetching the list of all entries", result["first"])
         self.assertIn("%d entries, %d of them new" % (self.COUNT, self.COUNT), result["harvested"])
         self.assertEqual({"10200", "10591"}, set(result["apoferritin"][:2]))
-        self.assertEqual("The entry's picture", result["picture"])
+        self.assertEqual("Picture given by the authors", result["picture"])
         self.assertEqual(["10591"], result["eer"])
-        self.assertEqual('Up to: a size like 500GB or 16MB, not much', result["wrong size"])
+        self.assertEqual('Size up to: a size like 500GB or 16MB, not much', result["wrong size"])
         self.assertIn('is it "apoferritin"', result["misspelt"])
         self.assertTrue(result["course"] and max(result["course"]) <= 10 ** 11)
         self.assertEqual(sorted(result["course"]), result["course"])
@@ -69,7 +69,7 @@ class TestFind(ArchiveTestCase):
         result = self.play("image")
         self.assertEqual(asked, self.demo.count("POST"))
         self.assertIn("data/Movies/grid1_0001.mrc: 512 x 384 pixels, 10 frames of 10", result["image"])
-        self.assertEqual("The entry's picture", result["of another"])
+        self.assertEqual("Picture given by the authors", result["of another"])
         self.assertEqual([90001, "1", True, True], result["chosen"])
         entry = self.demo.entries["10028"]
         self.demo.entries["10028"] = dict(entry, imagesets=entry["imagesets"][::-1])
@@ -94,10 +94,10 @@ class TestFind(ArchiveTestCase):
         self.demo.rate = 500000
         result = self.play("choose_set")
         for row in result["plans"]:
-            self.assertTrue(row[7].startswith("3, "), row)
+            self.assertTrue(row[7].startswith("3 movies, "), row)
             self.assertTrue(row[8].endswith(" s"), row)
             self.assertEqual("yes", row[9])
-        self.assertIn("Images:  3 movies of 12", result["text"])
+        self.assertIn("Images:  3 of 12 movies", result["text"])
         self.assertIn("data/Movies_tiff/grid1_0001.tif: 512 x 384", result["caption"])
         self.assertEqual("2", result["chosen"])
 

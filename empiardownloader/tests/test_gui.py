@@ -71,7 +71,7 @@ class TestWindows(ArchiveTestCase):
         self.assertEqual(["90001", "1", "", None], result["entry"])
         self.assertIn("Cleared, since it was for another image set: File pattern (old*), Pixel size (Å/px) (1.5)",
                       result["messages"][0])
-        self.assertIn("Images:  1 movies of 12", result["planned"])
+        self.assertIn("Images:  1 of 12 movies", result["planned"])
         # Motion correction has a plugin of its own, which is not here.
         self.assertEqual(["EMPIAR-90001 movies"], result["made"])
         self.assertIn("which were skipped: ProtMotionCorr", result["messages"][1])

@@ -121,7 +121,7 @@ class TestPlan(PlanCase):
                 self.assertLessEqual({"files", "bytes", "seconds", "free_bytes"} if words[0] == "plan" else {
                     "path", "width", "height", "frames_used", "bytes_received"}, set(told))
             elif words[-1] == "--all":
-                self.assertIn("Images:  5 movies of 5", done.stdout)
+                self.assertIn("Images:  5 of 5 movies", done.stdout)
                 self.assertIn("MB/s measured now", done.stdout)
             else:
                 self.assertNotEqual(0, done.returncode)

@@ -10,21 +10,21 @@ from pyworkflow.utils import Icon
 from ..archive.kinds import preferred
 from ..archive.stopping import StopToken
 from ..catalogue.harvest import harvest
-from ..catalogue.store import Store, default_path
+from ..catalogue.store import ORDERS, Store, default_path
 from . import finding
 from .background import Background
 from .pictures import PicturePane, inAWindow
-from .widgets import boldFont, scrolled
+from .widgets import boldFont, fitToScreen, scrolled, wrapped
 
-USE, WORKFLOW, CLOSE = "Use this entry", "Make its workflow", "Close"
+USE, WORKFLOW, CLOSE, UPDATE = "Use this entry", "Make its workflow", "Close", "Update list"
 # After so long without a key: the list on this machine is asked, then the archive itself.
 TYPED_MS, ELSEWHERE_MS = 150, 900
 # An entry that is looked at for so long is asked for at the archive.
 LOOKED_MS = 400
 COLUMNS = (("number", "Entry", 60), ("title", "Title", 260), ("size", "Size", 75), ("resolution", "Resolution", 100),
-           ("holds", "Holds", 150), ("date", "Released", 90))
-SET_COLUMNS = (("No.", 32), ("Name", 90), ("Holds", 85), ("Format", 65), ("Images", 65), ("Frames", 65), ("Å/px", 50),
-               ("Pixels", 95))
+           ("holds", "Contains", 150), ("date", "Released", 90))
+SET_COLUMNS = (("No.", 32), ("Name", 90), ("Contains", 85), ("Format", 65), ("Images", 65), ("Frames", 65),
+               ("Å/px", 50), ("Pixels", 95))
 
 
 class FindDialog(dialog.Dialog):
@@ -37,6 +37,7 @@ class FindDialog(dialog.Dialog):
         self.imageSet = ""
         self._addresses, self._words, self._transport, self._pattern = addresses, words, transport, pattern
         self._answer = None         # what the list shows
+        self._kept = None           # the question of what was shown before
         self._asked = None          # the words and filters that it answers
         self._shown = {}            # item of the list -> facts
         self._records = {}          # number -> Record
@@ -69,10 +70,11 @@ class FindDialog(dialog.Dialog):
         self.status.grid(row=0, column=0, sticky="ew")
         self.age = tk.Label(status, anchor="e")
         self.age.grid(row=0, column=1, padx=6)
-        self.refreshButton = tk.Button(status, text="Refresh", command=self._toggleHarvest)
+        self.refreshButton = tk.Button(status, text=UPDATE, command=self._toggleHarvest)
         self.refreshButton.grid(row=0, column=2)
         self.status.bind("<Configure>", lambda event: self.status.config(wraplength=max(event.width - 10, 200)))
         self.initial_focus = self.field
+        fitToScreen(self)
         self.search()
 
     def buttonbox(self, btnFrame):
@@ -93,6 +95,7 @@ class FindDialog(dialog.Dialog):
         self.field.icursor(tk.END)
         self.field.selection_range(0, tk.END)
         self.words.trace_add("write", self._typed)
+        self.field.bind("<Down>", lambda event: self.list.focus_set())
         tk.Label(frame, text="a protein, an author, a number; or an EMDB or PDB code", fg="grey30").grid(
             row=0, column=2, padx=6)
         return frame
@@ -105,9 +108,10 @@ class FindDialog(dialog.Dialog):
                   "--microscope": 10, "--year": 9}
         hints = {"--max-size": "like 500GB", "--resolution": "Å or better", "--pixel-size": "Å, like 0.6-1.1",
                  "--year": "like 2020-2023"}
-        for number, (option, width) in enumerate(widths.items()):
+        cells = []
+        for option, width in widths.items():
             cell = tk.Frame(frame)
-            cell.grid(row=number // 4, column=number % 4, sticky="w", padx=(0, 14))
+            cells.append(cell)
             tk.Label(cell, text=finding.FIELDS[option]).pack(side=tk.LEFT)
             variable = self.filters[option] = tk.StringVar(self)
             if option in choices:
@@ -119,9 +123,9 @@ class FindDialog(dialog.Dialog):
                 tk.Label(cell, text=hints[option], fg="grey30").pack(side=tk.LEFT)
             variable.trace_add("write", self._typed)
         self.course = tk.BooleanVar(self, False)
-        check = tk.Checkbutton(frame, text=finding.FIELDS["--course"], variable=self.course, command=self.searchSoon)
-        check.grid(row=0, column=4, sticky="w")
+        check = tk.Checkbutton(frame, text=finding.FIELDS["--course"], variable=self.course, command=self._typed)
         dialog.ToolTip(check, finding.COURSE_HELP, delay=300)
+        wrapped(frame, [*cells, check])
         return frame
 
     def _makeList(self, parent):
@@ -131,7 +135,7 @@ class FindDialog(dialog.Dialog):
         for name, text, width in COLUMNS:
             sortable = name != "holds"
             self.list.heading(name, text=text, command=functools.partial(self._sortBy, name) if sortable else "")
-            self.list.column(name, width=width, stretch=name == "title",
+            self.list.column(name, width=width, minwidth=width // 2, stretch=name == "title",
                              anchor=tk.E if name in ("size", "resolution") else tk.W)
         scrolled(frame, self.list)
         self.list.bind("<<TreeviewSelect>>", lambda event: self._select())
@@ -229,10 +233,13 @@ class FindDialog(dialog.Dialog):
         for item, facts in self._shown.items():
             self.list.insert("", tk.END, iid=item, values=finding.rowOf(facts))
         self._tell()
-        kept = str(before.number) if before is not None else ""
+        # The same question's answer has grown: what is looked at stays. Another question's begins at its first.
+        kept = str(before.number) if before is not None and self._kept == self._asked else ""
+        self._kept = self._asked
         first = kept if kept in self._shown else next(iter(self._shown), None)
         if first is not None:
             self.list.selection_set(first)
+            self.list.focus(first)
             self.list.see(first)
         else:
             self._select()
@@ -249,7 +256,8 @@ class FindDialog(dialog.Dialog):
         self._reverse = not self._reverse if self._sort == name else False
         self._sort = name
         for column, text, _ in COLUMNS:
-            mark = (" ▲" if self._reverse else " ▼") if column == name else ""
+            rises = (ORDERS[name][1] if name in ORDERS else False) == self._reverse
+            mark = (" ▲" if rises else " ▼") if column == name else ""
             self.list.heading(column, text=text + mark)
         self.search()
 
@@ -285,7 +293,7 @@ class FindDialog(dialog.Dialog):
 
     def _harvestOver(self, text):
         self._harvestEnded, self._notice = True, text
-        self.refreshButton.config(text="Refresh")
+        self.refreshButton.config(text=UPDATE)
         self.status.config(text=text)
         self.search()
 
@@ -364,7 +372,7 @@ class FindDialog(dialog.Dialog):
     def _lookCame(self, number, picture):
         self._looks[number] = picture
         if picture is not None and self.picture.isEmpty():
-            self.picture.show(lambda side: picture, "The entry's picture")
+            self.picture.show(lambda side: picture, "Picture given by the authors")
 
     def _selectSet(self):
         facts, selected = self._facts(), self.sets.selection()

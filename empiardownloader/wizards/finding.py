@@ -25,7 +25,7 @@ MOST_ROWS = 300             # of the list; more words bring fewer
 MOST_PIXELS = 4 << 20       # of an entry's picture
 LETTERS = 3000              # of a title or a sample that are shown
 # The names of the command's options, as the window calls them.
-FIELDS = {"--kind": "Kind", "--format": "Format", "--max-size": "Up to", "--resolution": "Resolution",
+FIELDS = {"--kind": "Image kind", "--format": "Format", "--max-size": "Size up to", "--resolution": "Resolution",
           "--method": "Method", "--microscope": "Microscope", "--pixel-size": "Pixel size", "--year": "Year",
           "--course": "For a course"}
 KIND_NAMES = tuple(kind.name for kind in KINDS)
@@ -162,11 +162,14 @@ def linesOf(facts) -> Tuple[Tuple[str, str], ...]:
     """ (label, text) of what is known about an entry. """
     authors = ", ".join(facts.authors[:12]) + (" and %d more" % (len(facts.authors) - 12) if len(
         facts.authors) > 12 else "")
-    told = (("Authors", authors), ("Sample", facts.sample),
-            ("Size", facts.size_bytes and format_bytes(facts.size_bytes)), ("Released", facts.released),
+    # EMPIAR calls an experiment EMDB where there are maps of it.
+    experiment = "" if facts.experiment.upper() == "EMDB" else facts.experiment
+    sample = "; ".join(part for part in facts.sample.split("; ") if part.lower() != facts.title.lower())
+    told = (("Authors", authors), ("Size", facts.size_bytes and format_bytes(facts.size_bytes)),
             ("Resolution", facts.resolution and "%g Å" % facts.resolution),
-            ("Method", facts.method), ("Experiment", facts.experiment), ("Microscope", facts.microscope),
-            ("EMDB", ", ".join(facts.emdb)), ("PDB", ", ".join(facts.pdb)), ("DOI", facts.doi),
+            ("Method", ", ".join(filter(None, [facts.method, experiment]))), ("Microscope", facts.microscope),
+            ("EMDB", ", ".join(facts.emdb)), ("PDB", ", ".join(facts.pdb)), ("Sample", sample),
+            ("Released", facts.released), ("DOI", facts.doi),
             ("Page", "https://www.ebi.ac.uk/empiar/EMPIAR-%d/" % facts.number))
     return tuple((label, str(text)[:LETTERS]) for label, text in told if text)
 
@@ -177,7 +180,7 @@ def counted(answer, shown):
     if not answer.entries:
         return ""
     if found.total > shown:
-        return "%d of %d entries that fit: more words bring fewer." % (shown, found.total)
+        return "%d of %d shown: add words to narrow down." % (shown, found.total)
     return "%d of %d entries" % (found.total, answer.entries)
 
 
@@ -185,7 +188,7 @@ def ageOf(answer):
     if answer.age is None:
         return "The list of entries is not complete." if answer.entries else ""
     days = int(answer.age // 86400)
-    return "The list is of today." if not days else "The list is %d day%s old." % (days, "" if days == 1 else "s")
+    return "List of entries: updated %s" % ("today" if not days else "%d day%s ago" % (days, "" if days == 1 else "s"))
 
 
 def inFields(text):

@@ -9,10 +9,11 @@ from pyworkflow.gui import dialog
 from ..units import format_bytes, format_seconds
 from .background import Background
 from .pictures import PicturePane, inAWindow
-from .widgets import scrolled
+from .widgets import fitToScreen, scrolled
 
-COLUMNS = (("No.", 40), ("Name", 190), ("Category", 210), ("Format", 70), ("Images", 75), ("Å/px", 60),
-           ("Becomes", 110), ("To download", 120), ("Time", 90), ("Fits", 50))
+COLUMNS = (("No.", 40), ("Name", 170), ("Category", 180), ("Format", 70), ("Images", 75), ("Å/px", 60),
+           ("Scipion set", 110), ("To download", 150),
+           ("Time", 90), ("Fits on disk", 95))
 # So many image sets are looked at without being selected; each is listed on the server.
 LOOKED_AT = 12
 
@@ -62,6 +63,7 @@ class ImageSetDialog(dialog.Dialog):
             self.tree.focus(first)
             self.tree.see(first)
         self.initial_focus = self.tree
+        fitToScreen(self)
 
     @staticmethod
     def _row(imageSet, *planned):
@@ -111,7 +113,7 @@ class ImageSetDialog(dialog.Dialog):
         if isinstance(plan, str):
             values = ("?", "", "")
         else:
-            values = ("%d, %s" % (plan.images, format_bytes(plan.bytes)),
+            values = ("%d %s, %s" % (plan.images, plan.counts(plan.images), format_bytes(plan.bytes)),
                       "" if plan.seconds is None else format_seconds(plan.seconds), "yes" if plan.fits else "NO")
         self.tree.item(str(number), values=self._row(imageSet, *values))
         if number == self._number():

@@ -6,7 +6,7 @@ from PIL import Image, ImageTk
 
 from ..archive.errors import ArchiveError, RemoteError, Stopped
 
-SHOW, CANCEL = "Show an image", "Cancel"
+SHOW, CANCEL = "Show an image (up to 16 MB)", "Cancel"
 CAPTION_HEIGHT = 54     # three lines
 FULL = 512              # pixels of an image that was clicked at
 
@@ -24,7 +24,7 @@ class PicturePane(tk.Frame):
         self._image = tk.Label(self, cursor="")
         self._image.grid(row=0, column=0, columnspan=2, sticky="news")
         self._image.bind("<Button-1>", self._enlarge)
-        self._caption = tk.Label(self, justify=tk.LEFT, anchor="w", wraplength=width - 130)
+        self._caption = tk.Label(self, justify=tk.LEFT, anchor="w", wraplength=width - 215)
         self._caption.grid(row=1, column=0, sticky="ew")
         self.button = tk.Button(self, text=SHOW, command=self._toggle)
         self.button.grid(row=1, column=1, sticky="e")

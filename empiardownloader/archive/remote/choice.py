@@ -89,8 +89,12 @@ def _open_now(entry: str, addresses: Mapping[str, str], transport: str, timeout:
             raise trial.error
     if not working:
         errors = [trial.error for trial in trials]
-        msg = "The files of EMPIAR-%s cannot be reached: %s. Check the network%s, then Continue." % (
-            entry, "; ".join(complaints), "" if transport == AUTOMATIC else " or choose another transport")
+        remedy = "Check the network" if transport == AUTOMATIC else "Check the network or choose another transport"
+        if errors and all(isinstance(error, NotFoundError) for error in errors):
+            # The servers are there, and the entry is not.
+            remedy = "Look at https://www.ebi.ac.uk/empiar/EMPIAR-%s/ whether its files are public" % entry
+        msg = "The files of EMPIAR-%s cannot be reached: %s. %s, then Continue." % (
+            entry, "; ".join(complaints), remedy)
         if any(isinstance(error, (TransientError, Stopped)) for error in errors):
             raise _NotNowError(msg, max(getattr(error, "retry_after", 0.0) for error in errors))
         raise UnreachableError(msg)
