@@ -76,6 +76,7 @@ def _draw_rings(draw: ImageDraw.ImageDraw, left: int, pixel_size: float, edge: f
                      width=max(1, round(edge / 128)))
         if has_room:
             # Just outside of its ring.
-            at, text = (left + edge + radius * 0.71 + 2, edge - radius * 0.71 - 12), "%g A" % resolution     # Pillow's own font has no Å
+            at = left + edge + radius * 0.71 + 2, edge - radius * 0.71 - 12
+            text = "%g A" % resolution      # Pillow's own font has no Å
             draw.rectangle(draw.textbbox(at, text), fill=0)
             draw.text(at, text, fill=WHITE)
