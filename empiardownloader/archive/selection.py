@@ -2,7 +2,7 @@
 """From an entry's folders: which files are the images asked for, which may be their gain and dark references, and which
 tell of them.
 
-How real entries are laid out, and so what is looked for here, is told in the README's section on finding images.
+How real entries are laid out, and so what is looked for here, is told in docs/images.rst.
 """
 import itertools
 import posixpath

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """RemoteNodeWalker: the runs of a Scipion project, their outputs and items, followed while they grow.
 
-The iterators and their words are those of the remote node walker of the ESRF's blissdata; what differs is told in the
-README.
+The iterators and their words are those of the remote node walker of the ESRF's blissdata; what differs is told in
+docs/follow.rst.
 """
 import asyncio
 import os

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The layouts of real entries, rebuilt in small, over both transports: movies, local names, gain reference.
 
-The rows are those of the README's table; file names, folders and metadata are the real entries' own.
+The rows are those of the table in docs/images.rst; file names, folders and metadata are the real entries' own.
 """
 import os
 import shutil

@@ -152,6 +152,22 @@ class TestFirstSteps(unittest.TestCase):
         self.assertNotRegex(text, r"scipion3? project \w")
         self.assertRegex(text, r"``python -m scipion`` opens the list of projects")
 
+    def test_pages_lead_somewhere(self):
+        """Pictures and pages that are named by whole addresses, as a package index needs them, or by their names."""
+        pages = {os.path.join("docs", name) for name in os.listdir(os.path.join(TOP, "docs")) if name.endswith(".rst")}
+        named = set()
+        for page in ["README.rst", *sorted(pages)]:
+            with open(os.path.join(TOP, page), encoding="utf-8") as stream:
+                text = stream.read()
+            folder = os.path.join(TOP, os.path.dirname(page))
+            links = [os.path.join(TOP, path) for path in re.findall(
+                r"scipion-em-empiardownloader/(?:HEAD|blob/HEAD)/([\w./-]+)", text)]
+            links += [os.path.join(folder, name) for name in re.findall(r"\.\. image:: (?!http)(\S+)", text)]
+            links += [os.path.join(TOP, "docs", name) for name in re.findall(r"``(\w+\.rst)``", text)]
+            named.update(os.path.relpath(link, TOP) for link in links)
+            self.assertEqual([], [link for link in links if not os.path.exists(link)], page)
+        self.assertLessEqual(pages, named)
+
 
 @unittest.skipUnless(SOURCES, "only the installed package is here")
 class TestPacking(unittest.TestCase):
