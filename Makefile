@@ -7,7 +7,7 @@ RUN = $(PY) -m empiardownloader.demo.environment
 # Where napari is, for the demo, the tests and the bench.
 NAPARI := .venv-napari
 export EMPIAR_NAPARI_PYTHON ?= $(abspath $(NAPARI))/bin/python
-.PHONY: help demo test downstream quick check bench course clean demo-python test-python downstream-python napari-python
+.PHONY: help demo test downstream quick check bench course pictures clean demo-python test-python downstream-python napari-python
 
 help:           ## Show this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -36,6 +36,13 @@ check: test-python      ## Look for mistakes, style, types, and pages that canno
 
 bench: test-python      ## Measure speed and cost, side by side with other programs; ONLY=transfer measures a part
 	@$(RUN) .bench -- $(PY) bench $(ONLY)
+
+pictures: test-python   ## Make the pictures of the form, its windows and Analyze results anew, of the demo's data
+	@rm -rf .test/pictures && mkdir -p .test/pictures
+	@EMPIAR_PICTURES=$(abspath .test)/pictures $(RUN) .test -- $(PY) -m pytest -q empiardownloader/tests/test_gui.py \
+		empiardownloader/tests/test_find.py
+	@for pair in form_figures:form wizard_files:wizard viewer_finished:viewer find_image:find image_sets:image_sets; do \
+		cp .test/pictures/$${pair%%:*}.png docs/$${pair##*:}.png; done
 
 course: test-python     ## Write docs/course.rst: entries for a course, from EMPIAR as it is now
 	@PYTHONPATH=. $(PY) docs/course.py docs/course.rst

@@ -68,6 +68,15 @@ class Plan:
         """'movie' or 'movies'"""
         return self.one if number == 1 else self.counted
 
+    def in_short(self) -> str:
+        """-> '12 movies, 7.4 GB, about 20 min 33 s, 310.0 GB free'"""
+        told = ["%d %s" % (self.images, self.counts(self.images)), format_bytes(self.bytes)]
+        told += ["%d are here already" % self.here] if self.here else []
+        told += [] if self.seconds is None else ["about " + format_seconds(self.seconds)]
+        if self.free_bytes is not None:
+            told.append(format_bytes(self.free_bytes) + (" free" if self.fits else " free: IT DOES NOT FIT"))
+        return ", ".join(told)
+
     def as_lines(self) -> List[str]:
         about = "" if self.exact else "about "
         lines = ["%s, image set %s" % (self.entry, self.image_set),

@@ -9,6 +9,7 @@ from ..archive.remote.transports import CHOICES
 from ..transfer.pool import MAX_CONNECTIONS
 
 MIN_STREAMING_THREADS = 3
+FIGURES = "How much, how long? The wand tells"      # where the form says what a run would bring
 
 
 class PositiveOrEmpty(params.Conditional):
@@ -30,6 +31,11 @@ def addEntrySection(form):
                        "an EMDB map or a PDB model (*EMD-2984*, *5a1a*) stands for its entry. The wand finds one "
                        "among all entries of [[https://www.ebi.ac.uk/empiar/][EMPIAR]]: by protein, author, size, "
                        "resolution, method.")
+    form.addParam("imageSet", params.StringParam, default="", allowsNull=True,
+                  label="Image set",
+                  help="Number (1, 2, ...) or name of the entry's image set. Empty: the first one that holds "
+                       "movies, else tilt series, else the first. Its content decides which Scipion set you get. The "
+                       "wand says of each how much would come, how long it takes, and whether it fits on the disk.")
     form.addParam("allImages", params.BooleanParam, default=False,
                   label="Download all images?",
                   help="*Yes*: every image of the image set. Entries hold up to 10 TB, so look at the size first.")
@@ -39,11 +45,9 @@ def addEntrySection(form):
                   help="How many to download, counted from the first file name: movies, micrographs, stacks of "
                        "particles or volumes; of tilt series, how many series with all their images. You get the same "
                        "ones each time; when the image set has fewer, you get all of them.")
-    form.addParam("imageSet", params.StringParam, default="", allowsNull=True,
-                  label="Image set",
-                  help="Number (1, 2, ...) or name of the entry's image set. Empty: the first one that holds "
-                       "movies, else tilt series, else the first. Its content decides which Scipion set you get. The "
-                       "wand says of each how much would come, how long it takes, and whether it fits on the disk.")
+    form.addParam("figures", params.LabelParam, label=FIGURES,
+                  help="The wand lists what a run with this form would bring, and measures the rate for a few seconds: "
+                       "how much, how long, and what is free on the disk.")
     form.addParam("downloadGain", params.BooleanParam, default=True,
                   label="Get the gain reference?",
                   help="Look for the gain reference (and a dark one) beside the movies, in the folders above, and in "

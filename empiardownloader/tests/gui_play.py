@@ -171,6 +171,13 @@ class Play:
         self.when(ImageSetDialog, lambda window: window._handleResult(dialog.RESULT_CANCEL))
         self.wizard("imageSet").show(form)
         result["imageset_cancelled"] = form.protocol.imageSet.get()
+        label = form.widgetDict["figures"].label
+        result["figures"] = [label.cget("text")]
+        form.setVar("amountOfImages", 2)
+        result["figures"].append(label.cget("text"))
+        self.wizard("figures").show(form)
+        result["figures"].append(label.cget("text"))
+        self.picture("form_figures", form.root)
 
         self.when(RemoteTreeDialog, lambda window: self.browse(
             window, ["/data/", "/data/Movies_tiff/"], "/data/Movies_tiff/grid1_0003.tif", "wizard_files"))

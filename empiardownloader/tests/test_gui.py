@@ -11,6 +11,7 @@ import unittest
 
 from empiardownloader.demo import entries
 from empiardownloader.demo.archive import DemoArchive
+from empiardownloader.protocols.form import FIGURES
 from empiardownloader.tests.base import ArchiveTestCase, environment
 
 FORM = ["entryId", "amountOfImages", "allImages", "imageSet", "filePattern", "companionFiles", "particlesFile",
@@ -67,11 +68,16 @@ class TestWindows(ArchiveTestCase):
         without_help = [name for name in FORM if not result["parameters"][name]]
         self.assertEqual([], without_help)
         self.assertEqual((False, True), (result["amount_shown_for_all"], result["amount_shown_for_some"]))
-        self.assertEqual(["entryId", "filePattern", "gainPattern", "imageSet", "particlesFile"], result["wizards"])
+        self.assertEqual(["entryId", "figures", "filePattern", "gainPattern", "imageSet", "particlesFile"],
+                         result["wizards"])
         self.assertEqual(["90001", "1", "", None], result["entry"])
         self.assertIn("Cleared, since it was for another image set: File pattern (old*), Pixel size (Å/px) (1.5)",
                       result["messages"][0])
         self.assertIn("Images:  1 of 12 movies", result["planned"])
+        # What the form says of its size is of the values that it has.
+        self.assertRegex(result["figures"][0], r"^1 movie, 2\.\d MB, about \d s, [\d.]+ .B free$")
+        self.assertEqual(FIGURES, result["figures"][1])
+        self.assertRegex(result["figures"][2], r"^2 movies, 4\.\d MB, about \d+ s, ")
         # Motion correction has a plugin of its own, which is not here.
         self.assertEqual(["EMPIAR-90001 movies"], result["made"])
         self.assertIn("which were skipped: ProtMotionCorr", result["messages"][1])

@@ -36,7 +36,7 @@ class TestPlugin(unittest.TestCase):
         domain = pw.Config.getDomain()
         self.assertEqual("empiardownloader.protocols.protocol_empiar_download",
                          domain.getProtocols()["EmpiarDownloader"].__module__)
-        self.assertEqual(5, sum(name.startswith("Empiar") for name in domain.getWizards()))
+        self.assertEqual(6, sum(name.startswith("Empiar") for name in domain.getWizards()))
         self.assertIn("EmpiarDownloadViewer", domain.getViewers())
         for target in (EmpiarDownloader(), SetOfMovies(filename=":memory:"), SetOfMicrographs(filename=":memory:")):
             names = [viewer.getName() for viewer in domain.findViewers(target, DESKTOP_TKINTER)]

@@ -9,7 +9,7 @@ from pyworkflow.gui import dialog
 from ..units import format_bytes
 from .background import Background
 from .pictures import PicturePane, inAWindow
-from .widgets import scrolled
+from .widgets import fitToScreen, scrolled
 
 FILTER_MS = 200
 # Files of a folder that are shown; the filter brings others.
@@ -93,7 +93,8 @@ class RemoteTreeDialog(dialog.Dialog):
         self.filter.trace_add("write", lambda *_: self.background.later("filter", FILTER_MS, self.showFiltered))
         below = tk.Frame(master)
         below.grid(row=2, column=0, sticky="news", pady=(4, 0))
-        self.tree = ttk.Treeview(below, columns=("size",), height=18, selectmode="browse")
+        self.tree = ttk.Treeview(below, columns=("size",), height=18 if self._look is None else 9,
+                                 selectmode="browse")
         self.tree.heading("#0", text="Name")
         self.tree.heading("size", text="Size")
         self.tree.column("#0", width=520)
@@ -108,6 +109,7 @@ class RemoteTreeDialog(dialog.Dialog):
         self.tree.bind("<<TreeviewSelect>>", lambda event: self._select())
         self.tree.bind("<Double-1>", self._choose)
         self.tree.insert("", "end", iid="/", text="entry")
+        fitToScreen(self)
         self.background.later("open", 10, lambda: self.open("/"))
 
     def open(self, item):

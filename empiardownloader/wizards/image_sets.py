@@ -21,10 +21,11 @@ LOOKED_AT = 12
 class ImageSetDialog(dialog.Dialog):
     """ ``planner(number, measure, job)`` says what a run would bring of an
     image set, ``fetch(number, job)`` gives a picture of its first image.
-    ``chosen`` is the number of the image set after *Select*, a text, else ''. """
+    ``chosen`` is the number of the image set after *Select*, a text, and
+    ``plan`` its plan, where it was known by then; else ''. """
 
     def __init__(self, parent, entry, current, planner, fetch):
-        self.chosen = ""
+        self.chosen, self.plan = "", None
         self._entry, self._current, self._planner, self._fetch = entry, current, planner, fetch
         self._plans = {}            # number -> Plan, or the sentence why there is none
         self._rate = None           # bytes a second, measured once
@@ -133,6 +134,8 @@ class ImageSetDialog(dialog.Dialog):
 
     def apply(self):
         self.chosen = str(self._number())
+        plan = self._plans.get(self._number())
+        self.plan = None if isinstance(plan, str) else plan
 
     def destroy(self):
         self.background.close()

@@ -18,6 +18,7 @@ from ..archive.selection import spellings
 from ..archive.stopping import StopToken
 from ..archive.workflow import fetch_workflow
 from ..catalogue.codes import entry_number, is_code
+from ..protocols.form import FIGURES
 from ..protocols.planned import makePlan, numberOf
 from ..protocols.protocol_empiar_download import EmpiarDownloader
 from ..protocols.workflow import getMissing, makeWorkflow
@@ -28,6 +29,9 @@ from .finding import askFile, askImage, askRecord
 from .image_sets import ImageSetDialog
 
 TITLE = "EMPIAR"
+# What a plan depends on.
+PLANNED_BY = ("entryId", "imageSet", "allImages", "amountOfImages", "downloadGain", "companionFiles", "particlesFile",
+              "filePattern", "gainPattern", "connections", "downloadFolder", "decompress")
 # What belongs to one image set, and what to one entry: its microscope, too.
 OF_IMAGE_SET = ("filePattern", "gainPattern", "particlesFile", "samplingRate", "dosePerFrame", "doseInitial")
 OF_ENTRY = (*OF_IMAGE_SET, "imageSet", "voltage", "sphericalAberration", "magnification", "amplitudeContrast")
@@ -152,10 +156,43 @@ class EmpiarImageSetWizard(_EntryWizard):
             pattern = (protocol.filePattern.get() or "") if number == current else ""
             return askImage(entry.number, str(number), pattern, transport, addresses, job)
 
-        chosen = ImageSetDialog(form.root, entry, current, plan, look).chosen
-        if chosen and chosen != str(current or ""):
-            form.setVar("imageSet", chosen)
+        asked = ImageSetDialog(form.root, entry, current, plan, look)
+        if not asked.chosen:
+            return
+        if asked.chosen != str(current or ""):
+            form.setVar("imageSet", asked.chosen)
             self._sayCleared(form, self._clear(form, OF_IMAGE_SET), "image set")
+        showFigures(form, asked.plan)
+
+
+class EmpiarFiguresWizard(_EntryWizard):
+    """ Says in the form what a run would bring. """
+    _targets = [(EmpiarDownloader, ["figures"])]
+
+    def show(self, form, *args):
+        entry = self._askEntry(form)
+        if entry is None:
+            return
+        try:
+            number = entry.image_set(form.protocol.imageSet.get()).number
+        except ArchiveError as error:
+            dialog.showError(TITLE, str(error), form.root)
+            return
+        plan = ask(form.root, "Listing what would come, and measuring the rate ...", lambda stopped: makePlan(
+            form.protocol, entry.number, str(number), True, True, stopped))
+        if plan is not None:
+            showFigures(form, plan)
+
+
+def showFigures(form, plan):
+    """ A plan in the form, until something that it depends on changes.
+    :param plan: None where it is not known. """
+    label = form.widgetDict["figures"].label
+    label.config(text=FIGURES if plan is None else plan.in_short())
+    if not hasattr(form, "figuresWatched"):
+        form.figuresWatched = True
+        for name in PLANNED_BY:
+            form.widgetDict[name].var.trace("w", lambda *_: label.config(text=FIGURES))
 
 
 class _PatternWizard(_EntryWizard):
