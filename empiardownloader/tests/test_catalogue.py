@@ -496,7 +496,7 @@ class TestHarvest(CatalogueCase):
         store = self.open()
         demo = self.archive(60)
         demo.add_fault(faults.SHORT, "api/*")
-        with self.assertRaises(EntryError):
+        with mock.patch.object(api, "RETRIES", 1), self.assertRaises(EntryError):
             self.harvest(store, demo)
         self.assertIsNone(store.age)
         self.assertLess(demo.count("POST"), 100)
@@ -514,7 +514,7 @@ class TestHarvest(CatalogueCase):
                 return faults.Fault(faults.SHORT)
             return original(path, *kinds)
 
-        with mock.patch.object(demo, "fault_for", fault_for):
+        with mock.patch.object(demo, "fault_for", fault_for), mock.patch.object(api, "RETRIES", 1):
             done = self.harvest(store, demo)
         self.assertEqual(["EMPIAR-%s could not be read." % bad], done.notes)
         self.assertEqual(59, store.count())

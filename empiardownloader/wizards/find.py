@@ -283,7 +283,8 @@ class FindDialog(dialog.Dialog):
 
         self.refreshButton.config(text="Stop")
         self.status.config(text="Fetching the list of all entries, which takes about a minute ...")
-        self.background.start("harvest", work, lambda done: self._harvestOver(" ".join([*done.notes, str(done)])),
+        self.background.start(
+            "harvest", work, lambda done: self._harvestOver(" ".join([*done.notes, str(done)])),
             lambda error: self._harvestOver(inAWindow(error)))
 
     def _progress(self, text):
