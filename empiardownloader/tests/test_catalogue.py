@@ -21,7 +21,7 @@ from empiardownloader.archive import api
 from empiardownloader.archive.errors import DiskError, EntryError, Stopped, UnreachableError
 from empiardownloader.archive.stopping import StopToken
 from empiardownloader.catalogue import words
-from empiardownloader.catalogue.codes import entry_number
+from empiardownloader.catalogue.codes import entry_number, is_code
 from empiardownloader.catalogue.command import table
 from empiardownloader.catalogue.facts import from_record, joined
 from empiardownloader.catalogue.harvest import AT_ONCE, MOST_EMPTY, harvest
@@ -78,6 +78,25 @@ class TestFacts(unittest.TestCase):
         told = joined(bare, [{"emdb_id": "emd-2", "resolution": "n/a"}, {"emdb_id": "EMD-3", "resolution": "3.10"}])
         self.assertEqual((3.1, ("EMD-0001", "EMD-3", "EMD-2")), (told.resolution, told.emdb))
         self.assertEqual((None, ("EMD-0001",)), (joined(bare, []).resolution, joined(bare, []).emdb))
+
+
+    def test_what_is_no_value(self):
+        """A size that no file system has, the detector's pixels of diffraction, commas and exponents."""
+        facts = from_record(1, {"dataset_size": "99999999 PB", "title": "A &amp;amp; B <i>E. coli</i>",
+                                "cross_references": ["emd_339", "EMDB-0340"],
+                                "imagesets": [image_set(category="diffraction images", pixel_width="51.0")]})
+        self.assertEqual((None, None, "A & B E. coli", ("EMD-0339", "EMD-0340"), ()), (
+            facts.size_bytes, facts.image_sets[0].pixel_size, facts.title, facts.emdb, facts.pdb))
+        for text, wanted in (("3,1", None), ("1e1", None), (".9", 0.9), ("9" * 400, None), (" 2.20 ", 2.2)):
+            told = joined(facts, [{"emdb_id": "EMD-1", "resolution": text, "xref_EMPIAR": "EMPIAR-" + "1" * 5000}])
+            self.assertEqual(wanted, told.resolution, text)
+
+    def test_pages_are_codes(self):
+        for text in ("https://www.ebi.ac.uk/emdb/EMD-0339", "https://www.ebi.ac.uk/pdbe/entry/pdb/6n4b",
+                     "https://www.rcsb.org/structure/6N4B", "pdb_00006n4b", "EMD-339"):
+            self.assertTrue(is_code(text), text)
+        for text in ("https://www.ebi.ac.uk/empiar/EMPIAR-10200/", "10200", "apoferritin"):
+            self.assertFalse(is_code(text), text)
 
 
 class CatalogueCase(ArchiveTestCase):

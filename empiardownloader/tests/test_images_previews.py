@@ -16,6 +16,7 @@ from empiardownloader.images.previews import (
     contrast,
     load_preview,
     make_preview,
+    power_spectrum,
 )
 
 IS_QUICK = True
@@ -122,6 +123,14 @@ class TestPreviews(unittest.TestCase):
             pass
         preview = load_preview(path, self.path("no folder"))
         self.assertTrue(np.allclose(FRAMES.mean(axis=0), preview.average))
+
+    def test_one_pixel_that_is_no_number(self):
+        """It costs itself, and not the whole spectrum."""
+        image = np.random.default_rng(6).normal(10, 1, (64, 64)).astype("float32")
+        whole = power_spectrum(image)
+        image[3, 4] = np.nan
+        self.assertTrue(np.isfinite(power_spectrum(image)).all())
+        self.assertGreater(np.corrcoef(whole.ravel(), power_spectrum(image).ravel())[0, 1], 0.9)
 
     def test_binning_and_contrast(self):
         image = np.arange(40 * 30, dtype="float32").reshape(30, 40)

@@ -242,6 +242,14 @@ class TestPreview(PlanCase):
             stream.write(place.to_bytes(4, "little"))
         with self.assertRaisesRegex(EntryError, "list of frames breaks off after 1 frames"):
             preview("1")
+        # A file that is cut, of which tifffile only writes in its log.
+        for share in (0.3, 0.5, 0.51, 0.7):     # half is within a directory
+            movies.write_tiff(loop, movies.make_frames(1, 6, 300, 300))
+            os.truncate(loop, int(os.path.getsize(loop) * share))
+            with self.subTest(share), self.assertRaisesRegex(EntryError, "list of frames breaks off after [0-9] fra"):
+                preview("1")
+        with self.assertRaisesRegex(EntryError, "cannot be shown"):
+            preview("1")
         os.remove(loop)
         self.put("m.mrc")
         big = os.path.join(self.root, "1", "data", "Movies", "m.tif")
