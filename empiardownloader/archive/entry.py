@@ -8,11 +8,11 @@ import logging
 import math
 import re
 from dataclasses import dataclass, field
-from typing import Any, Dict, Iterator, Optional, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 from .errors import EntryError
 from .kinds import TILT_SERIES, Kind, kind_of, preferred, why_files_only
-from .names import is_safe, split_path
+from .names import emdb_name, is_safe, page_of, split_path
 
 logger = logging.getLogger(__name__)
 
@@ -82,7 +82,7 @@ class Entry:
 
     @property
     def page(self) -> str:
-        return "https://www.ebi.ac.uk/empiar/%s/" % self.name
+        return page_of(self.number)
 
     @property
     def first_authors(self) -> str:
@@ -161,8 +161,8 @@ def parse_entry(number: str, record: Dict[str, Any]) -> Entry:
     status = _text(record.get("status")).upper()
     name = "EMPIAR-" + number
     if status in GONE:
-        msg = "%s %s (status %s), so its images cannot be downloaded: see https://www.ebi.ac.uk/empiar/%s/." % (
-            name, GONE[status], status, name)
+        msg = "%s %s (status %s), so its images cannot be downloaded: see %s." % (
+            name, GONE[status], status, page_of(number))
         raise EntryError(msg)
     if status in NOT_YET:
         msg = "%s is not public yet (status %s): you can download it after its release." % (name, status)
@@ -264,11 +264,11 @@ def _authors(value: Any) -> Iterator[str]:
 
 def _emdb_ids(value: Any) -> Iterator[str]:
     """['EMD-1234', {'name': 'EMD-339'}], 'emd_1234, EMDB-0339' -> 'EMD-1234', 'EMD-0339' ..."""
-    found = []
+    found: List[str] = []
     for item in value if isinstance(value, list) else [value]:
         text = _text(item.get("name") if isinstance(item, dict) else item)
         numbers = re.findall(r"\bEMDB?[-_ ]?([0-9]{1,6})\b", text, re.IGNORECASE)
-        found += ["EMD-" + number.zfill(4) for number in numbers]
+        found += map(emdb_name, numbers)
     yield from dict.fromkeys(found)
 
 

@@ -20,6 +20,16 @@ WORD_ENDINGS = ("field", "ref", "reference", "frame", "image")
 MAX_NAME_BYTES = 200
 
 
+def page_of(number: object) -> str:
+    """The address of an entry's page."""
+    return "https://www.ebi.ac.uk/empiar/EMPIAR-%s/" % number
+
+
+def emdb_name(digits: str) -> str:
+    """'339' -> 'EMD-0339'"""
+    return "EMD-" + digits.zfill(4)
+
+
 def is_safe(name: str) -> bool:
     """Whether a name from the server or the metadata may become part of a local or a remote path."""
     if not name or name in (".", "..") or "/" in name or "\\" in name:

@@ -6,9 +6,10 @@ from typing import List, Mapping
 
 from ..archive.entry import parse_entry_id
 from ..archive.errors import DiskError, EntryError
+from ..archive.names import emdb_name
 from ..archive.stopping import NEVER, StopToken
 from ..constants import EMDB_API_URL, EMPIAR_API_URL
-from .facts import EMDB_ID, emdb_name
+from .facts import EMDB_ID
 from .store import kept
 
 logger = logging.getLogger(__name__)

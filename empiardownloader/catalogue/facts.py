@@ -77,11 +77,6 @@ class EntryFacts:
 MOST_LETTERS = 20000
 
 
-def emdb_name(digits: str) -> str:
-    """'339' -> 'EMD-0339'"""
-    return "EMD-" + digits.zfill(4)
-
-
 def from_record(number: int, record: Dict[str, Any]) -> EntryFacts:
     """EMPIAR's record of an entry, released or not."""
     status = str(record.get("status") or "").strip().upper()

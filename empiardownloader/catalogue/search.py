@@ -12,8 +12,9 @@ from typing import Any, Dict, List, NamedTuple, Optional, Set, Tuple
 
 from ..archive.errors import EntryError
 from ..archive.kinds import KINDS
+from ..archive.names import emdb_name
 from ..values import ANY_PIXEL_SIZE, ANY_YEAR
-from .facts import EMDB_ID, METHODS, PDB_ID, EntryFacts, emdb_name
+from .facts import EMDB_ID, METHODS, PDB_ID, EntryFacts
 from .store import ORDERS, Row, Store
 from .words import Term, begins_within, is_within, normal, terms, tokens
 
@@ -110,8 +111,8 @@ def _search(store: Store, query: Query, asked: List[Term], codes: "_Codes") -> T
     """What has all the words, or belongs to a code, and fits all options; and how many there are before the options."""
     question = normal(query.words)
     ranked: Dict[int, Tuple[float, ...]] = {} if asked else dict.fromkeys(codes.numbers, (math.inf, 0))
-    by_options_alone = not (asked or codes.numbers or codes.unknown)
     has_code = bool(codes.numbers or codes.unknown)
+    by_options_alone = not asked and not has_code
     allowed = fitting(store, query) if _filters(query) or by_options_alone else None
     if asked:
         for row in store.with_words([_looked_for(term) for term in asked]):

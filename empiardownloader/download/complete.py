@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What of a request the record and the disk have already."""
 import os
-from typing import List, Optional
+from typing import List, Optional, Set
 
 from ..archive.kinds import TILT_SERIES
 from ..archive.names import split_compression
@@ -46,6 +46,12 @@ def missing_companions(facts: Facts, places: Places) -> List[str]:
     """Paths in the archive of companions that could not be had, or are not where they were put."""
     return [path for path, companion in facts.companions.items()
             if not companion.name or not is_there(places, companion.name)]
+
+
+def arrived_paths(folder: str, record: str) -> Set[str]:
+    """Remote paths of the images of a record whose files are still in a folder. Raises OSError."""
+    return {image.path for name, image in Facts.read(record).images.items()
+            if os.path.exists(os.path.join(folder, name))}
 
 
 def is_there(places: Places, name: str, movie: Optional[ImageArrived] = None) -> bool:

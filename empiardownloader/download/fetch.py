@@ -108,9 +108,9 @@ def listing(entry: str, image_set: str, file_pattern: str, transport: str, stop:
     """
     where = where or addresses()
     number = entry_number(entry, where, stop)
-    found = metadata.obtain("", number, where, stop, METADATA_SECONDS)
+    found = metadata_of(number, "", stop, where)
     chosen = found.entry.image_set(image_set)
-    archive = open_archive(number, where, transport, stop=stop, patience=Settings.give_up)
+    archive = open_entry(number, transport, stop, where)
     transfer = Transfer(archive, Settings(connections=1), stop)
     try:
         yield ImageFinder(found.entry, chosen, transfer.list_folder, file_pattern, gain_pattern), found, archive
@@ -182,15 +182,19 @@ def record_path(folder: str, entry: Entry, image_set: ImageSet) -> str:
     return os.path.join(folder, RECORD % (entry.number, image_set.number))
 
 
-def metadata_of(number: str, folder: str, stop: StopToken) -> metadata.Metadata:
-    """Of an entry; ``folder``: where they are kept, '' for nowhere. Raises ArchiveError and Stopped."""
+def metadata_of(number: str, folder: str, stop: StopToken,
+                where: Optional[Mapping[str, str]] = None) -> metadata.Metadata:
+    """Of an entry; ``folder``: where they are kept, '' for nowhere; ``where``: as ``listing`` has it.
+
+    Raises ArchiveError and Stopped.
+    """
     path = os.path.join(folder, ".empiar-%s.json" % number) if folder else ""
-    return metadata.obtain(path, number, addresses(), stop, METADATA_SECONDS)
+    return metadata.obtain(path, number, where or addresses(), stop, METADATA_SECONDS)
 
 
-def open_entry(number: str, transport: str, stop: StopToken) -> Archive:
+def open_entry(number: str, transport: str, stop: StopToken, where: Optional[Mapping[str, str]] = None) -> Archive:
     """The files of an entry. Raises ArchiveError and Stopped."""
-    return open_archive(number, addresses(), transport, stop=stop, patience=Settings.give_up)
+    return open_archive(number, where or addresses(), transport, stop=stop, patience=Settings.give_up)
 
 
 def _read_header(path: str) -> Optional[Header]:

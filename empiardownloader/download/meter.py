@@ -4,7 +4,7 @@ import os
 import time
 from typing import Callable, Optional
 
-from ..archive.selection import ImageFinder, RemoteFile
+from ..archive.selection import ImageFinder
 from .progress import Progress, Rate
 from .queue import ImageQueue
 from .request import Places, Request
@@ -45,15 +45,11 @@ class Meter:
         request, places, wanted = self._request, self._places, self.wanted()
         place = os.path.join(places.shared, request.entry.number) if places.shared else places.folder
         known = list(self._finder.known)
-        there = set(self._queue.here) | {file.path for file in known[:wanted] if self._is_shared_already(file)}
+        there = set(self._queue.here) | {file.path for file in known[:wanted] if places.has_shared(request, file.path)}
         needed = bytes_needed(known, wanted, there, request.image_set, request.unpacks, measured)
         if needed is not None:
             check_space("%d %s of %s" % (wanted or 0, request.kind.files, request.entry.name),
                         needed - bytes_in_parts(place), place)
-
-    def _is_shared_already(self, file: RemoteFile) -> bool:
-        places, request = self._places, self._request
-        return bool(places.shared) and os.path.exists(places.stored(request.entry, file.path, "", request.unpacks))
 
     def wanted(self) -> Optional[int]:
         """How many images are to come, as far as is known."""

@@ -3,7 +3,6 @@
 a few seconds of images to measure the rate."""
 import concurrent.futures
 import contextlib
-import os
 import shutil
 import threading
 import time
@@ -19,9 +18,9 @@ from ..archive.selection import ImageFinder, RemoteFile
 from ..archive.stopping import StopToken
 from ..transfer.unpack import SPARE_BYTES
 from ..units import format_bytes, format_seconds
+from .complete import arrived_paths
 from .fetch import listing, record_path
 from .lister import Lister
-from .record.facts import Facts
 from .request import Request
 from .space import existing, expected_bytes
 
@@ -113,8 +112,7 @@ def plan(entry: str, images: Optional[int] = 1, image_set: str = "", file_patter
         request = Request(found.entry, chosen, images, file_pattern, registered=False)
         here = set()
         with contextlib.suppress(OSError):
-            here = {image.path for name, image in Facts.read(record_path(folder, found.entry, chosen)).images.items()
-                    if os.path.exists(os.path.join(folder, name))}
+            here = arrived_paths(folder, record_path(folder, found.entry, chosen))
         return plan_request(finder, request, archive, lambda image: image.path in here, folder, connections, stop,
                             measure)
 

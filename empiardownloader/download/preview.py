@@ -19,7 +19,7 @@ import tifffile
 
 from ..archive.errors import BrokenFileError, EntryError, NoRangesError, NotFoundError, RemoteError, UnreachableError
 from ..archive.names import split_compression
-from ..archive.remote import AUTOMATIC, Connection
+from ..archive.remote import AUTOMATIC, Archive, Connection
 from ..archive.remote.choice import open_archive
 from ..archive.selection import GAIN, RemoteFile
 from ..archive.stopping import StopToken, within
@@ -149,9 +149,7 @@ def preview(entry: str, image_set: str = "", file_pattern: str = "", budget: int
         image = next(finder.images())
         references = finder.references(image.folder)[GAIN] if gain and chosen.kind.gain else []
     # The connections of the listings are closed by now.
-    with _said(found.entry.name), contextlib.closing(archive.connect(stop=stop)) as connection:
-        return within(SECONDS, stop, lambda: _look(connection, image, references, budget, chosen.pixel_size),
-                      connection.abort)
+    return _seen(archive, found.entry.name, image, references, budget, chosen.pixel_size, stop)
 
 
 def preview_file(number: str, path: str, budget: int = BUDGET, transport: str = AUTOMATIC,
@@ -160,11 +158,17 @@ def preview_file(number: str, path: str, budget: int = BUDGET, transport: str = 
     stop = StopToken(stopped)
     archive = open_archive(number, where or addresses(), transport, stop=stop)
     try:
-        with _said("EMPIAR-" + number), contextlib.closing(archive.connect(stop=stop)) as connection:
-            return within(SECONDS, stop, lambda: _look(connection, RemoteFile(path), [], budget, None),
-                          connection.abort)
+        return _seen(archive, "EMPIAR-" + number, RemoteFile(path), [], budget, None, stop)
     finally:
         archive.close()
+
+
+def _seen(archive: Archive, entry: str, image: RemoteFile, references: List[RemoteFile], budget: int,
+          pixel_size: Optional[float], stop: StopToken) -> Shown:
+    """Over a connection of its own, which a stop breaks off."""
+    with _said(entry), contextlib.closing(archive.connect(stop=stop)) as connection:
+        return within(SECONDS, stop, lambda: _look(connection, image, references, budget, pixel_size),
+                      connection.abort)
 
 
 @contextlib.contextmanager

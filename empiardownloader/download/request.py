@@ -70,6 +70,10 @@ class Places:
             raise DiskError(msg)
         return _apart_by_case(os.path.join(self.shared, entry.number, *parts))
 
+    def has_shared(self, request: Request, path: str) -> bool:
+        """Whether the shared folder, where there is one, has a remote file already."""
+        return bool(self.shared) and os.path.exists(self.stored(request.entry, path, "", request.unpacks))
+
     def refuse_foreign(self, name: str) -> None:
         """Raises DiskError where a file of that name would be replaced, or taken for the archive's."""
         if name.partition(os.sep)[0] in self.foreign and os.path.lexists(os.path.join(self.folder, name)):

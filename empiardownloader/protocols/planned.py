@@ -4,6 +4,7 @@ window must not wait for an archive."""
 import os
 import shutil
 import time
+from dataclasses import replace
 
 from .. import Plugin
 from ..archive.entry import parse_entry_id
@@ -13,10 +14,9 @@ from ..archive.remote.transports import CHOICES
 from ..archive.stopping import StopToken
 from ..catalogue.codes import is_code
 from ..catalogue.store import kept
+from ..download.complete import arrived_paths
 from ..download.fetch import listing
 from ..download.plan import plan_request
-from ..download.record.facts import Facts
-from ..download.request import Request
 from ..download.space import existing
 from ..transfer.unpack import SPARE_BYTES
 from ..units import format_bytes
@@ -35,21 +35,17 @@ def makePlan(protocol, entryId, imageSet, own, measure, stopped):
     patterns are about it. Raises ArchiveError, Stopped.
     """
     stop = StopToken(stopped)
-    patterns = {name: (protocol.getAttributeValue(name) or "") if own else "" for name in PATTERNS}
-    with listing(entryId, imageSet, patterns["filePattern"], CHOICES[protocol.transport.get() or 0], stop,
-                 Plugin.getAddresses(), patterns["gainPattern"]) as (finder, found, archive):
-        request = Request(
-            entry=found.entry, image_set=finder.image_set, amount=protocol.getAmount(),
-            file_pattern=patterns["filePattern"], gain=protocol.downloadGain.get(),
-            gain_pattern=patterns["gainPattern"], unpack=protocol.decompress.get(),
-            companions=protocol.companionFiles.get(), particles_file=patterns["particlesFile"])
+    pattern, gainPattern = (protocol.getAttributeValue(name) or "" if own else "" for name in PATTERNS[:2])
+    with listing(entryId, imageSet, pattern, CHOICES[protocol.transport.get() or 0], stop, Plugin.getAddresses(),
+                 gainPattern) as (finder, found, archive):
+        request = protocol.getRequest(found.entry, finder.image_set)
+        if not own:
+            request = replace(request, file_pattern="", gain_pattern="", particles_file="")
         places = protocol.getPlaces()
-        arrived = {image.path for name, image in Facts.read(places.record).images.items()
-                   if os.path.exists(os.path.join(places.folder, name))}
+        arrived = arrived_paths(places.folder, places.record)
 
         def isHere(image):
-            return image.path in arrived or (bool(places.shared) and os.path.exists(
-                places.stored(found.entry, image.path, "", request.unpacks)))
+            return image.path in arrived or places.has_shared(request, image.path)
 
         plan = plan_request(finder, request, archive, isHere, placeOf(protocol), protocol.connections.get(), stop,
                             measure)

@@ -145,7 +145,7 @@ class EmpiarDownloader(EMProtocol):
             raise ArchiveError("Stopped before the metadata of entry %s had come: Continue asks for them again."
                                % number) from error
         imageSet = found.entry.image_set(self.imageSet.get())
-        request = self._getRequest(found)
+        request = self.getRequest(found.entry, imageSet)
         facts = Facts.read(self._getRecordFile())
         if facts.images and not request.same_images_as(facts.begin):
             raise ArchiveError("This run already holds images of image set %s of EMPIAR-%s, chosen with other "
@@ -172,7 +172,8 @@ class EmpiarDownloader(EMProtocol):
         """ Download what is missing. What arrives is written into the record,
         where _stepsCheck finds it. """
         found = metadata.load(self._getMetadataFile())
-        request, places = self._getRequest(found), self.getPlaces()
+        imageSet = found.entry.image_set(self.imageSet.get())
+        request, places = self.getRequest(found.entry, imageSet), self.getPlaces()
         if nothing_missing(request, places):
             self.info("All the %s asked for are here already." % request.kind.many)
             self._endStop()
@@ -320,9 +321,10 @@ class EmpiarDownloader(EMProtocol):
         return Places(self._getExtraPath(), self._getRecordFile(), self.getSharedFolder(),
                       reserved=constants.RUN_FILES)
 
-    def _getRequest(self, found):
+    def getRequest(self, entry, imageSet):
+        """ What the form asks for of an image set, as Request. """
         return Request(
-            entry=found.entry, image_set=found.entry.image_set(self.imageSet.get()), amount=self.getAmount(),
+            entry=entry, image_set=imageSet, amount=self.getAmount(),
             file_pattern=self.filePattern.get() or "", gain=self.downloadGain.get(),
             gain_pattern=self.gainPattern.get() or "", unpack=self.decompress.get(),
             companions=self.companionFiles.get(), particles_file=self.particlesFile.get() or "")

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Analyze results: the movies or micrographs as pictures, page by page, and the download's history."""
 import collections
+import contextlib
 import logging
 import os
 import queue
@@ -180,10 +181,16 @@ class ImagesPage:
         threading.Thread(target=look, daemon=True).start()
 
     def _readNames(self):
+        with self._opened() as imageSet:
+            return [os.path.basename(item.getFileName()) for item in imageSet.iterItems()]
+
+    @contextlib.contextmanager
+    def _opened(self):
+        """ The set as it is on the disk by now. """
         imageSet = self._setClass(filename=self._setFile)
         try:
             imageSet.loadAllProperties()
-            return [os.path.basename(item.getFileName()) for item in imageSet.iterItems()]
+            yield imageSet
         finally:
             imageSet.close()
 
@@ -240,9 +247,7 @@ class ImagesPage:
         # A viewer only reads: it must not make a set anew that is gone.
         if page < 0 or not os.path.exists(self._setFile):
             return [], 0
-        imageSet = self._setClass(filename=self._setFile)
-        try:
-            imageSet.loadAllProperties()
+        with self._opened() as imageSet:
             dim = imageSet.getDim()
             text = "%d x %d" % dim[:2] if dim else "?"
             gain = imageSet.getGain() if isinstance(imageSet, SetOfMovies) else None
@@ -250,8 +255,6 @@ class ImagesPage:
             found = [PageImage(item.getFileName(), _describeFrames(item), text, gain, imageSet.getSamplingRate())
                      for item in imageSet.iterItems(limit=limit)]
             return found, imageSet.getSize()
-        finally:
-            imageSet.close()
 
     def _readPreviews(self, page, images):
         for column, image in images:

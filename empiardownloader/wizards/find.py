@@ -32,10 +32,10 @@ class FindDialog(dialog.Dialog):
     number of the image set, a text; ``record`` what the archive said of it,
     None where it could not be asked. ``resultNo()``: its workflow is wanted. """
 
-    def __init__(self, parent, addresses, words, transport, pattern=""):
+    def __init__(self, parent, addresses, words, transport):
         self.chosen = self.record = None
         self.imageSet = ""
-        self._addresses, self._words, self._transport, self._pattern = addresses, words, transport, pattern
+        self._addresses, self._words, self._transport = addresses, words, transport
         self._answer = None         # what the list shows
         self._kept = None           # the question of what was shown before
         self._asked = None          # the words and filters that it answers
@@ -216,13 +216,13 @@ class FindDialog(dialog.Dialog):
             self._searchElsewhere(question, query, answer)
 
     def _searchElsewhere(self, question, query, answer):
-        self.status.config(text=" ".join(filter(None, [finding.inFields(answer.found.why), "Asking EMPIAR ..."])))
+        why = finding.inFields(answer.found.why)
+        self._say(why, "Asking EMPIAR ...")
         self.background.start(
             "elsewhere",
             lambda job: finding.findElsewhere(query, answer.found, self._addresses, job.stopped),
             lambda found: question == self._asked and self._show(answer._replace(found=found, entries=0)),
-            lambda error: question == self._asked and self.status.config(text=" ".join(filter(None, [
-                finding.inFields(answer.found.why), inAWindow(error)]))))
+            lambda error: question == self._asked and self._say(why, inAWindow(error)))
 
     def _show(self, answer):
         """ The entries found, the first one selected, or the one that was. """
@@ -250,7 +250,10 @@ class FindDialog(dialog.Dialog):
             return
         found = self._answer.found
         text = finding.counted(self._answer, len(self._shown)) if found.entries else ""
-        self.status.config(text=" ".join(filter(None, [self._notice, finding.inFields(found.why), text])))
+        self._say(self._notice, finding.inFields(found.why), text)
+
+    def _say(self, *texts):
+        self.status.config(text=" ".join(filter(None, texts)))
 
     def _sortBy(self, name):
         self._reverse = not self._reverse if self._sort == name else False

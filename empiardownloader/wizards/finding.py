@@ -11,6 +11,7 @@ from ..archive.api import fetch_entry_json, fetch_picture
 from ..archive.entry import Entry, parse_entry, parse_entry_id
 from ..archive.errors import ArchiveError, EntryError
 from ..archive.kinds import KINDS
+from ..archive.names import page_of
 from ..archive.stopping import StopToken
 from ..catalogue.codes import entry_number, is_code
 from ..catalogue.elsewhere import by_ebi_search
@@ -121,16 +122,17 @@ def askImage(number, imageSet, pattern, transport, addresses, job):
     """ The first image of an image set, as a function that draws it in a size, and what it is.
     Raises ArchiveError, Stopped. """
     from ..download.preview import preview
-    from ..images.picture import picture_of
-    shown = preview(number, imageSet, pattern, transport=transport, stopped=job.stopped, where=addresses)
-    return (lambda side: picture_of(shown.preview, shown.pixel_size, side)), shown.describe()
+    return _drawn(preview(number, imageSet, pattern, transport=transport, stopped=job.stopped, where=addresses))
 
 
 def askFile(number, path, transport, addresses, job):
     """ One file of an entry, a gain reference say, as askImage has it. Raises ArchiveError, Stopped. """
     from ..download.preview import preview_file
+    return _drawn(preview_file(number, path, transport=transport, stopped=job.stopped, where=addresses))
+
+
+def _drawn(shown):
     from ..images.picture import picture_of
-    shown = preview_file(number, path, transport=transport, stopped=job.stopped, where=addresses)
     return (lambda side: picture_of(shown.preview, shown.pixel_size, side)), shown.describe()
 
 
@@ -155,6 +157,11 @@ def setRowOf(number, imageSet):
     pixels = "%d x %d" % (imageSet.width, imageSet.height) if imageSet.width and imageSet.height else ""
     texts = (number, imageSet.name, imageSet.kind, imageSet.data_format, imageSet.images, imageSet.frames,
              imageSet.pixel_size and "%g" % imageSet.pixel_size, pixels)
+    return cells(texts)
+
+
+def cells(texts):
+    """ Of a row of a list; None is what nobody tells. """
     return tuple("" if text is None else str(text)[:200] for text in texts)
 
 
@@ -170,7 +177,7 @@ def linesOf(facts) -> Tuple[Tuple[str, str], ...]:
             ("Method", ", ".join(filter(None, [facts.method, experiment]))), ("Microscope", facts.microscope),
             ("EMDB", ", ".join(facts.emdb)), ("PDB", ", ".join(facts.pdb)), ("Sample", sample),
             ("Released", facts.released), ("DOI", facts.doi),
-            ("Page", "https://www.ebi.ac.uk/empiar/EMPIAR-%d/" % facts.number))
+            ("Page", page_of(facts.number)))
     return tuple((label, str(text)[:LETTERS]) for label, text in told if text)
 
 

@@ -8,6 +8,7 @@ from pyworkflow.gui import dialog
 
 from ..units import format_bytes, format_seconds
 from .background import Background
+from .finding import cells
 from .pictures import PicturePane, inAWindow
 from .widgets import fitToScreen, scrolled
 
@@ -70,7 +71,7 @@ class ImageSetDialog(dialog.Dialog):
     def _row(imageSet, *planned):
         texts = (imageSet.number, imageSet.name or imageSet.directory, imageSet.category, imageSet.data_format,
                  imageSet.num_images, imageSet.pixel_size and "%g" % imageSet.pixel_size, imageSet.kind.name)
-        return tuple("" if text is None else str(text)[:200] for text in texts) + (planned or ("...", "", ""))
+        return cells(texts) + (planned or ("...", "", ""))
 
     def _number(self):
         selected = self.tree.selection()

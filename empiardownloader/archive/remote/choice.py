@@ -14,6 +14,7 @@ from ..errors import (
     TransientError,
     UnreachableError,
 )
+from ..names import page_of
 from ..stopping import NEVER, StopToken, within
 from . import AUTOMATIC, CONNECT_SECONDS, CONNECT_TIMEOUT, STALL_TIMEOUT, Archive, Connection, Listing
 from .transports import TRANSPORTS
@@ -92,7 +93,7 @@ def _open_now(entry: str, addresses: Mapping[str, str], transport: str, timeout:
         remedy = "Check the network" if transport == AUTOMATIC else "Check the network or choose another transport"
         if errors and all(isinstance(error, NotFoundError) for error in errors):
             # The servers are there, and the entry is not.
-            remedy = "Look at https://www.ebi.ac.uk/empiar/EMPIAR-%s/ whether its files are public" % entry
+            remedy = "Look at %s whether its files are public" % page_of(entry)
         msg = "The files of EMPIAR-%s cannot be reached: %s. %s, then Continue." % (
             entry, "; ".join(complaints), remedy)
         if any(isinstance(error, (TransientError, Stopped)) for error in errors):
