@@ -66,9 +66,12 @@ class RunFiles:
                 self.numbers[name], self.id, "%d.%s" % (self.id, name), class_name, value]
 
     def launch(self, status="running", pid=0):
-        """As the engine does: the run's database is a copy of the project's; a run that goes on keeps its own here."""
+        """As the engine does: the run's database is a copy of the project's, to which the launch was committed before
+        (Project.launchProtocol); a run that goes on keeps its own here."""
         os.makedirs(os.path.dirname(self.database), exist_ok=True)
         if not os.path.exists(self.database):
+            execute(self.project.database,
+                    ["UPDATE Objects SET value = 'launched' WHERE id = ?", self.numbers["status"]])
             self._copy()
         self.put(status=status, _pid=pid, initTime=repr(time.time()))
 
