@@ -5,7 +5,7 @@ import functools
 import hashlib
 import os
 import re
-from typing import Callable, Dict, Iterable, List, Optional, Sequence, Tuple
+from typing import Callable, Dict, FrozenSet, Iterable, List, Optional, Sequence, Tuple
 
 COMPRESSED = (".bz2", ".gz", ".xz")
 # Files that hold other files: nothing that a run could register, but worth naming where images are missing.
@@ -16,6 +16,8 @@ REFERENCE_EXTENSIONS = (".mrc", ".mrcs", ".tif", ".tiff", ".dm4", ".dm3", ".gain
 # Patterns of names that are also parts of everyday words ('normoxia', 'deflate'), and the words that are meant.
 WORDS = {"*norm*": "norm", "*flat*": "flat", "*dark*": "dark"}
 WORD_ENDINGS = ("field", "ref", "reference", "frame", "image")
+# What makes a pattern of a name, and what stands between several of a user's patterns.
+WILD, BAR = re.compile(r"[*?\[]"), "|"
 # Bytes of a local name: most file systems allow 255, and parts and journals put something in front and behind.
 MAX_NAME_BYTES = 200
 
@@ -135,6 +137,26 @@ def matches(path: str, pattern: str) -> bool:
     if not wanted or len(wanted) > len(parts):
         return False
     return all(matches_name(part, glob) for part, glob in zip(parts[-len(wanted):], wanted))
+
+
+def is_chosen(path: str, text: str) -> bool:
+    """Whether a path matches one of a user's patterns, between which bars stand: 'Grid_1/*.mrc | Grid_7/x_2.mrc'."""
+    exact, lengths, globs = _alternatives(text)
+    parts = tuple(path.split("/"))
+    return any(parts[-length:] in exact for length in lengths) or any(matches(path, glob) for glob in globs)
+
+
+@functools.lru_cache(maxsize=8)
+def _alternatives(text: str) -> Tuple[FrozenSet[Tuple[str, ...]], FrozenSet[int], Tuple[str, ...]]:
+    """Those that spell a name, of which there may be hundreds, as their parts; how many parts they have; the others."""
+    wanted = [each.strip() for each in text.split(BAR) if each.strip()]
+    exact = frozenset(tuple(split_path(each)) for each in wanted if not WILD.search(each)) - {()}
+    return exact, frozenset(map(len, exact)), tuple(each for each in wanted if WILD.search(each))
+
+
+def literally(name: str) -> str:
+    """The pattern that a name alone matches: 'a[1].mrc' -> 'a[[]1].mrc'"""
+    return WILD.sub(r"[\g<0>]", name)
 
 
 def is_named(name: str, patterns: Sequence[str]) -> bool:

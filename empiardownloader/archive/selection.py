@@ -18,9 +18,11 @@ from .names import (
     BUNDLES,
     IMAGE_EXTENSIONS,
     REFERENCE_EXTENSIONS,
+    WILD,
     WORDS,
     ancestors,
     extension_of,
+    is_chosen,
     is_hidden,
     is_named,
     is_safe,
@@ -214,7 +216,7 @@ class ImageFinder:
         What is no file of the kind at all has been put aside before, see ``_images``.
         """
         if self._user_pattern:
-            yield (lambda path: matches(path, self._user_pattern)), ""
+            yield (lambda path: is_chosen(path, self._user_pattern)), ""
             return
         wanted = self._kind.extensions
         given = self.image_set.file_pattern if self._kind.patterned else ""
@@ -451,7 +453,7 @@ class ImageFinder:
         above = list(dict.fromkeys(place for folder in folders for place in ancestors(folder)))
         above.sort(key=lambda place: -place.count("/") - bool(place))
         explicit = split_path(posixpath.dirname(pattern))
-        if explicit and all(is_safe(part) and not re.search(r"[*?\[]", part) for part in explicit):
+        if explicit and all(is_safe(part) and not WILD.search(part) for part in explicit):
             # From the entry's root, or from any folder above the images.
             told = "/".join(explicit)
             return list(dict.fromkeys([told, join("data", told)] + [join(place, told) for place in above] + above))
@@ -493,7 +495,7 @@ class ImageFinder:
             # A word that the user's own pattern spells tells nothing apart.
             spelt = bool(self._user_pattern) and pattern.strip("*") in self._user_pattern.lower()
             named = [name for name in images if is_named(name, (pattern,))
-                     and not (spelt and matches(join(folder, name), self._user_pattern))]
+                     and not (spelt and is_chosen(join(folder, name), self._user_pattern))]
             weak = pattern in WEAK_NAMES
             few = len(named) <= FEW_REFERENCES and not (weak and len(named) == len(images))
             if few or len(named) <= len(images) * (WEAK_REFERENCE_SHARE if weak else REFERENCE_SHARE):
@@ -543,7 +545,7 @@ class ImageFinder:
         places = ", ".join(looked_in) or self.image_set.directory[:200] or "its data folder"
         if self._user_pattern:
             msg = 'No file of %s in %s matches the pattern "%s": change it, or leave it empty.' % (
-                self._entry.name, places, self._user_pattern)
+                self._entry.name, places, self._user_pattern[:200])
         elif self._gain_pattern and any(self._is_chosen_gain(join(folder, name))
                                         for folder, listing in self._listings.items() if listing
                                         for name, _ in listing.files):

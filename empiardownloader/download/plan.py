@@ -14,18 +14,23 @@ from ..archive.kinds import TILT_SERIES
 from ..archive.mdoc import MAX_MDOC_BYTES
 from ..archive.remote import AUTOMATIC, Archive
 from ..archive.remote.texts import read_text
-from ..archive.selection import ImageFinder, RemoteFile
+from ..archive.selection import GAIN, ImageFinder, RemoteFile
 from ..archive.stopping import StopToken
+from ..transfer.jobs import Job, Outcome
 from ..transfer.unpack import SPARE_BYTES
 from ..units import format_bytes, format_seconds
 from .complete import arrived_paths
 from .fetch import listing, record_path
 from .lister import Lister
+from .references import Search
+from .remote_stream import size_of
 from .request import Request
 from .space import existing, expected_bytes
 
 # The rate is measured for so long at most, with so many bytes.
 MEASURE_SECONDS, MEASURE_BYTES = 3.0, 64 << 20
+# So many files that may be the gain reference are looked at.
+GAIN_CANDIDATES = 4
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,7 @@ class Plan:
     rate: Optional[float]       # bytes a second, of all connections
     free_bytes: Optional[int]   # on the disk of the folder
     disk_bytes: int             # what the files take there, unpacked
+    gain_notes: Tuple[str, ...] = ()    # what is odd about the gain reference, a sentence each
 
     @property
     def seconds(self) -> Optional[float]:
@@ -61,7 +67,8 @@ class Plan:
                 "exact": self.exact, "here": self.here, "skipped": list(self.skipped),
                 "bytes_per_second": self.rate and round(self.rate),
                 "seconds": None if self.seconds is None else round(self.seconds, 1),
-                "free_bytes": self.free_bytes, "disk_bytes": self.disk_bytes, "fits": self.fits}
+                "free_bytes": self.free_bytes, "disk_bytes": self.disk_bytes, "fits": self.fits,
+                "gain_notes": list(self.gain_notes)}
 
     def counts(self, number: int) -> str:
         """'movie' or 'movies'"""
@@ -96,7 +103,7 @@ class Plan:
             lines.append("Disk:    %s free%s" % (format_bytes(self.free_bytes), ": it fits" if self.fits else
                                                  ": it does not fit, %s are needed, and %s must stay free" % (
                                                      format_bytes(self.disk_bytes), format_bytes(SPARE_BYTES))))
-        return lines + ["Skipped: " + text for text in self.skipped]
+        return lines + ["Gain:    " + text for text in self.gain_notes] + ["Skipped: " + text for text in self.skipped]
 
 
 def plan(entry: str, images: Optional[int] = 1, image_set: str = "", file_pattern: str = "", folder: str = ".",
@@ -126,6 +133,7 @@ def plan_request(finder: ImageFinder, request: Request, archive: Archive, is_her
     name, chosen = request.entry.name, request.image_set
     try:
         found = _listed(finder, request, archive, stop, is_here)
+        notes = _gain_notes(archive, found, stop)
         rate = _measure(archive, found.images or found.others, connections, stop) if measure else None
     except RemoteError as error:
         msg = "The folders of %s cannot be listed (%s): check the network, then try again." % (name, error)
@@ -140,7 +148,7 @@ def plan_request(finder: ImageFinder, request: Request, archive: Archive, is_her
         without_size=sum(file.size is None for file in counted), exact=archive.tells_exact_sizes,
         here=found.here, skipped=tuple(_skipped(finder)), rate=rate,
         free_bytes=usage.free if usage.total else None,
-        disk_bytes=sum(expected_bytes(file, chosen, request.unpacks) for file in counted))
+        disk_bytes=sum(expected_bytes(file, chosen, request.unpacks) for file in counted), gain_notes=notes)
 
 
 class _Listed(NamedTuple):
@@ -150,6 +158,7 @@ class _Listed(NamedTuple):
     listed: int                     # images, or tilt series, that were listed
     series: int                     # how many tilt series are not whole yet, where it is of such
     here: int                       # images, or tilt series, that need not be fetched
+    gains: List[RemoteFile]         # what may be the gain reference of the first image, the likeliest first
 
 
 def _listed(finder: ImageFinder, request: Request, archive: Archive, stop: StopToken,
@@ -159,13 +168,15 @@ def _listed(finder: ImageFinder, request: Request, archive: Archive, stop: StopT
     images: List[RemoteFile] = []
     others: Dict[str, RemoteFile] = {}
     series: Dict[str, bool] = {}    # name -> whether something of it is to be fetched
+    gains: List[RemoteFile] = []
     count, declared = 0, request.kind == TILT_SERIES
 
     def done(exhausted: bool) -> _Listed:
         if not declared:
-            return _Listed(images, list(others.values()), exhausted, len(finder.known), 0, count - len(images))
+            return _Listed(images, list(others.values()), exhausted, len(finder.known), 0, count - len(images), gains)
         wanted = sum(series.values())
-        return _Listed(images, list(others.values()), exhausted, len(series), wanted, len(series) - wanted)
+        return _Listed(images, list(others.values()), exhausted, len(series), wanted, len(series) - wanted,
+                       gains)
 
     try:
         for batch in lister.batches():
@@ -184,6 +195,7 @@ def _listed(finder: ImageFinder, request: Request, archive: Archive, stop: StopT
             for image in new:
                 others.update((file.path, file) for file in batch.companions.get(image.path, ()))
             if new:
+                gains = gains or (batch.references.get(GAIN) or [])
                 # The likeliest candidates; others come only where those do not fit.
                 likeliest = [files[0] for files in batch.references.values() if files] + list(batch.descriptions[:1])
                 others.update((file.path, file) for file in likeliest)
@@ -194,6 +206,27 @@ def _listed(finder: ImageFinder, request: Request, archive: Archive, stop: StopT
         return done(not lister.limited)
     finally:
         lister.close()
+
+
+def _gain_notes(archive: Archive, found: _Listed, stop: StopToken) -> Tuple[str, ...]:
+    """What the run would say of the gain reference of the first image, as far as a few bytes of the files tell."""
+    if not found.images or not found.gains:
+        return ()
+    connection = archive.connect(stop=stop)
+    try:
+        movie = size_of(connection, found.images[0].path)
+        size = (movie.width, movie.height) if movie else None
+        search = Search(GAIN, found.gains[:GAIN_CANDIDATES])
+        outcomes: Dict[str, Outcome] = {}
+        verdict = search.verdict(size, outcomes)
+        while not verdict.settled and verdict.file is not None:
+            stop.check()
+            path = verdict.file.path
+            outcomes[path] = Outcome(Job(path, ""), header=size_of(connection, path))
+            verdict = search.verdict(size, outcomes)
+        return verdict.notes
+    finally:
+        connection.close()
 
 
 def _skipped(finder: ImageFinder) -> List[str]:

@@ -5,14 +5,13 @@ MRC files tell where each frame lies; of TIFF, BigTIFF and EER files tifffile re
 Gatan's DM3 and DM4 files ncempy, by ranges.
 """
 import contextlib
-import io
 import logging
 import os
 import struct
 import tempfile
 import threading
 from dataclasses import dataclass
-from typing import Any, BinaryIO, Dict, Iterator, List, Mapping, Optional, Tuple, cast
+from typing import Any, BinaryIO, Iterator, List, Mapping, Optional, Tuple, cast
 
 import numpy as np
 import tifffile
@@ -37,18 +36,14 @@ from ..images.header import (
 from ..images.previews import Preview, average_of, preview_of
 from ..units import format_bytes
 from .fetch import listing
+from .remote_stream import BLOCK_BYTES, BudgetError, RemoteStream, read_bytes
 
 BUDGET = 16 * 10 ** 6           # bytes
-BLOCK_BYTES = 64 << 10          # read at a time where a reader asks for a few bytes
 SECONDS = 300.0                 # for one file over a slow line
 # Of the budget, what a gain reference may take.
 GAIN_SHARE = 0.5
 # Of an image that is larger than the budget so many of its lowest rows are shown at least.
 LEAST_ROWS = 256
-
-
-class BudgetError(Exception):
-    """No more bytes may be fetched."""
 
 
 @dataclass(frozen=True)
@@ -77,60 +72,6 @@ class Shown:
             "" if self.frames_used == 1 else "s", " of %d" % self.frames if self.frames else "",
             self.bytes_received / 1e6, ", " + self.preview.gain if self.preview.gain else "") + (
             "; right its power spectrum%s" % (", %g Å/px" % self.pixel_size if self.pixel_size else ""))
-
-
-class _Ranges(io.RawIOBase):
-    """A remote file as one to seek and read in, within a budget; each block is fetched once."""
-
-    def __init__(self, connection: Connection, path: str, size: int, budget: int):
-        super().__init__()
-        self._connection, self._path, self._size, self._left = connection, path, size, budget
-        self._blocks: Dict[int, bytes] = {}
-        self._position = 0
-        self.received = 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        self._position = int(offset) + {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}[whence]
-        return self._position
-
-    def tell(self) -> int:
-        return self._position
-
-    def readinto(self, buffer: Any) -> int:
-        view = memoryview(buffer).cast("B")
-        data = self.read(len(view))
-        view[:len(data)] = data
-        return len(data)
-
-    def read(self, size: int = -1) -> bytes:
-        start = self._position
-        end = self._size if size < 0 else min(self._size, start + size)
-        if end <= start:
-            return b""
-        first, last = start // BLOCK_BYTES, (end - 1) // BLOCK_BYTES
-        missing = [number for number in range(first, last + 1) if number not in self._blocks]
-        if missing:
-            self._fetch(missing[0], missing[-1])
-        data = b"".join(self._blocks[number] for number in range(first, last + 1))
-        self._position = end
-        return data[start - first * BLOCK_BYTES:end - first * BLOCK_BYTES]
-
-    def _fetch(self, first: int, last: int) -> None:
-        start, end = first * BLOCK_BYTES, min((last + 1) * BLOCK_BYTES, self._size)
-        if end - start > self._left:
-            raise BudgetError
-        self._left -= end - start
-        data = _bytes(self._connection, self._path, start, end)
-        self.received += len(data)
-        for number in range(first, last + 1):
-            at = (number - first) * BLOCK_BYTES
-            self._blocks[number] = data[at:at + BLOCK_BYTES]
 
 
 def preview(entry: str, image_set: str = "", file_pattern: str = "", budget: int = BUDGET, gain: bool = True,
@@ -196,7 +137,7 @@ def _look(connection: Connection, image: RemoteFile, references: List[RemoteFile
             factors, gain_bytes, note = None, 0, ""
             if references:
                 factors, gain_bytes, note = _gain(connection, references[0], path, folder, int(budget * GAIN_SHARE))
-            remote = _Ranges(connection, path, state.size, budget - gain_bytes)
+            remote = RemoteStream(connection, path, state.size, budget - gain_bytes)
             frames, total, height = _frames(remote, path, budget - gain_bytes)
             average = average_of(frames, path)
             corrected, note = factors.apply(average) if factors else (average, note)
@@ -213,7 +154,7 @@ def _look(connection: Connection, image: RemoteFile, references: List[RemoteFile
                  preview_of(corrected, note), average.shape[0] if average.shape[0] < height else 0)
 
 
-def _frames(remote: _Ranges, path: str, budget: int) -> Tuple[List[np.ndarray], Optional[int], int]:
+def _frames(remote: RemoteStream, path: str, budget: int) -> Tuple[List[np.ndarray], Optional[int], int]:
     """(frames, the first row at the bottom; how many there are; how many rows each has). Raises BudgetError where not
     even one is had."""
     if is_gatan(path):
@@ -227,7 +168,7 @@ def _frames(remote: _Ranges, path: str, budget: int) -> Tuple[List[np.ndarray], 
     return list(_mrc_frames(remote, layout, os.path.basename(path), budget)), layout.frames, layout.height
 
 
-def _mrc_frames(remote: _Ranges, layout: MrcLayout, name: str, budget: int) -> Iterator[np.ndarray]:
+def _mrc_frames(remote: RemoteStream, layout: MrcLayout, name: str, budget: int) -> Iterator[np.ndarray]:
     """By way of a file of its own with these frames alone, which is read as any other; of a frame that is too large its
     lowest rows."""
     frame_bytes = (layout.promised_bytes - layout.data_offset) // layout.frames
@@ -248,7 +189,7 @@ def _mrc_frames(remote: _Ranges, layout: MrcLayout, name: str, budget: int) -> I
         yield from [frame.copy() for frame in iter_frames(local)]
 
 
-def _gatan_frames(remote: _Ranges, budget: int) -> Tuple[List[np.ndarray], int, int]:
+def _gatan_frames(remote: RemoteStream, budget: int) -> Tuple[List[np.ndarray], int, int]:
     """A file's first row is the uppermost one; of a frame that is too large those."""
     try:
         from ncempy.io import dm  # where there is Scipion, there it is
@@ -257,7 +198,7 @@ def _gatan_frames(remote: _Ranges, budget: int) -> Tuple[List[np.ndarray], int, 
         raise BadImageError(msg) from error
 
     class Remote(dm.fileDM):  # type: ignore[misc]
-        def fromfile(self, file: _Ranges, dtype: Any, count: int = 1) -> np.ndarray:
+        def fromfile(self, file: RemoteStream, dtype: Any, count: int = 1) -> np.ndarray:
             """As numpy's, which takes files of this machine alone."""
             data = file.read(np.dtype(dtype).itemsize * int(count))
             return np.frombuffer(data, dtype, int(count))
@@ -281,7 +222,7 @@ def _gatan_frames(remote: _Ranges, budget: int) -> Tuple[List[np.ndarray], int, 
         raise BadImageError(msg) from error
 
 
-def _tiff_frames(remote: _Ranges, path: str) -> Tuple[List[np.ndarray], Optional[int]]:
+def _tiff_frames(remote: RemoteStream, path: str) -> Tuple[List[np.ndarray], Optional[int]]:
     frames: List[np.ndarray] = []
     total: Optional[int] = None
     with contextlib.suppress(BudgetError), _complaints() as complaints, tifffile.TiffFile(
@@ -339,15 +280,6 @@ def _gain(connection: Connection, reference: RemoteFile, movie: str, folder: str
                 reference.path, format_bytes(size))
         local = os.path.join(folder, os.path.basename(reference.path))
         with open(local, "wb") as stream:
-            stream.write(_bytes(connection, reference.path, 0, size or 0))
+            stream.write(read_bytes(connection, reference.path, 0, size or 0))
         return Correction(local, movie), size or 0, ""
     return None, 0, "the gain reference %s could not be had" % reference.path
-
-
-def _bytes(connection: Connection, path: str, start: int, end: int) -> bytes:
-    with connection.open(path, start, end) as (_, stream):
-        content = stream.read_up_to(end - start)
-    if len(content) < end - start:
-        msg = "%s ends at byte %d" % (path, start + len(content))
-        raise BrokenFileError(msg)
-    return content

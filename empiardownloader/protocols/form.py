@@ -12,6 +12,12 @@ MIN_STREAMING_THREADS = 3
 FIGURES = "How much, how long? The wand tells"      # where the form says what a run would bring
 
 
+def _matter(group, condition="True"):
+    """ The condition of fields that some kinds of images have no use for: see planned.getKindFields, which is a
+    method of the protocol. pyworkflow evaluates it anew when a field that it names has changed. """
+    return "(entryId, imageSet) and '%s' in getKindFields and %s" % (group, condition)
+
+
 class PositiveOrEmpty(params.Conditional):
     """Like pyworkflow's Positive, which cannot stand a field left empty."""
 
@@ -48,17 +54,18 @@ def addEntrySection(form):
     form.addParam("figures", params.LabelParam, label=FIGURES,
                   help="The wand lists what a run with this form would bring, and measures the rate for a few seconds: "
                        "how much, how long, and what is free on the disk.")
-    form.addParam("downloadGain", params.BooleanParam, default=True,
+    form.addParam("downloadGain", params.BooleanParam, default=True, condition=_matter("gain"),
                   label="Get the gain reference?",
                   help="Look for the gain reference (and a dark one) beside the movies, in the folders above, and in "
                        "folders called gain or ref, and set it in the output. It is never registered as a movie.")
-    form.addParam("companionFiles", params.BooleanParam, default=True,
+    form.addParam("companionFiles", params.BooleanParam, default=True, condition=_matter("companions"),
                   label="Get metadata files (.mdoc, .star, coordinates)?",
                   help="Also what lies beside the images and describes them: .mdoc of tilt series, .star of "
                        "particles, coordinates (.coord, .box, .star). Particles get CTF, coordinates and alignment "
                        "from their .star file; the .mdoc files of tilt series are gathered in the run's folder "
                        "extra/mdocs, for *compose tilt series*.")
     form.addParam("particlesFile", params.StringParam, default="", allowsNull=True, expertLevel=LEVEL_ADVANCED,
+                  condition=_matter("particles"),
                   label="Particle .star file",
                   help="Name or path of the .star file that describes the particles. A star stands for any letters, a "
                        "question mark for one. Empty: what the entry says, else the one found beside or above the "
@@ -69,7 +76,7 @@ def addEntrySection(form):
                        "GridSquare_1/Data/*.mrc, the end of the path is compared. Empty: the pattern that the "
                        "entry gives, else all files of the entry's format.")
     form.addParam("gainPattern", params.StringParam, default="", allowsNull=True, expertLevel=LEVEL_ADVANCED,
-                  condition="downloadGain",
+                  condition=_matter("gain", "downloadGain"),
                   label="Gain file pattern",
                   help="Name or path of the gain reference, looked for in the whole entry. A star stands for any "
                        "letters, a question mark for one. Empty: found by its name (gain, CountRef, SuperRef, ...).")
@@ -78,17 +85,17 @@ def addEntrySection(form):
 def addAcquisitionSection(form):
     """ How the microscope was set. """
     form.addSection(label="Acquisition")
-    form.addParam("samplingRate", params.FloatParam, default=None, allowsNull=True,
+    form.addParam("samplingRate", params.FloatParam, default=None, allowsNull=True, condition=_matter("microscope"),
                   label="Pixel size (Å/px)",
                   help="Empty: what the .star file of particles says, else the entry, else the .mdoc files of tilt "
                        "series. With a decimal point; what is no number counts as empty, and the summary tells which "
                        "value was taken.")
-    line = form.addLine("Microscope", help="Empty fields are taken from the .star or .mdoc files of the images, else "
-                                           "from the EMDB record linked to the entry. Where nobody says it, %g kV, "
-                                           "%g mm and %g are assumed; the summary tells what came from where." % (
-                                                                      constants.DEFAULT_VOLTAGE,
-                                                                      constants.DEFAULT_SPHERICAL_ABERRATION,
-                                                                      constants.DEFAULT_MAGNIFICATION))
+    line = form.addLine("Microscope", condition=_matter("microscope"),
+                        help="Empty fields are taken from the .star or .mdoc files of the images, else from the EMDB "
+                             "record linked to the entry. Where none of them gives a value, %g kV, %g mm and %g are "
+                             "assumed; the summary tells what came from where." % (
+                                 constants.DEFAULT_VOLTAGE, constants.DEFAULT_SPHERICAL_ABERRATION,
+                                 constants.DEFAULT_MAGNIFICATION))
     line.addParam("voltage", params.FloatParam, default=None, allowsNull=True, label="Voltage (kV)",
                   help="Acceleration voltage in kV.")
     line.addParam("sphericalAberration", params.FloatParam, default=None, allowsNull=True, label="Cs (mm)",
@@ -96,11 +103,12 @@ def addAcquisitionSection(form):
     line.addParam("magnification", params.FloatParam, default=None, allowsNull=True, label="Magnification",
                   help="Nominal magnification.")
     form.addParam("amplitudeContrast", params.FloatParam, default=None, allowsNull=True, label="Amplitude contrast",
+                  condition=_matter("microscope"),
                   help="Fraction between 0 and 1. Empty: what the .star file of particles says, else %g, which is "
                        "usual for samples in ice; neither archive tells it." % constants.DEFAULT_AMPLITUDE_CONTRAST)
-    line = form.addLine("Dose", help="Electrons per square ångström. Empty dose per frame: the total dose of the "
-                                     "linked EMDB record, divided by the frames of a movie; of tilt series, what "
-                                     "their .mdoc files say.")
+    line = form.addLine("Dose", condition=_matter("dose"),
+                        help="Electrons per square ångström. Empty dose per frame: the total dose of the linked EMDB "
+                             "record, divided by the frames of a movie; of tilt series, what their .mdoc files say.")
     line.addParam("dosePerFrame", params.FloatParam, default=None, allowsNull=True, label="Per frame (e/Å²)",
                   help="Dose of one frame in e/Å².")
     line.addParam("doseInitial", params.FloatParam, default=None, allowsNull=True, label="Initial (e/Å²)",

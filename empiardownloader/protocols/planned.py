@@ -9,7 +9,7 @@ from dataclasses import replace
 from .. import Plugin
 from ..archive.entry import parse_entry_id
 from ..archive.errors import ArchiveError
-from ..archive.kinds import PARTICLES, TILT_SERIES, preferred
+from ..archive.kinds import KINDS, MICROGRAPHS, MOVIES, PARTICLES, TILT_SERIES, preferred
 from ..archive.remote.transports import CHOICES
 from ..archive.stopping import StopToken
 from ..catalogue.codes import is_code
@@ -25,6 +25,11 @@ from .form import MIN_STREAMING_THREADS
 # What was planned so long ago is planned anew.
 KEPT_SECONDS = 3600
 PATTERNS = ("filePattern", "gainPattern", "particlesFile")
+# Groups of the form's fields that some kinds of images have no use for.
+FIELDS = ("gain", "companions", "particles", "dose", "microscope")
+FIELDS_SECONDS = 2          # one change of the form asks for each field
+_fields = [float("-inf"), None, FIELDS]     # when, for which entry and image set, what was found
+_rates = {}                 # number of an entry -> bytes a second, as measured last
 _plans = {}                 # what was asked for -> (time, Plan); windows of one process
 
 
@@ -49,7 +54,11 @@ def makePlan(protocol, entryId, imageSet, own, measure, stopped):
 
         plan = plan_request(finder, request, archive, isHere, placeOf(protocol), protocol.connections.get(), stop,
                             measure)
-    _plans[_asked(protocol, found.entry.number, finder.image_set.number, own)] = time.monotonic(), plan
+    # What one wand measured holds for the next.
+    _rates[found.entry.number] = rate = plan.rate or _rates.get(found.entry.number)
+    plan = replace(plan, rate=rate)
+    for text in {str(finder.image_set.number), protocol.imageSet.get() if own else None} - {None}:
+        _plans[_asked(protocol, found.entry.number, text, own)] = time.monotonic(), plan
     return plan
 
 
@@ -59,20 +68,66 @@ def placeOf(protocol):
     return protocol.getSharedFolder() or (project.getPath() if project else os.curdir)
 
 
-def findWarnings(protocol):
-    """ Sentences about what will probably go wrong, by what this machine knows. """
-    warnings = _sayThreads(protocol)
+def _known(protocol):
+    """ What the list of entries says of the form's entry and image set.
+    :return: number of the entry, EntryFacts, number of the image set; None each where that is not known. """
     text = protocol.entryId.get()
     if is_code(text):
-        return warnings
+        return None, None, None
     try:
         number = parse_entry_id(text)
         with kept(Plugin.getAddresses(), patience=0) as store:
             facts = next(iter(store.facts([int(number)])), None) if store else None
     except ArchiveError:
+        return None, None, None
+    return number, facts, numberOf(facts, protocol.imageSet.get()) if facts is not None else None
+
+
+def getKindFields(protocol):
+    """ Groups of fields that matter for the kind of the form's image set: all of them where it is not known. """
+    began, asked, fields = _fields
+    form = protocol.entryId.get(), protocol.imageSet.get()
+    if asked != form or time.monotonic() - began > FIELDS_SECONDS:
+        _, facts, chosen = _known(protocol)
+        kind = None if chosen is None else next(
+            (kind for kind in KINDS if kind.name == facts.image_sets[chosen - 1].kind), None)
+        fields = FIELDS if kind is None else [
+            name for name, matters in zip(FIELDS, (
+                kind.gain, kind.companions, kind == PARTICLES, kind in (MOVIES, MICROGRAPHS, TILT_SERIES),
+                not kind.files_only)) if matters]
+        _fields[:] = time.monotonic(), form, fields
+    return fields
+
+
+def inShort(protocol):
+    """ What a run would bring, by what a wand found out, else by the list of entries; '' where neither knows. """
+    number, facts, chosen = _known(protocol)
+    plan = _planOf(protocol, number) if number is not None else None
+    if plan is not None:
+        return plan.in_short()
+    if chosen is None:
+        return ""
+    its, amount = facts.image_sets[chosen - 1], protocol.getAmount()
+    told = ["%s%s" % ("all" if amount is None else "%d of" % amount, "" if its.images is None else " %d" % its.images)
+            + " " + its.kind]
+    needed = _expected(facts, its, amount)
+    if needed is not None:
+        told.append("about " + format_bytes(needed))
+    elif facts.size_bytes is not None:
+        told.append("the whole entry has " + format_bytes(facts.size_bytes))
+    usage = shutil.disk_usage(existing(placeOf(protocol)))
+    return ", ".join(told + ([format_bytes(usage.free) + " free"] if usage.total else []))
+
+
+def findWarnings(protocol):
+    """ Sentences about what will probably go wrong, by what this machine knows. """
+    warnings = _sayThreads(protocol)
+    number, facts, chosen = _known(protocol)
+    if number is None:
         return warnings
-    chosen = numberOf(facts, protocol.imageSet.get()) if facts is not None else None
-    warnings += _sayRoom(protocol, number, facts, chosen)
+    plan = _planOf(protocol, number)
+    warnings += _sayRoom(protocol, number, facts, chosen, plan)
+    warnings += plan.gain_notes if plan is not None else ()
     if chosen is not None:
         imageSet = facts.image_sets[chosen - 1]
         described = imageSet.kind in (PARTICLES.name, TILT_SERIES.name, "files")
@@ -90,14 +145,18 @@ def _sayThreads(protocol):
             "Choose %d threads or more to process them as they arrive." % (threads, MIN_STREAMING_THREADS)]
 
 
-def _sayRoom(protocol, number, facts, chosen):
+def _planOf(protocol, number):
+    """ What a wand found out about the form's values, None where it did not or long ago. """
+    began, plan = _plans.get(_asked(protocol, number, protocol.imageSet.get(), True), (0, None))
+    return plan if plan is not None and time.monotonic() - began < KEPT_SECONDS else None
+
+
+def _sayRoom(protocol, number, facts, chosen, plan):
     place = placeOf(protocol)
     usage = shutil.disk_usage(existing(place))
     room = usage.free - SPARE_BYTES
     if not usage.total:
         return []       # a network file system that does not tell
-    plan = next((plan for began, plan in [_plans.get(_asked(protocol, number, chosen, True), (0, None))]
-                 if plan is not None and time.monotonic() - began < KEPT_SECONDS), None)
     words = "only %s are free in %s: choose another download folder or fewer images, or make room." % (
         format_bytes(usage.free), place)
     if plan is not None:
@@ -106,16 +165,24 @@ def _sayRoom(protocol, number, facts, chosen):
     if facts is None or chosen is None or facts.size_bytes is None:
         return []
     # Nobody has listed the files: the entry's size is all that is known, and it holds for all of its image sets.
-    images = facts.image_sets[chosen - 1].images
-    amount = protocol.getAmount()
-    if len(facts.image_sets) == 1 and amount is not None and images:
-        needed = facts.size_bytes * min(amount / images, 1)
+    its, amount = facts.image_sets[chosen - 1], protocol.getAmount()
+    needed = _expected(facts, its, amount)
+    if needed is not None and amount is not None:
         return [] if needed < room else ["%d of %d images of EMPIAR-%s are about %s, and %s" % (
-            amount, images, number, format_bytes(needed), words)]
+            amount, its.images, number, format_bytes(needed), words)]
     if amount is None and facts.size_bytes >= room:
         its = "" if len(facts.image_sets) == 1 else " (one image set may be smaller: the wand of Image set tells)"
         return ["EMPIAR-%s has %s%s, and %s" % (number, format_bytes(facts.size_bytes), its, words)]
     return []
+
+
+def _expected(facts, imageSet, amount):
+    """ Bytes of so many images (None: all), by the size of the entry; None where that does not tell. """
+    if facts.size_bytes is None or len(facts.image_sets) > 1:
+        return None
+    if amount is None:
+        return facts.size_bytes
+    return facts.size_bytes * min(amount / imageSet.images, 1) if imageSet.images else None
 
 
 def numberOf(facts, text):
@@ -130,7 +197,8 @@ def numberOf(facts, text):
 
 
 def _asked(protocol, number, imageSet, own):
-    """ What tells one plan from another. """
-    return (number, imageSet, protocol.getAmount(), protocol.getSharedFolder(), protocol.decompress.get(),
-            protocol.downloadGain.get(), protocol.companionFiles.get(),
+    """ What tells one plan from another.
+    :param imageSet: as the form has it. """
+    return (number, (imageSet or "").strip().lower(), protocol.getAmount(), protocol.getSharedFolder(),
+            protocol.decompress.get(), protocol.downloadGain.get(), protocol.companionFiles.get(),
             *[(protocol.getAttributeValue(name) or "") if own else "" for name in PATTERNS])

@@ -42,7 +42,7 @@ from .context import Context
 from .form import addAcquisitionSection, addEntrySection, addTransferSection, findFormErrors
 from .headers import readMovieHeader
 from .outputs import makeSets, outputs
-from .planned import findWarnings
+from .planned import findWarnings, getKindFields
 from .summary import nameOf, summarize
 
 LOG_SECONDS = 10        # between two lines of progress in the log
@@ -63,6 +63,7 @@ class EmpiarDownloader(EMProtocol):
     _devStatus = NEW
     _possibleOutputs = outputs
     _stepsCheckSecs = 3
+    getKindFields = getKindFields       # asked by the form's conditions
 
     def __init__(self, **kwargs):
         EMProtocol.__init__(self, **kwargs)
@@ -267,7 +268,7 @@ class EmpiarDownloader(EMProtocol):
         return ["Iudin2016", "Iudin2023"]
 
     def getActions(self):
-        """ What the run's box offers in the project window. """
+        """ What the run's box offers. """
         return [("STOP STREAMING", self.stopDownload)] if self.isRunning() and not self.isStopping() else []
 
     def isStopping(self):
@@ -324,9 +325,8 @@ class EmpiarDownloader(EMProtocol):
     def getRequest(self, entry, imageSet):
         """ What the form asks for of an image set, as Request. """
         return Request(
-            entry=entry, image_set=imageSet, amount=self.getAmount(),
-            file_pattern=self.filePattern.get() or "", gain=self.downloadGain.get(),
-            gain_pattern=self.gainPattern.get() or "", unpack=self.decompress.get(),
+            entry=entry, image_set=imageSet, amount=self.getAmount(), file_pattern=self.filePattern.get() or "",
+            gain=self.downloadGain.get(), gain_pattern=self.gainPattern.get() or "", unpack=self.decompress.get(),
             companions=self.companionFiles.get(), particles_file=self.particlesFile.get() or "")
 
     def _refuseOtherEntry(self, number):

@@ -174,6 +174,7 @@ class Play:
         label = form.widgetDict["figures"].label
         result["figures"] = [label.cget("text")]
         form.setVar("amountOfImages", 2)
+        form.root.update()
         result["figures"].append(label.cget("text"))
         self.wizard("figures").show(form)
         result["figures"].append(label.cget("text"))
@@ -186,6 +187,12 @@ class Play:
         self.when(RemoteTreeDialog, lambda window: window._handleResult(dialog.RESULT_CANCEL))
         self.wizard("filePattern").show(form)
         result["pattern_cancelled"] = form.protocol.filePattern.get()
+        self.when(RemoteTreeDialog, lambda window: self.browse(
+            window, ["/data/", "/data/Movies_tiff/"], "/data/Movies_tiff/grid1_0011.tif", "wizard_ticked", "_001",
+            ticks=True))
+        self.wizard("filePattern").show(form)
+        result["ticked"] = form.protocol.filePattern.get()
+        form.setVar("filePattern", result["pattern_chosen"])
         self.when(RemoteTreeDialog, lambda window: self.browse(
             window, ["/data/", "/data/Movies_tiff/"], "/data/Movies_tiff/gain_reference.mrc", "wizard_gain",
             "GAIN_*.mrc"))
@@ -229,27 +236,33 @@ class Play:
         self.picture(name, window)
         window._handleResult(dialog.RESULT_YES)
 
-    def browse(self, window, folders, wanted, name, text=""):
+    def browse(self, window, folders, wanted, name, text="", ticks=False):
         if self.dialogs(WaitDialog):
-            self.root.after(100, self.guarded(lambda: self.browse(window, folders, wanted, name, text)))
+            self.root.after(100, self.guarded(lambda: self.browse(window, folders, wanted, name, text, ticks)))
         elif folders:
             if window.tree.exists(folders[0]):
                 self.root.after(10, self.guarded(lambda folder=folders[0]: window.open(folder)))
                 folders = folders[1:]
-            self.root.after(200, self.guarded(lambda: self.browse(window, folders, wanted, name, text)))
+            self.root.after(200, self.guarded(lambda: self.browse(window, folders, wanted, name, text, ticks)))
         elif not window.tree.exists(wanted):
-            self.root.after(100, self.guarded(lambda: self.browse(window, folders, wanted, name, text)))
+            self.root.after(100, self.guarded(lambda: self.browse(window, folders, wanted, name, text, ticks)))
         elif text and window.filter.get() != text:
             window.filter.set(text)
-            self.root.after(500, self.guarded(lambda: self.browse(window, folders, wanted, name, text)))
+            self.root.after(500, self.guarded(lambda: self.browse(window, folders, wanted, name, text, ticks)))
         elif not window.tree.selection():
             window.tree.selection_set(wanted)
             window.tree.see(wanted)
+            if ticks:
+                # The title of the column ticks all that are shown, a click on a box takes one away.
+                window._tickAll()
+                window.update()
+                box = window.tree.bbox(wanted, "tick")
+                window.tree.event_generate("<Button-1>", x=box[0] + box[2] // 2, y=box[1] + box[3] // 2)
             if window._look is not None:
                 self.root.after(200, window.picture._toggle)
-            self.root.after(400, self.guarded(lambda: self.browse(window, folders, wanted, name, text)))
+            self.root.after(400, self.guarded(lambda: self.browse(window, folders, wanted, name, text, ticks)))
         elif window._look is not None and window.picture._draw is None:
-            self.root.after(100, self.guarded(lambda: self.browse(window, folders, wanted, name, text)))
+            self.root.after(100, self.guarded(lambda: self.browse(window, folders, wanted, name, text, ticks)))
         else:
             self.result.setdefault("described", []).append(window.status.cget("text"))
             folder = wanted.rpartition("/")[0] + "/"

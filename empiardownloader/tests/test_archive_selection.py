@@ -51,6 +51,17 @@ class TestNames(unittest.TestCase):
         for pattern in ("*.tiff", "data/*.bz2", "x/" + path, ""):
             self.assertFalse(archive_names.matches(path, pattern), pattern)
 
+    def test_several_patterns(self):
+        """A user's own, with bars between them; those that the window of files makes spell each name."""
+        path = "data/Grid 1/a[1]_x.mrc"
+        for text in ("b.mrc | *_x.mrc", "b.mrc|Grid 1/*.mrc", " | " + archive_names.literally(path), "a*.mrc |"):
+            self.assertTrue(archive_names.is_chosen(path, text), text)
+        for text in ("b.mrc | a[1]_x.mrc", "|", "", "Grid 1 | x.mrc"):
+            self.assertFalse(archive_names.is_chosen(path, text), text)
+        names = ["data/m_%05d.mrc" % number for number in range(600)]
+        ticked = " | ".join(archive_names.literally(name) for name in names[::2])
+        self.assertEqual(names[::2], [name for name in names if archive_names.is_chosen(name, ticked)])
+
     def test_listing_lines(self):
         self.assertEqual(("file", " a b.mrc", 12), parse_list_line("-rw-r--r--  1 ftp ftp  12 Nov 21 01:18  a b.mrc"))
         self.assertEqual(("folder", "a", None), parse_list_line("drwxr-xr-x+ 2 0 0 4096 Jan  1 2020 a"))

@@ -67,6 +67,21 @@ class TestPlan(PlanCase):
         self.assertEqual((5, 6, None, None), (whole.images, whole.files, whole.rate, whole.seconds))
         self.assertEqual(2, plan("1", None, file_pattern="m_[12].mrc", transport="FTP", measure=False).images)
 
+    def test_a_gain_that_fits_only_turned(self):
+        """What the run would say of it is known before, by some hundred bytes of each file."""
+        paths, gain = self.movies(2)
+        movie = next(iter_frames(paths[0]))
+        for turned, suffix in ((False, ".mrc"), (True, ".mrc"), (True, ".tif")):
+            with self.subTest(turned=turned, suffix=suffix):
+                os.remove(gain)
+                gain = os.path.join(os.path.dirname(gain), "gain" + suffix)
+                movies.write_image(gain, np.ones(movie.shape[::-1] if turned else movie.shape, "float32"))
+                told = plan("1", 2, transport="FTP", measure=False).gain_notes
+                self.assertEqual([turned], ["only when turned by 90 degrees" in note for note in told] or [False])
+        # Another one that fits as it is comes first.
+        movies.write_gain(os.path.join(os.path.dirname(gain), "x_gain.mrc"), 1)
+        self.assertEqual((), plan("1", 2, transport="FTP", measure=False).gain_notes)
+
     def test_what_is_here_already(self):
         self.movies()
         out = os.path.join(self.folder, "out")

@@ -4,9 +4,12 @@ import os
 import shutil
 import threading
 
+import numpy as np
+
 from empiardownloader.catalogue.harvest import harvest
 from empiardownloader.catalogue.store import Store, default_path
 from empiardownloader.constants import addresses
+from empiardownloader.demo import movies
 from empiardownloader.protocols import planned
 from empiardownloader.protocols.protocol_empiar_download import EmpiarDownloader
 from empiardownloader.tests.base import ArchiveTestCase, entry, environment, image_set, impatient
@@ -111,6 +114,69 @@ class TestPlanned(ArchiveTestCase):
         self.assertIn("1 movies of EMPIAR-10003 need 14400.0 TB, and only", told)
         # Another form's plan is not this one's.
         self.assertEqual([], self.warnings(entryId="10003", allImages=True, decompress=False))
+
+    def test_fields_of_a_kind(self):
+        """The form hides what the kind of its image set has no use for, where the list of entries says which it is."""
+        demo = self.demo
+        demo.entries["10005"] = entry(*[image_set(name=category, category=category) for category in (
+            "picked particles - single frame - processed", "reconstructed volumes", "micrographs - single frame",
+            "picked particles - multiframe - processed", "tilt series")])
+        names = ("downloadGain", "gainPattern", "companionFiles", "particlesFile", "samplingRate", "Dose",
+                 "Microscope", "amplitudeContrast", "filePattern", "decompress")
+
+        def hidden(**values):
+            planned._fields[0] = float("-inf")
+            form = self.form(**values)
+            lines = {line.label.get(): name for name, line in form.getDefinition()._paramsDict.items()}
+            return [name for name in names if not form.evalParamCondition(lines.get(name, name))]
+
+        self.assertEqual([], hidden(entryId="10005"))
+        self.list_entries()
+        gain = ["downloadGain", "gainPattern"]
+        for number, expected in enumerate((
+                [*gain, "Dose"], [*gain, "companionFiles", "particlesFile", "Dose"], [*gain, "particlesFile"],
+                [*gain, "companionFiles", "particlesFile", "samplingRate", "Dose", "Microscope", "amplitudeContrast"],
+                ["particlesFile"]), 1):
+            with self.subTest(number):
+                self.assertEqual(expected, hidden(entryId="EMPIAR-10005", imageSet=str(number)))
+        self.assertEqual(["particlesFile"], hidden(entryId="10001"))
+        for odd in ({"imageSet": "99"}, {"entryId": "5a1a"}, {"entryId": ""}, {"entryId": "19999"}):
+            self.assertEqual([], hidden(**dict({"entryId": "10005"}, **odd)), odd)
+        # Every field of the form is evaluated anew when entry or image set change.
+        definition = self.form().getDefinition()
+        for name in gain:
+            for asked in ("entryId", "imageSet"):
+                self.assertIn(name, definition.getParam(asked)._dependants)
+        with open(default_path(addresses()), "wb") as stream:
+            stream.write(b"no database")
+        self.assertEqual([], hidden(entryId="10001"))
+
+    def test_in_short(self):
+        self.assertEqual("", planned.inShort(self.form(entryId="10003")))
+        self.list_entries()
+        for values, expected in (
+                ({"entryId": "10003"}, "1 of 6 movies, about 1.0 MB, "),
+                ({"entryId": "10003", "allImages": True}, "all 6 movies, about 6.0 MB, "),
+                ({"entryId": "10001", "amountOfImages": 2}, "2 of 6 movies, the whole entry has 3000000.0 TB, ")):
+            told = planned.inShort(self.form(**values))
+            self.assertTrue(told.startswith(expected) and told.endswith("B free"), told)
+        form = self.form(entryId="10001", amountOfImages=2)
+        self.plan(form)
+        self.assertRegex(planned.inShort(form), r"^2 movies, 26\.6 kB, .* free$")
+        form.amountOfImages.set(3)
+        self.assertIn("3 of 6 movies, the whole entry", planned.inShort(form))
+
+    def test_the_plan_says_that_the_gain_is_turned(self):
+        """Also where no list of entries is here: the wand has looked."""
+        movies.write_image(os.path.join(self.root, "10001", "data", "Movies", "gain.mrc"),
+                           np.ones((self.WIDTH, self.HEIGHT), "float32"))
+        form = self.form(entryId="10001", amountOfImages=2)
+        self.assertEqual([], planned.findWarnings(form))
+        self.plan(form)
+        told, = planned.findWarnings(form)
+        self.assertIn("gain.mrc is as large as the movies only when turned by 90 degrees", told)
+        form.downloadGain.set(False)
+        self.assertEqual([], planned.findWarnings(form))
 
     def test_nothing_tells_the_pixel_size(self):
         self.list_entries()

@@ -14,6 +14,8 @@ from .widgets import fitToScreen, scrolled
 FILTER_MS = 200
 # Files of a folder that are shown; the filter brings others.
 MOST_FILES = 1000
+MOST_TICKED = 500       # the pattern names them all
+BOX = {False: "[   ]", True: "[ x ]"}
 
 
 class WaitDialog(dialog.Dialog):
@@ -66,13 +68,14 @@ def ask(parent, message, function):
 
 class RemoteTreeDialog(dialog.Dialog):
     """ The folders of an entry, each listed when it is opened. ``chosen`` is
-    the path of the selected file or folder after Select, else ''.
+    the path of the selected file or folder after Select, else ''; ``ticked``
+    those of the ticked files, where ``ticks`` says that there are boxes.
 
     ``describe(path, listing)`` says what choosing a path means, by the listing of
     its folder; ``look(path, job)`` gives a picture of a file, see PicturePane. """
 
-    def __init__(self, parent, title, message, lister, describe=None, look=None):
-        self.chosen = ""
+    def __init__(self, parent, title, message, lister, describe=None, look=None, ticks=False):
+        self.chosen, self.ticked, self._ticks = "", [], ticks
         self._lister, self._message, self._describe, self._look = lister, message, describe, look
         self._listings = {}         # item of a folder -> its listing
         super().__init__(parent, title, buttons=[("Select", dialog.RESULT_YES), ("Cancel", dialog.RESULT_CANCEL)],
@@ -93,12 +96,17 @@ class RemoteTreeDialog(dialog.Dialog):
         self.filter.trace_add("write", lambda *_: self.background.later("filter", FILTER_MS, self.showFiltered))
         below = tk.Frame(master)
         below.grid(row=2, column=0, sticky="news", pady=(4, 0))
-        self.tree = ttk.Treeview(below, columns=("size",), height=18 if self._look is None else 9,
-                                 selectmode="browse")
+        self.tree = ttk.Treeview(below, columns=("size", "tick") if self._ticks else ("size",),
+                                 height=18 if self._look is None else 9, selectmode="browse")
         self.tree.heading("#0", text="Name")
         self.tree.heading("size", text="Size")
         self.tree.column("#0", width=520)
         self.tree.column("size", width=100, anchor=tk.E)
+        if self._ticks:
+            self.tree.heading("tick", text="Take", command=self._tickAll)
+            self.tree.column("tick", width=60, stretch=False, anchor=tk.CENTER)
+            self.tree.bind("<Button-1>", self._click)
+            self.tree.bind("<space>", lambda event: self._tick([self.tree.focus()]))
         scrolled(below, self.tree)
         self.status = tk.Label(master, anchor="w", justify=tk.LEFT, wraplength=620)
         self.status.grid(row=3, column=0, sticky="ew")
@@ -145,8 +153,9 @@ class RemoteTreeDialog(dialog.Dialog):
         fitting = [(name, size) for name, size in listing.files
                    if fnmatch.fnmatchcase(name.lower(), "*%s*" % text.replace("[", "[[]"))]
         for name, size in fitting[:MOST_FILES]:
-            self.tree.insert(item, "end", iid="%s/%s" % (item.rstrip("/"), name), text=name,
-                             values=("" if size is None else format_bytes(size),))
+            iid = "%s/%s" % (item.rstrip("/"), name)
+            self.tree.insert(item, "end", iid=iid, text=name, values=(
+                "" if size is None else format_bytes(size), BOX[iid.lstrip("/") in self.ticked]))
         if len(fitting) > MOST_FILES:
             self.tree.insert(item, "end", iid="?more" + item, text="... and %d more: say above which"
                              % (len(fitting) - MOST_FILES))
@@ -166,9 +175,43 @@ class RemoteTreeDialog(dialog.Dialog):
             path = item.lstrip("/")
             self.picture.fetch = None if not path or path.endswith("/") else lambda job: self._look(path, job)
 
+    def _click(self, event):
+        if self.tree.identify_column(event.x) == "#2" and self.tree.identify_region(event.x, event.y) == "cell":
+            self._tick([self.tree.identify_row(event.y)])
+            return "break"
+        return None
+
+    def _tickAll(self):
+        """ All files that are shown; when they are ticked already, none of them. """
+        items = [item for folder in self._listings if self.tree.exists(folder)
+                 for item in self.tree.get_children(folder) if self._isFile(item)]
+        missing = [item for item in items if item.lstrip("/") not in self.ticked]
+        self._tick(missing or items)
+
+    def _tick(self, items):
+        for item in filter(self._isFile, items):
+            path = item.lstrip("/")
+            (self.ticked.remove if path in self.ticked else self.ticked.append)(path)
+            self.tree.set(item, "tick", BOX[path in self.ticked])
+        sizes = [dict(self._listings["/" + folder + "/" if folder else "/"].files).get(name) or 0
+                 for folder, _, name in (path.rpartition("/") for path in self.ticked)]
+        self.status.config(text="%d file%s ticked, %s." % (len(sizes), "s"[len(sizes) == 1:], format_bytes(sum(sizes)))
+                           if sizes else "")
+
+    @staticmethod
+    def _isFile(item):
+        return bool(item) and not item.startswith("?") and not item.endswith("/")
+
+    def validate(self):
+        if len(self.ticked) > MOST_TICKED:
+            dialog.showError("EMPIAR", "%d files are ticked, and at most %d can be: select one of them instead, and "
+                             "all that are named like it are taken." % (len(self.ticked), MOST_TICKED), self)
+            return False
+        return True
+
     def _choose(self, event):
         item = self.tree.identify_row(event.y)
-        if item and not item.endswith("/") and item == self._selected():
+        if self._isFile(item) and item == self._selected():
             self._handleResult(dialog.RESULT_YES)
 
     def apply(self):

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The window that chooses an image set: what each would bring, how long it takes, whether there is room; and a look."""
 import tkinter as tk
-from dataclasses import replace
 from tkinter import ttk
 
 from pyworkflow.gui import dialog
@@ -22,15 +21,13 @@ LOOKED_AT = 12
 class ImageSetDialog(dialog.Dialog):
     """ ``planner(number, measure, job)`` says what a run would bring of an
     image set, ``fetch(number, job)`` gives a picture of its first image.
-    ``chosen`` is the number of the image set after *Select*, a text, and
-    ``plan`` its plan, where it was known by then; else ''. """
+    ``chosen`` is the number of the image set after *Select*, a text, else ''. """
 
     def __init__(self, parent, entry, current, planner, fetch):
-        self.chosen, self.plan = "", None
+        self.chosen = ""
         self._entry, self._current, self._planner, self._fetch = entry, current, planner, fetch
         self._plans = {}            # number -> Plan, or the sentence why there is none
-        self._rate = None           # bytes a second, measured once
-        self._measured = False
+        self._measured = False      # whether the rate is known
         self._first = None          # the image set that is planned before the others
         super().__init__(parent, "Image sets of %s" % entry.name, default="Select", buttons=[
             ("Select", dialog.RESULT_YES), ("Cancel", dialog.RESULT_CANCEL)])
@@ -107,9 +104,7 @@ class ImageSetDialog(dialog.Dialog):
 
     def _planned(self, number, plan):
         if not isinstance(plan, str):
-            if not self._measured:
-                self._measured, self._rate = True, plan.rate
-            plan = replace(plan, rate=self._rate)
+            self._measured = True
         self._plans[number] = plan
         imageSet = next(each for each in self._entry.image_sets if each.number == number)
         if isinstance(plan, str):
@@ -135,8 +130,6 @@ class ImageSetDialog(dialog.Dialog):
 
     def apply(self):
         self.chosen = str(self._number())
-        plan = self._plans.get(self._number())
-        self.plan = None if isinstance(plan, str) else plan
 
     def destroy(self):
         self.background.close()

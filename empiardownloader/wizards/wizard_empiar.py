@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The magic wands of the form: look an entry up, choose its image set, browse its files."""
-import fnmatch
 import os
 import re
 
@@ -10,7 +9,7 @@ from pyworkflow.gui import dialog
 from .. import Plugin
 from ..archive.entry import parse_entry_id
 from ..archive.errors import ArchiveError
-from ..archive.names import split_compression, split_path
+from ..archive.names import BAR, literally, matches_name, split_compression, split_path
 from ..archive.remote import CONNECT_TIMEOUT
 from ..archive.remote.choice import open_archive
 from ..archive.remote.transports import CHOICES
@@ -19,7 +18,7 @@ from ..archive.stopping import StopToken
 from ..archive.workflow import fetch_workflow
 from ..catalogue.codes import entry_number, is_code
 from ..protocols.form import FIGURES
-from ..protocols.planned import makePlan, numberOf
+from ..protocols.planned import inShort, makePlan, numberOf
 from ..protocols.protocol_empiar_download import EmpiarDownloader
 from ..protocols.workflow import getMissing, makeWorkflow
 from ..units import format_bytes
@@ -100,6 +99,7 @@ class EmpiarEntryWizard(_EntryWizard):
         # An empty field means the first image set of movies, which it goes on meaning.
         if what or kept != imageSet:
             form.setVar("imageSet", imageSet)
+        showFigures(form)
         self._sayCleared(form, cleared, what)
 
     @staticmethod
@@ -162,7 +162,7 @@ class EmpiarImageSetWizard(_EntryWizard):
         if asked.chosen != str(current or ""):
             form.setVar("imageSet", asked.chosen)
             self._sayCleared(form, self._clear(form, OF_IMAGE_SET), "image set")
-        showFigures(form, asked.plan)
+        showFigures(form)
 
 
 class EmpiarFiguresWizard(_EntryWizard):
@@ -181,25 +181,30 @@ class EmpiarFiguresWizard(_EntryWizard):
         plan = ask(form.root, "Listing what would come, and measuring the rate ...", lambda stopped: makePlan(
             form.protocol, entry.number, str(number), True, True, stopped))
         if plan is not None:
-            showFigures(form, plan)
+            showFigures(form)
 
 
-def showFigures(form, plan):
-    """ A plan in the form, until something that it depends on changes.
-    :param plan: None where it is not known. """
+def showFigures(form):
+    """ Say in the form what a run would bring, by what is known of the values that it has, from now on. """
     label = form.widgetDict["figures"].label
-    label.config(text=FIGURES if plan is None else plan.in_short())
+
+    def show():
+        if label.winfo_exists():
+            label.config(text=inShort(form.protocol) or FIGURES)
+
+    show()
     if not hasattr(form, "figuresWatched"):
         form.figuresWatched = True
         for name in PLANNED_BY:
-            form.widgetDict[name].var.trace("w", lambda *_: label.config(text=FIGURES))
+            # The form tells the protocol of a new value after this was called.
+            form.widgetDict[name].var.trace("w", lambda *_: label.after_idle(show))
 
 
 class _PatternWizard(_EntryWizard):
     """ Browses the entry's folders; what is chosen becomes a pattern. """
     _parameter = ""
     _message = ""
-    _looksAtFiles = False
+    _looksAtFiles = _ticksFiles = False
 
     def show(self, form, *args):
         entry = self._askEntry(form)
@@ -224,16 +229,17 @@ class _PatternWizard(_EntryWizard):
             return askFile(entry.number, path, transport, addresses, job)
 
         chosen = RemoteTreeDialog(form.root, "Files of %s" % entry.name, self._message, lister, self._describe,
-                                  look if self._looksAtFiles else None)
-        if not chosen.chosen:
+                                  look if self._looksAtFiles else None, self._ticksFiles)
+        path = next(iter(chosen.ticked), "") or chosen.chosen
+        if not path or not chosen.resultYes():
             return
-        refusal = self._refuse(chosen.chosen)
+        refusal = self._refuse(path)
         if refusal:
             dialog.showError(TITLE, refusal, form.root)
             return
-        form.setVar(self._parameter, self._makePattern(chosen.chosen))
+        form.setVar(self._parameter, self._ofFiles(chosen.ticked) if chosen.ticked else self._makePattern(path))
         if self._parameter == "filePattern":
-            self._chooseImageSet(form, entry, chosen.chosen)
+            self._chooseImageSet(form, entry, path)
 
     @staticmethod
     def _chooseImageSet(form, entry, path):
@@ -260,20 +266,26 @@ class _PatternWizard(_EntryWizard):
         return "%s is a folder: select a file." % path if path.endswith("/") else ""
 
     def _makePattern(self, path):
-        return path.rstrip("/")
+        return literally(path.rstrip("/"))
+
+    @staticmethod
+    def _ofFiles(paths):
+        return (" %s " % BAR).join(map(literally, paths))
 
 
 class EmpiarFilePatternWizard(_PatternWizard):
     _targets = [(EmpiarDownloader, ["filePattern"])]
     _parameter = "filePattern"
-    _message = "Select an image: the pattern then takes all files named like it.\nSelect a folder: all files in it."
+    _ticksFiles = True
+    _message = ("Select an image: the pattern then takes all files named like it. Select a folder: all files in it.\n"
+                "Or tick the files that you want (a click on the title Take ticks all that are shown).")
 
     def _refuse(self, path):
         return ""
 
     def _describe(self, path, listing):
         pattern = os.path.basename(self._makePattern(path))
-        sizes = [size or 0 for name, size in listing.files if fnmatch.fnmatchcase(name, pattern)]
+        sizes = [size or 0 for name, size in listing.files if matches_name(name, pattern)]
         return "%s matches %d files of this folder, %s." % (
             self._makePattern(path), len(sizes), format_bytes(sum(sizes)))
 
@@ -281,10 +293,11 @@ class EmpiarFilePatternWizard(_PatternWizard):
         """ 'data/Grid_1/Foil_0012_frames.tif' -> 'data/Grid_1/Foil_*_frames.tif', 'data/Grid_1/' -> 'data/Grid_1/*' """
         folder, name = os.path.split(path)
         if not name:
-            return path + "*"
+            return literally(path) + "*"
         stem, compression = split_compression(name)
         stem, extension = os.path.splitext(stem)
-        return os.path.join(folder, re.sub(r"\d[\d_.-]*\d|\d", "*", stem) + extension + compression)
+        return os.path.join(literally(folder), re.sub(r"\d[\d_.-]*\d|\d", "*", literally(stem)) + extension
+                            + compression)
 
 
 class EmpiarGainPatternWizard(_PatternWizard):
