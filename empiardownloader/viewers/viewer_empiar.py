@@ -45,18 +45,18 @@ class EmpiarDownloadViewer(Viewer):
         if isinstance(obj, EmpiarDownloader):
             self._refresh(obj)
         outputs = [("", obj)] if isinstance(obj, SetOfMovies) else list(obj.iterOutputAttributes())
-        sets = [(name, images) for name, images in outputs
-                if isinstance(images, DRAWN) and images.getSize()]
-        others = [images for _, images in outputs if not isinstance(images, DRAWN) and images.getSize()]
-        if not sets and others:
-            return self._openOthers(others)
-        if not sets:
+        filled = [(name, images) for name, images in outputs if images.getSize()]
+        drawn = [(name, images) for name, images in filled if isinstance(images, DRAWN)]
+        if not filled:
             return [self.infoMessage(self._describe(obj, outputs), "EMPIAR")]
         run = obj if isinstance(obj, EmpiarDownloader) else self.protocol
         title = run.getRunName() if run is not None else ""
-        views = [ImagesPage(images.getFileName(), type(images), name if len(sets) > 1 else "", title)
-                 for name, images in sets[:MOST_SETS]]
-        facts = Facts.read(os.path.join(os.path.dirname(sets[0][1].getFileName()), "extra", RECORD_FILE))
+        views = [ImagesPage(images.getFileName(), type(images), name if len(drawn) > 1 else "", title)
+                 for name, images in drawn[:MOST_SETS]]
+        views += self._openOthers([images for _, images in filled if not isinstance(images, DRAWN)])
+        if not views:
+            return [self.infoMessage(self._describe(obj, outputs), "EMPIAR")]
+        facts = Facts.read(os.path.join(os.path.dirname(filled[0][1].getFileName()), "extra", RECORD_FILE))
         if facts.history:
             views.append(HistoryPlot(facts, title))
         return views
