@@ -160,7 +160,7 @@ WORDS: Dict[str, Tuple[Callable[[List[str]], int], str]] = {
     "preview": (_preview, "one image of an entry as a picture, without downloading it"),
     "fetch": (_fetch, "the first images of an entry, and what belongs to them, into a folder"),
     "cite": (_cite, "how to cite an entry, as text to copy"),
-    "clean": (_clean, "what lies in a shared download folder, which runs use it, and what may go"),
+    "clean": (_clean, "what is in a shared download folder, which runs use it, and what can be deleted"),
     "follow": (_follow, "what happens in a Scipion project, line by line"),
     "live": (_live, "what arrives in a Scipion project, in napari or ImageJ"),
     "completion": (_completion, "what makes the tab key complete these words and their options")}

@@ -69,4 +69,4 @@ def _workflow_lines(entry: Entry, workflow: Optional[Workflow], problem: str) ->
     lines += ["  %d. %s" % (number, step.get(LABEL) or step.get("object.className"))
               for number, step in enumerate(workflow.steps, start=1)]
     lines += ["  " + text for text in workflow.replaced]
-    return [*lines, "  In Scipion, the wand beside the entry's number makes it in a project (Make this workflow)."]
+    return [*lines, "  In Scipion: press the wand of EMPIAR entry, then Make its workflow."]

@@ -151,7 +151,8 @@ def parse_entry_id(text: Optional[str]) -> str:
         msg = "%s is an EMDB number. Its EMDB page names the EMPIAR entry (for example 10200)." % text.upper()
         raise EntryError(msg)
     if match is None:
-        msg = '"%s" is no EMPIAR entry number: write digits like 10200, or find one with empiar search.' % text[:80]
+        msg = '"%s" is not an EMPIAR entry number: type digits, for example 10200, or find an entry with the wand of ' \
+              "the form or with empiar search." % text[:80]
         raise EntryError(msg)
     return match.group(1)
 
@@ -165,7 +166,7 @@ def parse_entry(number: str, record: Dict[str, Any]) -> Entry:
             name, GONE[status], status, page_of(number))
         raise EntryError(msg)
     if status in NOT_YET:
-        msg = "%s is not public yet (status %s): you can download it after its release." % (name, status)
+        msg = "%s is not public yet (%s): you can download it after its release." % (name, status)
         raise EntryError(msg)
     if status and status != RELEASED:
         logger.warning("%s has the unknown status %s; going on as if it were released.", name, status)

@@ -166,7 +166,7 @@ def _order(mdoc: Mdoc, names: List[str]) -> Tuple[List[int], str]:
     source, ranks = told[0]
     others = [other for other, its in told[1:] if its != ranks]
     if others:
-        mdoc.remarks.append("%s and %s tell different orders of acquisition: %s is believed" % (
+        mdoc.remarks.append("%s and %s tell different orders of acquisition: %s is used" % (
             source, others[0], source))
     return ranks, source
 
@@ -229,7 +229,7 @@ def _axis(mdoc: Mdoc, first: Section) -> Optional[float]:
         apart = abs(axis - by_rotation) % 180
         # Tomo5 has written its RotationAngle with either sign.
         if min(apart, 180 - apart) > AXIS_TOLERANCE and not mdoc.is_tomo5:
-            mdoc.remarks.append("its title says a tilt axis of %g degrees, its RotationAngle %g: the title is believed"
+            mdoc.remarks.append("its title says a tilt axis of %g degrees, its RotationAngle %g: the title is used"
                                 % (axis, by_rotation))
     return axis
 

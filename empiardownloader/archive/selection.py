@@ -158,7 +158,7 @@ class ImageFinder:
         words = "%d files of another format than %s, like %s, are there too" % (
             len(others), self.image_set.data_format, others[0].path)
         if promised is None or len(self.known) + len(others) > promised:
-            self.note("%s: they are not downloaded; say a file pattern to get them." % words)
+            self.note("%s: they are not downloaded; fill in the file pattern to get them." % words)
             return
         self.note("%s: they are taken, for there are fewer %s of that format than the %d that the entry says." % (
             words, self._kind.files, promised))
@@ -347,7 +347,7 @@ class ImageFinder:
         if products:
             examples = sorted(file.path for file in products)[:EXAMPLES]
             self.note("%d files in %s are not downloaded, for by their names they are products of processing beside "
-                      "the micrographs, like %s: say a file pattern to get them." % (
+                      "the micrographs, like %s: fill in the file pattern to get them." % (
                           len(products), files[0].folder, ", ".join(examples)))
         return products
 
@@ -552,7 +552,7 @@ class ImageFinder:
             msg = 'No %s of %s found in %s beside what the gain file pattern "%s" matches: make that narrower.' % (
                 self._kind.one, self._entry.name, places, self._gain_pattern)
         else:
-            msg = "No %s of %s found in %s: look at %s and say a file pattern." % (
+            msg = "No %s of %s found in %s: look at %s and fill in the file pattern." % (
                 self._kind.one, self._entry.name, places, self._entry.page)
         if self._bundles:
             msg += " There are files that hold other files (%s): they have to be fetched and unpacked by hand." \

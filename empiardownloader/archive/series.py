@@ -141,8 +141,8 @@ class SeriesFinder:
         stacks = [series for series in alone if extension_of(series.images[0].path) in STACK_ENDINGS]
         tilts = [series for series in alone if series not in stacks]
         if promised is not None and len(alone) > promised and tilts:
-            self._finder.note("Nothing tells the angles of %d images, neither .mdoc files nor their names (%s): they "
-                              "come without series." % (len(tilts), tilts[0].images[0].path))
+            self._finder.note("The angles of %d images are neither in .mdoc files nor in their names (%s): they "
+                              "are registered without series." % (len(tilts), tilts[0].images[0].path))
             yield [image for series in tilts for image in series.images], None
             tilts = []
         for series in alone:
@@ -156,7 +156,7 @@ class SeriesFinder:
             for stem in self._stacks)]
         if versions:
             self._finder.note("%d files are not downloaded, for by their names they are versions of stacks that are "
-                              "described (%s): say a file pattern to get them." % (
+                              "described (%s): fill in the file pattern to get them." % (
                                   len(versions), ", ".join(image.path for image in versions[:LACKING_TOLD])))
         return [image for image in images if image not in versions]
 
@@ -384,8 +384,8 @@ class SeriesFinder:
             if promised is not None and len(groups) < promised < len(images) and count_repeated(angles) and are_angles(
                     [said for _, said in members if said]):
                 self._finder.note("%d images like %s would be one tilt series by their names, some of them at one "
-                                  "angle; but there would be %d series, and the entry says %d: they come without "
-                                  "series." % (len(members), members[0][0].path, len(groups), promised))
+                                  "angle; but there would be %d series, and the entry says %d: they are registered "
+                                  "without series." % (len(members), members[0][0].path, len(groups), promised))
                 for image, _ in members:
                     yield Series(self._unique(stem_of(image.path), folder), (), (image,), ordered=False)
                 continue

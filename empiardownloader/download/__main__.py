@@ -34,8 +34,8 @@ def main(arguments: Optional[List[str]] = None, program: str = "python -m empiar
 def _parse(arguments: Optional[List[str]], program: str) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog=program,
-        description="Brings the first images of an EMPIAR entry, and what belongs to them, into a folder. Interrupted, "
-                    "the same command goes on where it was.")
+        description="Downloads the first images of an EMPIAR entry, their metadata files and gain reference. After an "
+                    "interruption give the same command again: it continues.")
     choose_images(parser)
     parser.add_argument("--to", type=folder, default=".", metavar="FOLDER", help="where the files go (this folder)")
     parser.add_argument("--images", type=count, default=1, metavar="N", help="how many images, or tilt series (1)")
@@ -44,7 +44,7 @@ def _parse(arguments: Optional[List[str]], program: str) -> argparse.Namespace:
     parser.add_argument("--gain-pattern", default="", metavar="PATTERN", help="name or path of the gain reference")
     parser.add_argument("--no-gain", action="store_true", help="without the gain reference")
     parser.add_argument("--no-companions", action="store_true",
-                        help="without the files that tell of the images (.mdoc, .star, .coord, .box)")
+                        help="without metadata files (.mdoc, .star, .coord, .box)")
     parser.add_argument("--particles-file", default="", metavar="PATTERN",
                         help="name or path of the .star file that describes particles")
     parser.add_argument("--packed", action="store_true", help="leave compressed images as they are")
@@ -100,7 +100,7 @@ def _tell(facts: Facts, options: argparse.Namespace) -> None:
     print("%d image%s, %s, in %s" % (count, "" if count == 1 else "s", format_bytes(total), folder))
     beside = sum(bool(companion.name) for companion in facts.companions.values())
     if beside:
-        print("%d file%s that tell%s of them" % (beside, *(("", "s") if beside == 1 else ("s", ""))))
+        print("%d metadata file%s" % (beside, "" if beside == 1 else "s"))
     for name in facts.description.names if facts.description else ():
         print("Particles: %s" % os.path.join(folder, name))
     if any(series.mdoc for series in facts.series.values()):

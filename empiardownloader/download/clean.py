@@ -84,15 +84,15 @@ def _linked(folder: str, top: str) -> Iterator[str]:
 
 def main(arguments: Optional[List[str]] = None, program: str = "empiar clean") -> int:
     parser = argparse.ArgumentParser(
-        prog=program, description="What lies in the download folder that several runs share, which runs link to it, "
-                                  "and what may go. Nothing is deleted without --delete.")
+        prog=program, description="What is in the download folder that several runs share, which runs link to it, "
+                                  "and what can be deleted. Nothing is deleted without --delete.")
     parser.add_argument("folder", help="the form's Download folder")
     parser.add_argument("--projects", action="append", metavar="FOLDER", default=[],
-                        help="a folder of Scipion projects, or a project, whose runs are looked at; may be said again "
-                             "(ScipionUserData/projects in your home)")
+                        help="a folder of Scipion projects, or a project, whose runs are looked at; may be given "
+                             "several times (ScipionUserData/projects in your home)")
     parser.add_argument("--delete", action="append", metavar="ENTRY", default=[],
-                        help="delete what is here of this entry, if no run that was looked at links to it; may be said "
-                             "again; 'unused' stands for all of these")
+                        help="delete what is here of this entry, if no run that was looked at links to it; may be "
+                             "given several times; 'unused' stands for all of these")
     parser.add_argument("--yes", action="store_true", help="delete without asking")
     parser.add_argument("--json", action="store_true", help="the list as JSON")
     options = parser.parse_args(arguments)
@@ -124,14 +124,15 @@ def _table(entries: List[Kept], projects: List[str]) -> List[str]:
             else "no run that was looked at"
         half = ", %d unfinished" % each.half if each.half else ""
         lines.append("%-8s %10s %7d  %s%s" % (each.number, format_bytes(each.bytes), each.files, used, half))
-    lines.append("Looked at the runs in %s; a run elsewhere that links to a file loses it with the file." % (
-        " and ".join(projects) or "no project: say --projects"))
+    lines.append("Looked at the runs in %s. Other projects were not looked at: their runs lose what you delete here."
+                 % (" and ".join(projects) or "no project: give --projects FOLDER"))
     return lines
 
 
 def _delete(options: argparse.Namespace, entries: Dict[str, Kept], projects: List[str]) -> int:
     if not projects:
-        msg = "Nothing is deleted, since no project was looked at: say --projects, to see which runs use the files."
+        msg = "Nothing is deleted, since no project was looked at: give --projects FOLDER to see which runs use the " \
+              "files."
         raise EntryError(msg)
     wanted = [number for number, each in entries.items() if not each.runs] if "unused" in options.delete else []
     for name in options.delete:
@@ -145,7 +146,7 @@ def _delete(options: argparse.Namespace, entries: Dict[str, Kept], projects: Lis
             raise EntryError(msg)
         wanted += [number] if name != "unused" and number not in wanted else []
     if not wanted:
-        say("There is nothing that no run uses.")
+        say("Every entry here is used by a run: there is nothing to delete.")
         return 0
     total = sum(entries[number].bytes for number in wanted)
     question = "Delete EMPIAR-%s, %s?" % (", EMPIAR-".join(wanted), format_bytes(total))
@@ -164,6 +165,6 @@ def _delete(options: argparse.Namespace, entries: Dict[str, Kept], projects: Lis
 
 def _agreed(question: str) -> bool:
     if not sys.stdin.isatty():
-        say(question + " Say --yes, since nobody can be asked here.")
+        say(question + " Give --yes, since nobody can be asked here.")
         return False
     return input(question + " [y/N] ").strip().lower() in ("y", "yes")

@@ -129,7 +129,7 @@ class Lister:
             images = [image for batch in self._finder.batches() for image in batch]
             found = self._finder.describing(images, request.particles_file.strip())
             if request.particles_file.strip() and not found:
-                self._finder.note('No file of %s matches the file of the particles, "%s": the stacks are registered as '
+                self._finder.note('No file of %s matches the particle .star file "%s": the stacks are registered as '
                                   "they are." % (request.entry.name, request.particles_file.strip()))
             yield images, None, tuple(found)
         elif request.kind == TILT_SERIES or (request.kind == MOVIES and request.companions):

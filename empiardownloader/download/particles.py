@@ -229,7 +229,7 @@ class Descriptions(Collector):
         # It is read by this package, so it is decompressed also where the images are not.
         job = self._files.job(self, file, name, True, urgent=True, check=functools.partial(self._read, file.path))
         if job is None:
-            msg = "%s of %s and one of its stacks would have the same place: say another file pattern." % (
+            msg = "%s of %s and one of its stacks would have the same place: fill in another file pattern." % (
                 file.path, self._request.entry.name)
             raise EntryError(msg)
         return job

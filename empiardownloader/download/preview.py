@@ -282,4 +282,4 @@ def _gain(connection: Connection, reference: RemoteFile, movie: str, folder: str
         with open(local, "wb") as stream:
             stream.write(read_bytes(connection, reference.path, 0, size or 0))
         return Correction(local, movie), size or 0, ""
-    return None, 0, "the gain reference %s could not be had" % reference.path
+    return None, 0, "the gain reference %s could not be downloaded" % reference.path

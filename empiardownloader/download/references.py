@@ -62,7 +62,7 @@ class Search:
             notes.append("%s could not be used as %s reference: %s." % (file.path, self.kind, complaint))
         if turned is not None:
             notes.append("%s is as large as the movies only when turned by 90 degrees, so it may have to be rotated or "
-                         "flipped: say so to the motion correction program, and look at its averages." % turned.path)
+                         "flipped: set that in motion correction, and check its averages." % turned.path)
         return Verdict(True, turned, tuple(notes), failed, turned is not None)
 
 

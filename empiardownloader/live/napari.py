@@ -15,7 +15,11 @@ from .viewer_process import absent_modules, check_display, check_screen
 NEEDS = ["napari", "zmq", "numpy", "qtpy"]
 QT = ["PyQt6", "PyQt5", "PySide6", "PySide2"]
 PACKAGES = {"live": "pyzmq", "imagej": "JPype1"}
-CURE = "python3 -m venv napari-env; napari-env/bin/pip install napari PyQt6 pyzmq; export %s=$PWD/napari-env/bin/python"
+CURE = """type in a terminal:
+    python3 -m venv napari-env
+    napari-env/bin/pip install napari PyQt6 pyzmq
+    export %s=$PWD/napari-env/bin/python
+Then start Scipion again from this terminal."""
 
 
 def missing_here(extra: str, *modules: str) -> None:
@@ -48,7 +52,7 @@ class NapariStreamingBackend(StreamingBackend):
         try:
             absent = absent_modules(self._python(), NEEDS + QT)
         except LiveError as error:
-            msg = "%s: %s Set it to the Python of an environment with napari: %s" % (
+            msg = "%s: %s It should be the Python of an environment with napari; for a new one %s" % (
                 where, error, CURE % EMPIAR_NAPARI_PYTHON)
             raise LiveError(msg) from error
         lacks = _packages([name for name in absent if name in NEEDS], set(QT) <= set(absent))

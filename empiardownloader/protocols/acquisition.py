@@ -91,7 +91,7 @@ def setValues(itsSet, values, subject):
     """ Give a set (or an item that has both) what was decided.
     :param subject: what it is of, for the error's sentence. """
     if values["samplingRate"].value is None:
-        raise EntryError("Nothing tells the pixel size of %s: type it in under Acquisition, then Continue." % subject)
+        raise EntryError("No file gives the pixel size of %s: type it in under Acquisition, then Continue." % subject)
     itsSet.setAcquisition(makeAcquisition(values))
     itsSet.setSamplingRate(values["samplingRate"].value)
 

@@ -67,8 +67,8 @@ def addEntrySection(form):
     form.addParam("particlesFile", params.StringParam, default="", allowsNull=True, expertLevel=LEVEL_ADVANCED,
                   condition=_matter("particles"),
                   label="Particle .star file",
-                  help="Name or path of the .star file that describes the particles. A star stands for any letters, a "
-                       "question mark for one. Empty: what the entry says, else the one found beside or above the "
+                  help="Name or path of the .star file that describes the particles. * matches any characters, ? "
+                       "matches one. Empty: what the entry says, else the one found beside or above the "
                        "stacks.")
     form.addParam("filePattern", params.StringParam, default="", allowsNull=True, expertLevel=LEVEL_ADVANCED,
                   label="File pattern",
@@ -78,8 +78,8 @@ def addEntrySection(form):
     form.addParam("gainPattern", params.StringParam, default="", allowsNull=True, expertLevel=LEVEL_ADVANCED,
                   condition=_matter("gain", "downloadGain"),
                   label="Gain file pattern",
-                  help="Name or path of the gain reference, looked for in the whole entry. A star stands for any "
-                       "letters, a question mark for one. Empty: found by its name (gain, CountRef, SuperRef, ...).")
+                  help="Name or path of the gain reference, looked for in the whole entry. * matches any characters, "
+                       "? matches one. Empty: found by its name (gain, CountRef, SuperRef, ...).")
 
 
 def addAcquisitionSection(form):
@@ -88,8 +88,8 @@ def addAcquisitionSection(form):
     form.addParam("samplingRate", params.FloatParam, default=None, allowsNull=True, condition=_matter("microscope"),
                   label="Pixel size (Å/px)",
                   help="Empty: what the .star file of particles says, else the entry, else the .mdoc files of tilt "
-                       "series. With a decimal point; what is no number counts as empty, and the summary tells which "
-                       "value was taken.")
+                       "series. Use a point, not a comma (1.05); text that is not a number is ignored. The summary "
+                       "shows the value used.")
     line = form.addLine("Microscope", condition=_matter("microscope"),
                         help="Empty fields are taken from the .star or .mdoc files of the images, else from the EMDB "
                              "record linked to the entry. Where none of them gives a value, %g kV, %g mm and %g are "
@@ -155,14 +155,14 @@ def findFormErrors(protocol):
     for name in ("sphericalAberration", "dosePerFrame", "doseInitial"):
         value = protocol.getAttributeValue(name)
         if value is not None and value < 0:
-            errors.append("%s should not be negative, as %g is." % (protocol.getParam(name).getLabel(), value))
+            errors.append("%s must not be negative (it is %g)." % (protocol.getParam(name).getLabel(), value))
     contrast = protocol.amplitudeContrast.get()
     if contrast is not None and not 0 <= contrast <= 1:
         errors.append("Amplitude contrast should be between 0 and 1, not %g." % contrast)
     folder = protocol.getSharedFolder()
     if folder and not os.path.isabs(folder):
-        errors.append("The download folder %s should be a full path: inside the project it would be deleted with it."
-                      % folder)
+        errors.append("The download folder %s must be a full path, for example /data/empiar: a relative one would be "
+                      "inside the project, and deleted with it." % folder)
     elif folder and not _isWritable(folder):
         errors.append("The download folder %s cannot be written: choose another, or leave it empty." % folder)
     return errors

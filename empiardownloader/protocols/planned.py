@@ -132,7 +132,7 @@ def findWarnings(protocol):
         imageSet = facts.image_sets[chosen - 1]
         described = imageSet.kind in (PARTICLES.name, TILT_SERIES.name, "files")
         if imageSet.pixel_size is None and protocol.samplingRate.get() is None and not described:
-            warnings.append("EMPIAR-%s does not tell the pixel size of image set no. %d: the run will end with an "
+            warnings.append("EMPIAR-%s does not give the pixel size of image set no. %d: the run will end with an "
                             "error unless you type it in under Acquisition." % (number, chosen))
     return warnings
 

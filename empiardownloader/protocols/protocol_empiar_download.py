@@ -157,7 +157,7 @@ class EmpiarDownloader(EMProtocol):
             or imageSet.kind == TILT_SERIES
         context = Context(found, facts, imageSet)
         if decidePixelSize(self, context).value is None and not imageSet.kind.files_only and not described:
-            raise ArchiveError("%s does not tell the pixel size of image set %s: type it in under Acquisition."
+            raise ArchiveError("%s does not give the pixel size of image set %s: type it in under Acquisition."
                                % (found.entry.name, imageSet.describe()))
         self.info("%s: %s" % (found.entry.name, found.entry.title))
         self.info("Image set %s" % imageSet.describe())
@@ -193,7 +193,7 @@ class EmpiarDownloader(EMProtocol):
             self.warning(note)
         if not facts.images and not self._stop.is_set():
             reasons = "; ".join("%s: %s" % item for item in list(facts.left_out.items())[:3])
-            raise ArchiveError("No %s of %s could be had (%s): look at %s, then Continue." % (
+            raise ArchiveError("No %s of %s could be downloaded (%s): look at %s, then Continue." % (
                 request.kind.one, found.entry.name, reasons or "the image set is empty", found.entry.page))
 
     def _endStop(self):

@@ -25,7 +25,7 @@ REASONS = 6             # reasons named
 OTHERS = 3              # other candidates named
 SETS = 8                # output sets described
 # As scipion-em-relion says of gain references in Gatan's format.
-UPSIDE_DOWN = ", whose rows run the other way than the movies': choose to flip it upside down in motion correction"
+UPSIDE_DOWN = ". Its rows are in the opposite order to the movies': let motion correction flip it upside down"
 # What the sets have of the acquisition, in words.
 VALUE_LABELS = {"samplingRate": "%g Å/px", "voltage": "%g kV", "sphericalAberration": "Cs %g mm",
                 "amplitudeContrast": "amplitude contrast %g", "magnification": "magnification %g",
@@ -40,7 +40,7 @@ def summarize(protocol):
         found = metadata.load(protocol._getMetadataFile())
     except (OSError, ValueError):
         if protocol.isFailed():
-            return ["*Failed*: %s" % (_readError(protocol) or "see the log."),
+            return ["*Failed*: %s" % (_readError(protocol) or "see the tab Output Log."),
                     "The metadata of entry %s have not been read." % protocol.entryId.get()]
         return ["Entry %s: its metadata have not been read yet." % protocol.entryId.get()]
     entry = found.entry
@@ -108,7 +108,7 @@ def groupLeftOut(leftOut):
         else:
             lines.append("Skipped: %d files (%s), for example %s" % (len(its), reason, " and ".join(its[:EXAMPLES])))
     if len(paths) > REASONS:
-        lines.append("... and %d files more skipped for other reasons, see the log."
+        lines.append("... and %d files more skipped for other reasons, see the tab Output Log."
                      % sum(len(its) for its in list(paths.values())[REASONS:]))
     return lines
 
@@ -154,13 +154,13 @@ def _findDisagreements(context, noted):
             continue
         label = VALUE_LABELS[name]
         if its != source and abs(value - has) > SAME_PIXEL_SIZE * has:
-            lines.append("%s by %s, %s by %s: what is about these very images is believed." % (
+            lines.append("%s by %s, but %s by %s: the first is used, for it is about these very images." % (
                 label % has, its, label % value, source))
             continue
         other = [value for value in said.get(name, ()) if abs(value - has) > SAME_PIXEL_SIZE * has]
         if its == source and other:
-            lines.append("%s by %s, %s by %s: the entry is believed, for .mdoc files often hold the pixel size of "
-                         "another magnification." % (" and ".join(label % value for value in other), MDOC_FILES,
+            lines.append("%s by %s, but %s by %s: the entry's value is used, for .mdoc files often have the pixel "
+                         "size of another magnification." % (" and ".join(label % value for value in other), MDOC_FILES,
                                                      label % has, source))
     return lines
 
@@ -209,8 +209,8 @@ def _summarizeReferences(protocol, facts, sets):
             others = ", ".join([other for other in others if other != path][:OTHERS])
             place = (sets[0][1].getGain() if kind == GAIN else sets[0][1].getDark()) if sets else None
             if place and not os.path.exists(place):
-                summary.append("*The %s reference is not at %s any more*: has the project moved? Continue this run "
-                               "before its movies are used: it writes the place that is right." % (kind, place))
+                summary.append("*The %s reference is not at %s any more*: was the project moved? Press Continue "
+                               "here first, which corrects the path; then use the movies." % (kind, place))
             turned = any(event.turned and event.name == name for event in events)
             summary.append("%s reference: %s%s%s%s" % (
                 kind.capitalize(), path, ", which fits the movies only when turned by 90 degrees" if turned else "",
@@ -218,11 +218,12 @@ def _summarizeReferences(protocol, facts, sets):
                 " (other candidates: %s)" % others if others else ""))
         elif kind == GAIN and events:
             others = ", ".join(others[:OTHERS])
-            summary.append("No gain reference %s" % ("that could be had and fits among " + others if others
-                                                     else "found"))
+            summary.append("No gain reference was found." if not others else
+                           "No usable gain reference: %s did not fit or could not be downloaded. Choose one with the "
+                           "wand of *Gain file pattern*." % others)
         if sets and not name and any(event.name for event in events):
             summary.append("The %s references that were found belong to some of its movies only, so the set has none: "
-                           "choose Restart for sets of their own." % kind)
+                           "choose Restart for sets of their own (it downloads all of them again)." % kind)
     return summary
 
 
@@ -261,7 +262,8 @@ def _summarizeOthers(protocol, imageSet, sets, facts):
                                                         " (other candidates: %s)" % others if others else ""))
         bare = sum(image.star is None for image in facts.images.values())
         if bare:
-            summary.append("%d stacks came before that was known, or are not in it: their particles are images alone."
+            summary.append("%d stacks arrived before that was known, or are not in it: their particles have no CTF, "
+                           "coordinates or alignment."
                            % bare)
     elif imageSet.kind == PARTICLES and sets:
         summary.append("No .star file describes the particles: they are images alone, without CTF, coordinates and "
@@ -273,7 +275,7 @@ def _summarizeOthers(protocol, imageSet, sets, facts):
         summary += _summarizeTilts(facts)
         if not any(tilt.dose for series in facts.series.values() for tilt in series.tilts) \
                 and protocol.dosePerFrame.get() is None:
-            summary.append("No file tells the dose of the tilts: type in the dose per frame, which *compose tilt "
+            summary.append("No file gives the dose of the tilts: type in the dose per frame, which *compose tilt "
                            "series* needs.")
         if not hasTomo():
             summary.append("For whole tilt series: close Scipion, install scipion-em-tomo, open Scipion, press "
@@ -294,7 +296,7 @@ def _summarizeTilts(facts):
     for name, series in facts.series.items():
         missing = [tilt.path for tilt in series.tilts if tilt.path in facts.left_out]
         if missing and any(tilt.path in here for tilt in series.tilts):
-            summary.append("%s is without %d of its %d tilts, which could not be had: %s" % (
+            summary.append("%s is without %d of its %d tilts, which could not be downloaded: %s" % (
                 name, len(missing), len(series.tilts), ", ".join(missing[:EXAMPLES])))
     if len(summary) > SETS:
         summary[SETS:] = ["... and %d more series are without some of their tilts" % (len(summary) - SETS)]
@@ -309,8 +311,8 @@ def _summarizeFrames(facts, sets):
     frames = {movie.frames for movie in facts.images.values() if movie.frames}
     if len(sets) != 1 or len(frames) < 2:
         return []
-    return ["The movies have %d to %d frames: taken for the same exposure with frames lost, so the dose per frame is "
-            "that of the first movie." % (min(frames), max(frames))]
+    return ["The movies have %d to %d frames and stay in one set, for they differ by no more than 10 %%. The dose per "
+            "frame is that of the first movie." % (min(frames), max(frames))]
 
 
 def _summarizeState(protocol, kind, facts, items):
@@ -330,17 +332,17 @@ def _summarizeState(protocol, kind, facts, items):
     if protocol.isFailed():
         error = _readError(protocol)
         lines.insert(0, "*Failed*: %s%s" % (
-            error or "see the log.", "" if "Continue" in error else " Press *Continue* once that is cured."))
+            error or "see the tab Output Log.", "" if "Continue" in error else " Solve this, then press *Continue*."))
         if items:
             lines.append("The output was closed with %d items: Continue opens it again and adds the rest." % items)
     elif protocol.isActive() and protocol.isStopping():
         coming = max(len(facts.images) - items, 0) if kind == MOVIES else 0
         lines.insert(0, "*Stopping*: %s" % (
-            "%d %s that are here still come into the set." % (coming, kind.many) if coming
+            "%d %s that are here are still being registered." % (coming, kind.many) if coming
             else "what is whole is being registered."))
     elif end and end.stopped and (wanted is None or have < wanted):
         lines.append("*Stopped by the user*: Continue fetches the rest. Where other runs use its output, choose *All* "
-                     "when Scipion asks, for *Single* resets them.")
+                     "when Scipion asks: *Single* deletes what those runs have made.")
     elif protocol.isAborted():
         lines.append("*Aborted*: Continue goes on where it was.")
     return lines
@@ -358,8 +360,7 @@ def _summarizeDownload(protocol, kind, facts):
     wanted, have = protocol.getAmount(), facts.count(of_series=kind == TILT_SERIES)
     end = facts.end
     if end and end.exhausted and wanted is not None and have < wanted:
-        summary.append("The image set has no more than %d %s that can be had, fewer than the %d asked for."
-                       % (have, kind.many, wanted))
+        summary.append("Only %d %s can be downloaded; you asked for %d." % (have, kind.many, wanted))
     if wanted is not None and have > wanted:
         summary.append("%d %s are here although %d are asked for: nothing is taken away." % (have, kind.many, wanted))
     missing = {path: companion.reason for path, companion in facts.companions.items() if not companion.name}

@@ -39,7 +39,7 @@ class TestOrder(unittest.TestCase):
         sections = tilts(-3, 0, 3, PriorRecordDose=[6.5, 0.5, 9.5], ExposureDose=[3, 3, 3], DateTime=times)
         self.assertEqual(([2, 1, 3], "PriorRecordDose", [6.5, 0.5, 9.5]), self.order(sections))
         self.assertEqual(["PriorRecordDose and DateTime tell different orders of acquisition: PriorRecordDose is "
-                          "believed"], parse_mdoc(mdoc(sections)).remarks)
+                          "used"], parse_mdoc(mdoc(sections)).remarks)
 
     def test_times_in_every_form(self):
         for form in ("%02d-Aug-22  18:58:35", "%02d-Aug-2022 18:58:35", "2022-08-%02dT18:58:35.25",
@@ -98,7 +98,7 @@ class TestAxis(unittest.TestCase):
     def test_two_that_differ(self):
         axis, remarks = self.axis("Tilt axis angle = 85.3", rotation=160.0)
         self.assertEqual((85.3, ["its title says a tilt axis of 85.3 degrees, its RotationAngle 70: the title is "
-                                 "believed"]), (axis, remarks))
+                                 "used"]), (axis, remarks))
 
 
 class TestDose(unittest.TestCase):

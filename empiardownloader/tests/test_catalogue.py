@@ -642,7 +642,7 @@ class TestCodes(CatalogueCase):
                 with self.assertRaisesRegex(EntryError, "several entries, EMPIAR-10025 and EMPIAR-10999"):
                     entry_number("EMD-5025", where)
                 for text, why in (("EMD-99999", "no entry that is linked to EMD-99999"), ("9zzz", "no map"),
-                                  ("nonsense", "is no EMPIAR entry number")):
+                                  ("nonsense", "is not an EMPIAR entry number")):
                     with self.assertRaisesRegex(EntryError, why):
                         entry_number(text, where)
             asked = len(demo.requests)

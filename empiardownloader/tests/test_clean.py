@@ -63,7 +63,7 @@ class TestClean(ArchiveTestCase):
 
     def test_what_goes(self):
         before = self.there()
-        for arguments, why in (((), None), (("--delete", "unused"), "say --projects"),
+        for arguments, why in (((), None), (("--delete", "unused"), "give --projects FOLDER"),
                                (("--projects", self.projects, "--delete", "10001"), "is used by"),
                                (("--projects", self.projects, "--delete", "10009"), "has nothing of entry 10009"),
                                (("--projects", self.projects, "--delete", "unused"), "Say --yes")):
@@ -75,7 +75,7 @@ class TestClean(ArchiveTestCase):
         self.assertEqual((0, "EMPIAR-10002 is deleted.\n"), (code, errors))
         self.assertEqual(["10001", "10004", "90003", "notes.txt"], self.there())
         code, _, errors = self.clean(self.shared, "--projects", self.projects, "--delete", "unused", "--yes")
-        self.assertEqual((0, "There is nothing that no run uses.\n"), (code, errors))
+        self.assertEqual((0, "Every entry here is used by a run: there is nothing to delete.\n"), (code, errors))
 
     def test_a_folder_that_is_none(self):
         for folder, why in ((self.projects, "holds no entries"), ("/nowhere", "is no folder")):

@@ -251,7 +251,7 @@ class KindLayouts(Layout):
             movies.write_movie(self.path("1/data", name + ".mrc"), 1, 3, 24, 16)
         facts = self.download("1", image_set(**dict(TILTS, num_images_or_tilt_series=1)))
         self.assertEqual((4, {}), (len(facts.images), facts.series))
-        self.assertIn("Nothing tells the angles of 4 images", "\n".join(facts.notes))
+        self.assertIn("The angles of 4 images are neither", "\n".join(facts.notes))
 
     def test_angles_that_cannot_be_read(self):
         kinds.write_stack(self.path("1/data/a.st"), 1, 3)

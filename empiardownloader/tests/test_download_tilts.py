@@ -46,7 +46,7 @@ class TestTilts(Layout):
         self.movies(["Jan01_12.%02d.00.mrc" % number for number in range(5)])
         facts = self.download("1", image_set(**dict(TILTS, num_images_or_tilt_series=1)))
         self.assertEqual({}, facts.series)
-        self.assertIn("Nothing tells the angles of 5 images", "\n".join(facts.notes))
+        self.assertIn("The angles of 5 images are neither", "\n".join(facts.notes))
 
     def test_movies_described_one_by_one_and_by_their_names(self):
         """P15: five digits, a label before them; dose and axis are in the movies' own .mdoc files."""

@@ -181,7 +181,7 @@ class TestPlanned(ArchiveTestCase):
     def test_nothing_tells_the_pixel_size(self):
         self.list_entries()
         told, = self.warnings(entryId="10004")
-        self.assertIn("EMPIAR-10004 does not tell the pixel size of image set no. 1", told)
+        self.assertIn("EMPIAR-10004 does not give the pixel size of image set no. 1", told)
         self.assertEqual([], self.warnings(entryId="10004", samplingRate=1.0))
         self.assertEqual([], self.warnings(entryId="10003"))
         told, = self.warnings(entryId="10001", imageSet=" other ")

@@ -127,12 +127,12 @@ class TestMainJob(ProtocolTestCase):
         self.assertIn("no entry that is linked to EMD-9876", str(other.getErrorMessage()))
 
     def test_form_errors_are_sentences(self):
-        for form, words in (({"entryId": "abc"}, 'abc" is no EMPIAR entry number'),
+        for form, words in (({"entryId": "abc"}, 'abc" is not an EMPIAR entry number'),
                             ({"entryId": ""}, "no EMPIAR entry number"), ({"connections": 9}, "between 1 and 8"),
                             ({"connections": 0}, "between 1 and 8"), ({"samplingRate": -1.0}, "greater than zero"),
                             ({"amplitudeContrast": 7.0}, "between 0 and 1"),
                             ({"amountOfImages": 0}, "greater than zero"),
-                            ({"downloadFolder": "some/folder"}, "should be a full path"),
+                            ({"downloadFolder": "some/folder"}, "must be a full path"),
                             ({"downloadFolder": __file__ + "/below"}, "cannot be written")):
             errors = self.new(**form).validate()
             self.assertEqual(1, len(errors), form)

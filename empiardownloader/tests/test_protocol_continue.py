@@ -268,7 +268,7 @@ class TestContinued(InterruptedCase):
         finally:
             self.write(contents)
         self.assertTrue(protocol.isFailed())
-        self.assertIn("No movie of EMPIAR-10200 could be had", protocol.getErrorMessage())
+        self.assertIn("No movie of EMPIAR-10200 could be downloaded", protocol.getErrorMessage())
         self.check_set(self.finish(self.again(protocol)), 5)
 
 

@@ -93,7 +93,7 @@ class TestEveryKind(KindsCase):
                 self.check_bytes(run, kind)
                 summary = "\n".join(run.summary())
                 words = {"files": "Scipion does not read SMV files",
-                         "tilt stacks": "registered in no set: nothing tells its angles"}
+                         "tilt stacks": "registered in no set: there is no .mdoc"}
                 self.assertIn(words.get(kind, OUTPUTS[kind][0]), summary)
                 self.check_what_is_known(run, kind)
 
@@ -176,8 +176,8 @@ class TestWithoutOtherPlugins(KindsCase):
             stream.write(BLOCK)
         words = {"tilt series": "For whole tilt series: close Scipion, install scipion-em-tomo",
                  "particles": "with CTF, with alignment",
-                 "tilt stacks": "scipion-em-tomo, which has sets of tilt series, is not installed",
-                 "subtomograms": "scipion-em-tomo, which has sets of subtomograms, is not installed"}
+                 "tilt stacks": "for that close Scipion, install scipion-em-tomo",
+                 "subtomograms": "For a set of subtomograms: close Scipion, install scipion-em-tomo"}
         runs = {}
         with environment(PYTHONPATH=os.pathsep.join([folder, os.environ.get("PYTHONPATH", "")]).strip(os.pathsep)):
             for kind in words:

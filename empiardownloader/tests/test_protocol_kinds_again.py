@@ -165,11 +165,11 @@ class TestTiltsAgain(AgainCase):
         self.assertEqual(3, run.outputTiltSeriesM.getAnglesCount())
         summary = "\n".join(run.summary())
         self.assertIn("3 e/Å² per tilt (the .mdoc files)", summary)
-        self.assertIn("1 of 3 tilt series, like TS_02, have no dose: nothing tells it", summary)
-        self.assertIn("The .mdoc files tell different voltages (120, 300 kV): each series has its own", summary)
+        self.assertIn("1 of 3 tilt series, like TS_02, have no dose: type it in", summary)
+        self.assertIn("The .mdoc files give different voltages (120, 300 kV): each series has its own", summary)
         self.assertEqual([120, 300, 300], sorted(series.getAcquisition().getVoltage()
                                                  for series in run.outputTiltSeriesM.iterItems()))
-        self.assertIn("300 kV by the .mdoc files, 200 kV by EMD-0001: what is about these very images is believed",
+        self.assertIn("300 kV by the .mdoc files, but 200 kV by EMD-0001: the first is used",
                       summary)
 
     def test_more_series_and_an_unchanged_form(self):

@@ -51,7 +51,7 @@ class TestLines(unittest.TestCase):
         lines = summary.groupLeftOut({"%d.mrc" % number: "%d.mrc is gone" % number for number in range(5)})
         self.assertEqual(["Skipped: 5 files (the file is gone), for example 0.mrc and 1.mrc"], lines)
         many = summary.groupLeftOut({"%d.mrc" % number: "reason %d" % number for number in range(9)})
-        self.assertEqual("... and 3 files more skipped for other reasons, see the log.", many[-1])
+        self.assertEqual("... and 3 files more skipped for other reasons, see the tab Output Log.", many[-1])
 
     def state(self, items=0, wanted=40, images=12, end=None, left_out=0, error="", **flags):
         protocol = mock.Mock(spec=EmpiarDownloader)
@@ -70,7 +70,7 @@ class TestLines(unittest.TestCase):
             stream.write('{"text": "Downloaded 12 of 40 movies, about 3 s left"}')
         self.assertEqual(["Downloaded 12 of 40 movies, about 3 s left, 2 files skipped"], self.state(
             isActive=True, left_out=2))
-        self.assertEqual("*Stopping*: 5 movies that are here still come into the set.", self.state(
+        self.assertEqual("*Stopping*: 5 movies that are here are still being registered.", self.state(
             7, isActive=True, isStopping=True)[0])
         self.assertEqual("*Stopping*: what is whole is being registered.", self.state(
             12, isActive=True, isStopping=True)[0])
@@ -88,7 +88,7 @@ class TestLines(unittest.TestCase):
         self.assertEqual(["*Failed*: The line broke: check the network, then Continue.",
                           "Downloaded 12 of 40 movies, 12.0 MB",
                           "The output was closed with 12 items: Continue opens it again and adds the rest."], lines)
-        self.assertEqual("*Failed*: make room. Press *Continue* once that is cured.", self.state(
+        self.assertEqual("*Failed*: make room. Solve this, then press *Continue*.", self.state(
             isFailed=True, error="make room.")[0])
 
     def test_a_run_is_called_after_its_entry(self):

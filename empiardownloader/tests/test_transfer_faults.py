@@ -115,7 +115,7 @@ class FaultRows(TransferCase):
     def test_every_file_errs(self):
         names = self.fill(40, 2000)
         self.demo.add_fault(faults.ERROR, "*.mrc")
-        with self.assertRaisesRegex(ArchiveError, "20 files in a row could not be had from the .* try Continue later"):
+        with self.assertRaisesRegex(ArchiveError, "20 files in a row .* wait some hours, then Continue"):
             self.fetch(names)
 
     def test_a_connection_that_hangs_costs_seconds(self):

@@ -53,8 +53,8 @@ class Faults:
         if isinstance(error, TransientError):
             self.hopeless += 1
             if self.hopeless > HOPELESS_FILES:
-                msg = "%d files in a row could not be had from the %s (at last: %s): try Continue later; what is " \
-                      "there is kept." % (HOPELESS_FILES, server, error)
+                msg = "%d files in a row could not be downloaded from the %s (last error: %s): wait some hours, " \
+                      "then Continue. What was downloaded is kept." % (HOPELESS_FILES, server, error)
                 raise ArchiveError(msg)
         file.refuse(str(error))
 

@@ -92,7 +92,7 @@ class RemoteTreeDialog(dialog.Dialog):
         tk.Label(line, text="Show only names with").grid(row=0, column=0)
         self.filter = tk.StringVar(self)
         tk.Entry(line, textvariable=self.filter).grid(row=0, column=1, sticky="ew", padx=6)
-        tk.Label(line, text="a star stands for any letters", fg="grey30").grid(row=0, column=2)
+        tk.Label(line, text="* matches any characters", fg="grey30").grid(row=0, column=2)
         self.filter.trace_add("write", lambda *_: self.background.later("filter", FILTER_MS, self.showFiltered))
         below = tk.Frame(master)
         below.grid(row=2, column=0, sticky="news", pady=(4, 0))
@@ -157,7 +157,7 @@ class RemoteTreeDialog(dialog.Dialog):
             self.tree.insert(item, "end", iid=iid, text=name, values=(
                 "" if size is None else format_bytes(size), BOX[iid.lstrip("/") in self.ticked]))
         if len(fitting) > MOST_FILES:
-            self.tree.insert(item, "end", iid="?more" + item, text="... and %d more: say above which"
+            self.tree.insert(item, "end", iid="?more" + item, text="... and %d more: type part of the name above"
                              % (len(fitting) - MOST_FILES))
 
     def _selected(self):

@@ -67,7 +67,8 @@ class ImageSetDialog(dialog.Dialog):
     @staticmethod
     def _row(imageSet, *planned):
         texts = (imageSet.number, imageSet.name or imageSet.directory, imageSet.category, imageSet.data_format,
-                 imageSet.num_images, imageSet.pixel_size and "%g" % imageSet.pixel_size, imageSet.kind.name)
+                 imageSet.num_images, imageSet.pixel_size and "%g" % imageSet.pixel_size,
+                 "none (files only)" if imageSet.kind.files_only else imageSet.kind.name)
         return cells(texts) + (planned or ("...", "", ""))
 
     def _number(self):

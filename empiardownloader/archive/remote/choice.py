@@ -142,7 +142,7 @@ class _Trial(threading.Thread):
                                       connection.abort)
             except (RemoteError, Stopped) as error:
                 # It lists, so it works, but nothing is known of its pace.
-                logger.info("A first range could not be had (%s).", error)
+                logger.info("The short test failed (%s).", error)
                 self.seconds = PROBE_SECONDS
                 connection.close()
                 return

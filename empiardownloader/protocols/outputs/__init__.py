@@ -22,8 +22,8 @@ def makeSets(protocol, kind):
         return TiltSeriesSets(protocol)
     if kind == SUBTOMOGRAMS:
         return GrowingSets(protocol, SubTomograms(protocol)) if hasTomo() else NoSets(
-            "scipion-em-tomo, which has sets of subtomograms, is not installed: the files are downloaded, and "
-            "registered in no set.")
+            "The files are downloaded, and registered in no set. For a set of subtomograms: close Scipion, install "
+            "scipion-em-tomo, open Scipion, press Continue.")
     return GrowingSets(protocol, MAKERS[kind.name](protocol)) if kind.name in MAKERS else NoSets()
 
 

@@ -122,7 +122,7 @@ def remarkOnCoordinates(row, star, pixelSize):
     if "rlnCoordinateX" not in row or number(row, "rlnMicrographPixelSize"):
         return ""
     if told is None:
-        return "%s does not tell the pixel size of the micrographs: its coordinates are taken for pixels of the " \
+        return "%s does not give the pixel size of the micrographs: its coordinates are taken for pixels of the " \
                "particles (%g Å)." % (star, pixelSize)
     if abs(told - pixelSize) < PIXEL_SIZE_ERROR * pixelSize:
         return ""

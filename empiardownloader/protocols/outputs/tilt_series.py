@@ -71,11 +71,11 @@ class TiltSeriesSets(OutputSets):
         event = facts.series[series]
         angles = [tilt.angle for tilt in event.tilts]
         if self._seriesOfStacks is None:
-            why = "scipion-em-tomo, which has sets of tilt series, is not installed"
+            why = "for that close Scipion, install scipion-em-tomo, open Scipion, press Continue"
         elif None in angles:
-            why = "nothing tells its angles (.mdoc, .tlt or .rawtlt file)"
+            why = "there is no .mdoc, .tlt or .rawtlt file with its angles"
         elif len(angles) != header.frames:
-            why = "it has %d images, and %d angles are told" % (header.frames, len(angles))
+            why = "it has %d images, but there are %d angles" % (header.frames, len(angles))
         else:
             return
         self._told.add(name)
@@ -121,11 +121,11 @@ class TiltSeriesSets(OutputSets):
                                 ("magnification", "magnifications (%s)", "each series has its own")):
             told = sorted({getattr(event, key) for event in facts.series.values()} - {None, 0})
             if told and told[-1] > told[0] * (1 + LEAST_DIFFERENCE):
-                self._protocol.remark("The .mdoc files tell different %s: %s." % (
+                self._protocol.remark("The .mdoc files give different %s: %s." % (
                     what % ", ".join(map("{:g}".format, told)), then))
         without = [name for name, event in facts.series.items() if not any(tilt.dose for tilt in event.tilts)]
         if 0 < len(without) < len(facts.series) and self._protocol.getAttributeValue("dosePerFrame") is None:
-            self._protocol.remark("%d of %d tilt series, like %s, have no dose: nothing tells it." % (
+            self._protocol.remark("%d of %d tilt series, like %s, have no dose: type it in under Acquisition." % (
                 len(without), len(facts.series), without[0]))
 
     def refresh(self, context):
