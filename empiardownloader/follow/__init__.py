@@ -5,8 +5,20 @@
     for event in RemoteNodeWalker("/data/MyProject").walk_events():
         print(event.type.name, event.node.db_name)
 """
-from .events import Event, EventData, EventType, FollowError, Item, NodeContent
+from .events import (
+    Event,
+    EventData,
+    EventType,
+    FollowError,
+    GoneError,
+    Item,
+    NeverError,
+    NodeContent,
+    NotThereYetError,
+    RestartedError,
+)
 from .images import ImageChannel
 from .walker import RemoteNodeWalker
 
-__all__ = ["Event", "EventData", "EventType", "FollowError", "ImageChannel", "Item", "NodeContent", "RemoteNodeWalker"]
+__all__ = ["Event", "EventData", "EventType", "FollowError", "GoneError", "ImageChannel", "Item", "NeverError",
+           "NodeContent", "NotThereYetError", "RemoteNodeWalker", "RestartedError"]

@@ -9,12 +9,33 @@ class FollowError(Exception):
     """What keeps a project from being followed, in one sentence for the user."""
 
 
+class NotThereYetError(FollowError):
+    """What was asked for is not there, and may come."""
+
+
+class GoneError(FollowError):
+    """What was asked for was there, and is not any more."""
+
+
+class RestartedError(GoneError):
+    """A position tells of a set that another one has the place of, after a Restart of its run."""
+
+
+class NeverError(FollowError):
+    """What was asked for will not come: the run that would bring it has ended."""
+
+
 class EventType(enum.Enum):
     """What an event tells; the numbers are those of the walkers that this one is modelled on."""
     NEW_NODE = 1        # a run, or an output of one; data is None
     NEW_DATA = 2        # items of an output: data.data
     END_SCAN = 3        # the run is over; data.data is its status, data.description None or the error
     PREPARED_SCAN = 4   # the first output of a run is known, its items follow
+    # Only of walks that ask for them:
+    CHANGED_DATA = 5    # items that were told have other values now: data.data, whole
+    REMOVED = 6         # items that were told are gone: data.data, of which nothing but the id is known
+    CLOSED = 7          # no more items come to a set, unless its run is continued
+    INFO = 8            # the info of a run or an output is another one now; data is None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The child process that does the reading, here or on another machine, and its end."""
+import base64
 import contextlib
+import fcntl
 import json
 import os
 import queue
@@ -12,19 +14,22 @@ import sys
 import tempfile
 import threading
 import weakref
-from typing import Any, BinaryIO, Dict, List, Optional, Tuple, Union
+import zlib
+from typing import Any, BinaryIO, Dict, List, Optional, Tuple, Type, Union
 
-from .events import FollowError
+from .events import FollowError, GoneError, RestartedError
 
 FOLDER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "child")
 # In the order in which they need one another; the last one is run.
-MODULES = ("databases", "sets", "project", "teller", "files", "__main__")
+MODULES = ("databases", "marks", "sets", "project", "micrographs", "teller", "files", "__main__")
 # What a machine that has nothing of ours runs: the modules come as the first line of the input.
-LOADER = ("import json,sys,types\n"
-          "for name, text in json.loads(sys.stdin.buffer.readline().decode('ascii')):\n"
+LOADER = ("import base64,json,sys,types,zlib\n"
+          "for name, text in json.loads(zlib.decompress(base64.b64decode(sys.stdin.buffer.readline())).decode()):\n"
           "    module = sys.modules[name] = types.ModuleType(name)\n"
           "    exec(compile(text, name, 'exec'), module.__dict__)\n")
 BOOT = 'python3 -I -S -c "import json,sys;exec(json.loads(sys.stdin.buffer.readline().decode()))"'
+# Linux's own; elsewhere a pipe has the 64 kB that all but very long positions need.
+F_SETPIPE_SZ, PIPE_BYTES = 1031, 1 << 20
 # Without questions, since there may be nobody to answer; host keys are checked as the user's settings say.
 SSH_OPTIONS = ("-T", "-o", "BatchMode=yes", "-o", "ConnectTimeout=20", "-o", "ServerAliveInterval=15",
                "-o", "ServerAliveCountMax=4", "-o", "ClearAllForwardings=yes", "-o", "RemoteCommand=none")
@@ -32,6 +37,8 @@ REMOTE = re.compile(r"((?:[^@/:\s]+@)?(?:[^@/:\s\[-][^@/:\s]*|\[[^\]/]+\])):(.+)
 MARK = b"\x1e"             # before each of the child's messages
 MESSAGES_AHEAD = 64         # that wait until the iteration takes them
 PARTING_SECONDS = 2.0
+# By what the child calls them.
+ERRORS: Dict[str, Type[FollowError]] = {"gone": GoneError, "restarted": RestartedError}
 ENDED = None                # in the queue: nothing more comes
 
 
@@ -62,7 +69,7 @@ def start(host: str, ssh: Union[str, List[str]], request: Dict[str, Any]) -> "Tu
     lines: List[Any] = [request]
     if host:
         command = [*command_line(ssh), *SSH_OPTIONS, "--", host, BOOT]
-        lines = [LOADER, [[name, _source(name)] for name in MODULES], request]
+        lines = [LOADER, _packed([[name, _source(name)] for name in MODULES]), request]
     else:
         command = [sys.executable, "-I", "-S", FOLDER]
     words = tempfile.TemporaryFile()     # noqa: SIM115, closed with the child
@@ -76,12 +83,19 @@ def start(host: str, ssh: Union[str, List[str]], request: Dict[str, Any]) -> "Tu
         raise FollowError(msg) from error
     try:
         assert process.stdin is not None
+        # A far end that is silent reads nothing: all of it has to find room in the pipe.
+        with contextlib.suppress(OSError):
+            fcntl.fcntl(process.stdin, F_SETPIPE_SZ, PIPE_BYTES)
         for line in lines:
-            process.stdin.write(json.dumps(line).encode("ascii") + b"\n")
+            process.stdin.write((json.dumps(line).encode("ascii") if not isinstance(line, bytes) else line) + b"\n")
         process.stdin.flush()
     except OSError:
         pass        # it has ended already; why is in its words
     return process, words
+
+
+def _packed(modules: List[List[str]]) -> bytes:
+    return base64.b64encode(zlib.compress(json.dumps(modules).encode("ascii"), 9))
 
 
 def _source(name: str) -> str:
@@ -156,7 +170,7 @@ class Child:
             raise FollowError(death)
         message: Dict[str, Any] = json.loads(line[len(MARK):].decode("ascii"))
         if "error" in message:
-            raise FollowError(message["error"])
+            raise ERRORS.get(message.get("kind", ""), FollowError)(message["error"])
         return message
 
     def wake(self) -> None:

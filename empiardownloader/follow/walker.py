@@ -5,6 +5,7 @@ The iterators and their words are those of the remote node walker of the ESRF's 
 docs/follow.rst.
 """
 import asyncio
+import dataclasses
 import os
 import re
 import threading
@@ -12,10 +13,12 @@ import time
 import weakref
 from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple, TypeVar, Union
 
-from .events import Event, EventData, EventType, FollowError, Item, NodeContent
+from .events import Event, EventData, EventType, FollowError, Item, NeverError, NodeContent, NotThereYetError
+from .position import OF_ITEMS, Position, Step, read_position
 from .process import Child, split_host
 
 Content = TypeVar("Content", NodeContent, Event)
+Told = Tuple[Any, List[Step]]       # what is given to the reader, and how far that is
 Filter = Union[None, str, Tuple[str, ...], List[str], Callable[[NodeContent], bool]]
 BEGIN_SECONDS = 30.0        # a child, and the way to another machine, have these to begin, beyond a walk's timeout
 _OVER = object()
@@ -62,21 +65,80 @@ class RemoteNodeWalker:
         return walk
 
     def walk_events(self, include_filter: Filter = None, exclude_children: Filter = None, wait: bool = True,
-                    timeout: Optional[float] = None) -> "Walk[Event]":
-        """What has happened from the beginning, and with ``wait`` what happens from now on.
+                    timeout: Optional[float] = None, since: str = "", changes: bool = False, infos: bool = False,
+                    last_only: bool = False) -> "Walk[Event]":
+        """What has happened from the beginning, or after ``since``, the ``position`` of a former walk with the same
+        arguments; and with ``wait`` what happens from now on.
 
-        ``timeout``: seconds without an event after which the iteration ends.
+        ``timeout``: seconds without an event after which the iteration ends. ``changes``: also CHANGED_DATA, REMOVED
+        and CLOSED; ``infos``: also INFO. ``last_only``: a reader that is slower than the run gets the newest item of
+        each output alone, of what came since it asked last. Raises RestartedError where ``since`` is of a set that a
+        Restart has made anew.
         """
-        return self._start(include_filter, exclude_children, wait, timeout=timeout)
+        return self._start(include_filter, exclude_children, wait, timeout=timeout, since=since, changes=changes,
+                           infos=infos, last_only=last_only)
 
     def walk_on_new_events(self, include_filter: Filter = None, exclude_children: Filter = None, wait: bool = True,
-                           timeout: Optional[float] = None,
-                           started_event: Optional[threading.Event] = None) -> "Walk[Event]":
-        """What happens from now on. What comes after this returns, or after ``started_event`` is set, is seen."""
-        walk = self._start(include_filter, exclude_children, wait, timeout=timeout, new_only=True)
+                           timeout: Optional[float] = None, started_event: Optional[threading.Event] = None,
+                           changes: bool = False, infos: bool = False, last_only: bool = False) -> "Walk[Event]":
+        """What happens from now on. What comes after this returns, or after ``started_event`` is set, is seen. The
+        other arguments are those of ``walk_events``."""
+        walk = self._start(include_filter, exclude_children, wait, timeout=timeout, new_only=True, changes=changes,
+                           infos=infos, last_only=last_only)
         if started_event is not None:
             started_event.set()
         return walk
+
+    def get(self, db_name: str) -> NodeContent:
+        """A node of the project as it is now. Raises NotThereYetError, and NeverError where its run has ended without
+        it."""
+        nodes: Iterator[NodeContent] = self._at(db_name.partition(":")[0]).walk(wait=False)
+        found = {node.db_name: node for node in nodes}
+        if db_name in found:
+            return found[db_name]
+        run = found.get(db_name.partition(":")[0])
+        if run is not None and ":" in db_name:
+            raise _absent(db_name, run)
+        msg = "There is no %s in %s yet." % (db_name, self.project)
+        raise NotThereYetError(msg)
+
+    def wait_for_run(self, class_name: str, timeout: Optional[float] = None) -> NodeContent:
+        """The newest run of a protocol class ('EmpiarDownloader'), as soon as there is one.
+
+        Raises NotThereYetError after ``timeout`` seconds.
+        """
+        with self._at("").walk_from_last(lambda node: node.info.get("class") == class_name) as walk:
+            found: Optional[NodeContent] = _first(walk, timeout)
+        if found is None:
+            msg = "There is no run of %s in %s yet." % (class_name, self.project)
+            raise NotThereYetError(msg)
+        return found
+
+    def wait_until_closed(self, db_name: str, timeout: Optional[float] = None) -> NodeContent:
+        """An output ('000002_EmpiarDownloader:outputMovies') once no more items come to it.
+
+        Raises NotThereYetError after ``timeout`` seconds; NeverError where its run has ended without it, or left it
+        open.
+        """
+        run_name = db_name.partition(":")[0]
+        with self._at(run_name).walk_events(infos=True) as walk:
+            deadline = None if timeout is None else time.monotonic() + timeout
+            known: Dict[str, NodeContent] = {}
+            while True:
+                event = _first(walk, None if deadline is None else max(0.0, deadline - time.monotonic()))
+                if event is None:
+                    break
+                known[event.node.db_name] = event.node
+                its = known.get(db_name)
+                if its is not None and its.info.get("stream_state") in ("closed", None):
+                    return its
+                if event.type is EventType.END_SCAN:
+                    raise _absent(db_name, event.node, its is not None)
+        msg = "%s of %s is not closed yet." % (db_name, self.project)
+        raise NotThereYetError(msg)
+
+    def _at(self, db_name: str) -> "RemoteNodeWalker":
+        return RemoteNodeWalker(self.project, db_name, self.interval, self._ssh)
 
     def __reduce__(self) -> Any:
         # Walks in progress belong to the program that began them.
@@ -95,7 +157,8 @@ class RemoteNodeWalker:
             walk.close()
 
     def _start(self, include: Filter, exclude: Filter, wait: bool, nodes: bool = False,
-               timeout: Optional[float] = None, new_only: bool = False) -> "Walk[Any]":
+               timeout: Optional[float] = None, new_only: bool = False, since: str = "", changes: bool = False,
+               infos: bool = False, last_only: bool = False) -> "Walk[Any]":
         include, exclude = _checked(include), _checked(exclude)
         if timeout is not None and not timeout >= 0:
             msg = "A timeout is a number of seconds, not %r." % timeout
@@ -104,9 +167,15 @@ class RemoteNodeWalker:
             "project": self._folder, "db_name": self.db_name, "items": not nodes, "new_only": new_only,
             # A callable stays here, and has to see all that comes.
             "include": None if callable(exclude) else _types(include), "exclude": _types(exclude) or [],
-            "wait": wait, "interval": self.interval}
+            "wait": wait, "interval": self.interval, "changes": changes, "infos": infos}
+        # A position holds for a walk that tells of the same; what a callable lets through nobody can compare.
+        told = {"db_name": self.db_name, "include": request["include"], "exclude": request["exclude"],
+                "changes": changes}
+        state = read_position(since, told) if since else None
+        request["since"] = state
         child = Child(self._host, self._ssh, request)
-        walk: Walk[Any] = Walk(self._host, self.db_name, child, include, exclude, nodes, timeout)
+        walk: Walk[Any] = Walk(self._host, self.db_name, child, include, exclude, nodes, timeout,
+                               Position(told, state), last_only)
         self._walks.add(walk)
         if new_only:
             walk.wait_for_start()
@@ -117,7 +186,7 @@ class Walk(Iterator[Content]):
     """An iteration in progress; its end, by ``close``, ``stop`` or when nobody has it any more, ends the child."""
 
     def __init__(self, host: str, root: str, child: Child, include: Filter, exclude: Filter, nodes: bool,
-                 timeout: Optional[float]):
+                 timeout: Optional[float], position: Position, last_only: bool):
         self._host, self._root, self._child, self._nodes = host, root, child, nodes
         self._timeout = None if timeout is None else min(timeout, threading.TIMEOUT_MAX)
         self._owner = os.getpid()
@@ -126,7 +195,10 @@ class Walk(Iterator[Content]):
         self._excluded: Dict[str, bool] = {}        # by db_name, of nodes seen
         self._stopped = threading.Event()
         self._ended = self._begun = False
-        self._waiting: List[Any] = []               # read already, not given yet
+        self._position, self._last_only = position, last_only
+        self._waiting: List[Told] = []              # read already, not given yet
+        self._over = False
+        self._error: Optional[FollowError] = None   # told after what waits
 
     def __iter__(self) -> "Walk[Content]":
         return self
@@ -142,7 +214,14 @@ class Walk(Iterator[Content]):
         deadline, begun = None, False
         while not self._ended and not self._stopped.is_set():
             if self._waiting:
-                return self._waiting.pop(0)
+                given, steps = self._waiting.pop(0)
+                for step in steps:
+                    self._position.apply(step)
+                return given
+            if self._error is not None:
+                raise self._error
+            if self._over:
+                break
             if self._timeout is not None and (deadline is None or begun != self._begun):
                 # More while the child begins, or the way to another machine is made.
                 begun = self._begun
@@ -158,10 +237,9 @@ class Walk(Iterator[Content]):
                     break
                 continue
             if "end" in message:
-                break
-            given = self._given(message)
-            if given is not None:
-                return given
+                self._over = True
+                continue
+            self._waiting += self._newest(message) if self._last_only else self._told(message)
         self.close()
         raise StopIteration
 
@@ -193,12 +271,12 @@ class Walk(Iterator[Content]):
 
     def wait_for_start(self) -> None:
         """Read on until the child has seen all that is there."""
-        self._waiting += [given for given, old in self._until_started() if not old]
+        self._waiting += [told for told, old in self._until_started() if not old]
 
     def keep_newest(self, include_last: bool) -> None:
         """Of the nodes that are there only the newest one is given, or none."""
         # One that could not be seen at first comes late.
-        found = sorted((node for node, _ in self._until_started()), key=_age)
+        found = sorted((told for told, _ in self._until_started()), key=lambda told: _age(told[0]))
         if include_last:
             self._waiting += found[-1:]
 
@@ -209,10 +287,57 @@ class Walk(Iterator[Content]):
             if message is None:
                 continue
             if "started" in message:
+                if message["state"] is not None:
+                    self._position.load(message["state"])
                 return
-            given = self._given(message)
-            if given is not None:
-                yield given, message.get("old", False)
+            for told in self._told(message):
+                yield told, message.get("old", False)
+
+    @property
+    def position(self) -> str:
+        """How far this walk has come, up to the event that it gave last, as a line of text for ``since``: it is good
+        for another process and after a restart of the machine. What INFO tells is no part of it."""
+        with self._turn:
+            return self._position.as_text()
+
+    def _told(self, message: Dict[str, Any]) -> List[Told]:
+        """What a message gives, with its step of the position; one that gives nothing takes the step at once."""
+        if "taken_up" in message:
+            self._position.take_up(message["taken_up"], message["digests"])
+        if "event" not in message:
+            return []
+        steps = [] if self._nodes else [self._position.step_of(message)]
+        given = self._given(message)
+        if given is not None:
+            return [(given, steps)]
+        for step in steps:
+            self._position.apply(step)
+        return []
+
+    def _newest(self, message: Dict[str, Any]) -> List[Told]:
+        """Of all that waits, of each output only the newest item."""
+        found: List[Told] = []
+        more: Optional[Dict[str, Any]] = message
+        try:
+            while more is not None and "end" not in more and not self._stopped.is_set():
+                found += self._told(more)
+                more = self._next_message(time.monotonic())
+            self._over = more is not None and "end" in more
+        except FollowError as error:
+            self._error = error         # told after what came before
+        kept: List[Told] = []
+        last: Dict[str, Told] = {}      # of each output, with the steps of those that it stands for
+        for event, steps in found:
+            if event.type is EventType.NEW_DATA:
+                _, former = last.get(event.node.db_name, (None, []))
+                last[event.node.db_name] = event, former + steps
+                continue
+            if event.type is not EventType.INFO:
+                # The items come before the end of their run.
+                kept += [(_newest_item(each), its) for each, its in last.values()]
+                last = {}
+            kept.append((event, steps))
+        return kept + [(_newest_item(event), steps) for event, steps in last.values()]
 
     def _next_message(self, deadline: Optional[float]) -> Optional[Dict[str, Any]]:
         try:
@@ -234,7 +359,7 @@ class Walk(Iterator[Content]):
             return None
         node = self._node(message["node"])
         try:
-            if self._exclude is not None and self._is_excluded(node, message["event"] == EventType.NEW_DATA.name):
+            if self._exclude is not None and self._is_excluded(node, message["event"] in OF_ITEMS):
                 return None
             if not self._include(node):
                 return None
@@ -271,10 +396,40 @@ class Walk(Iterator[Content]):
         return NodeContent(found["type"], found["name"], found["db_name"], info, _placed(self._host, found["path"]))
 
 
+def _first(walk: "Walk[Content]", timeout: Optional[float]) -> Optional[Content]:
+    """What a walk gives next; None where that takes longer than so many seconds, or nothing comes any more."""
+    if timeout is None:
+        return next(walk, None)
+    ending = threading.Timer(min(timeout, threading.TIMEOUT_MAX), walk.stop)
+    ending.daemon = True
+    ending.start()
+    try:
+        return next(walk, None)
+    finally:
+        ending.cancel()
+
+
+def _absent(db_name: str, run: NodeContent, is_open: bool = False) -> FollowError:
+    """Why an output of a run is not there, or not closed."""
+    status, name = run.info.get("status"), db_name.partition(":")[2]
+    if status in ("finished", "failed", "aborted", "killed", "interactive"):
+        return NeverError("%s has ended (%s) %s %s: continue that run." % (
+            run.name, status, "and left open its output" if is_open else "without an output", name))
+    return NotThereYetError("%s is there (%s), and has no output %s yet." % (run.name, status, name))
+
+
+def _newest_item(event: Event) -> Event:
+    data = event.data
+    if data is None or not isinstance(data.data, list) or len(data.data) < 2:
+        return event
+    return dataclasses.replace(event, data=dataclasses.replace(
+        data, data=data.data[-1:], first_index=data.first_index + len(data.data) - 1, block_size=1))
+
+
 def _data(kind: EventType, found: Optional[Dict[str, Any]], host: str) -> Optional[EventData]:
     if found is None:
         return None
-    if kind is not EventType.NEW_DATA:
+    if "names" not in found:
         return EventData(**found)
     names = found.pop("names")
     found["data"] = [Item(number, _placed(host, path), index, name, dict(zip(names, values)))
@@ -282,6 +437,8 @@ def _data(kind: EventType, found: Optional[Dict[str, Any]], host: str) -> Option
     for item in found["data"]:
         for image in item.attributes.get("images", ()):
             image["path"] = _placed(host, image["path"])
+        if "micrograph" in item.attributes:
+            item.attributes["micrograph"] = _placed(host, item.attributes["micrograph"])
     return EventData(**found)
 
 

@@ -107,9 +107,11 @@ class TestEnds(FollowCase):
 
     def test_a_wrapper_around_ssh_and_a_far_end_that_is_silent(self):
         """F6: what it has started holds the pipes, and goes with it."""
-        walk = RemoteNodeWalker("host:/x", ssh=self.wrapper("sleep 987\n")).walk_events()
+        # A number of our own: other tests on this machine may run the same.
+        nap = "sleep 987.%d" % os.getpid()
+        walk = RemoteNodeWalker("host:/x", ssh=self.wrapper(nap + "\n")).walk_events()
         walk.close()
-        self.assertEqual("", subprocess.run(["pgrep", "-f", "^sleep 987"], stdout=subprocess.PIPE, text=True,
+        self.assertEqual("", subprocess.run(["pgrep", "-f", "^" + nap], stdout=subprocess.PIPE, text=True,
                                             check=False).stdout)
 
     def test_a_timeout_holds_before_the_first_message(self):

@@ -78,7 +78,7 @@ def follow(request, line):
             line.send(message)
         if not started and not teller.pending:
             started = True
-            line.send({"started": True})
+            line.send({"started": True, "state": teller.state() if request["new_only"] else None})
         if teller.gone or (not request["wait"] and not teller.pending):
             break
         if not teller.busy:
@@ -102,7 +102,7 @@ def main():
         line.send(None)
         follow(request, line)
     except UnreadableError as error:
-        line.send({"error": str(error)})
+        line.send({"error": str(error), "kind": error.KIND})
 
 
 if __name__ == "__main__":

@@ -34,6 +34,21 @@ class BusyError(NotYetError):
 
 class UnreadableError(Exception):
     """A sentence for the user."""
+    KIND = ""
+
+
+class RestartedError(UnreadableError):
+    """Another set has the place of the one that a position tells of."""
+    KIND = "restarted"
+
+    def __init__(self, path):
+        super().__init__("%s was made anew after this position, by a Restart of its run: follow it from the beginning."
+                         % path)
+
+
+class ProjectGoneError(UnreadableError):
+    """The project was there, and is no more."""
+    KIND = "gone"
 
 
 @contextlib.contextmanager

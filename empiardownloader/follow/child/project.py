@@ -10,7 +10,7 @@ import json
 import os
 import time
 
-from databases import NotYetError, UnreadableError, Watched, is_empty, opened, stamp_of
+from databases import NotYetError, ProjectGoneError, UnreadableError, Watched, is_empty, opened, stamp_of
 from sets import SetFile
 
 STARTED = ("launched", "running")
@@ -84,9 +84,10 @@ def read_objects(path):
 
 
 class Project:
-    """The runs of a project, as they are at the last look."""
+    """The runs of a project, as they are at the last look. ``keeps_digests``: as of SetFile."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, keeps_digests=False):
+        self.keeps_digests = keeps_digests
         self.folder = os.path.abspath(os.path.expanduser(folder))
         self.name = os.path.basename(self.folder)
         self._database = Watched(os.path.join(self.folder, "project.sqlite"))
@@ -117,7 +118,7 @@ class Project:
             self._gone_since = self._gone_since or time.monotonic()
             if time.monotonic() - self._gone_since < GONE_SECONDS:
                 return False
-            raise UnreadableError("The project %s is not there any more." % self.folder)
+            raise ProjectGoneError("The project %s is not there any more." % self.folder)
         self._gone_since = None
         try:
             objects = read_objects(self._database.path)
@@ -318,7 +319,7 @@ class Output:
         path = os.path.join(self.run.project.folder, location[0])
         prefix = location[1] if len(location) > 1 else ""
         if self.set is None or (self.set.path, self.set.prefix) != (path, prefix):
-            self.set = SetFile(self.run.project.folder, path, prefix)
+            self.set = SetFile(self.run.project.folder, path, prefix, self.run.project.keeps_digests)
 
     @property
     def id(self):
@@ -330,6 +331,10 @@ class Output:
             return self.set.path if self.set is not None else None
         name = self._row.get("_filename")
         return os.path.join(self.run.project.folder, name) if name else None
+
+    @property
+    def micrographs_pointer(self):
+        return self._row.children.get("_micrographsPointer")
 
     def single_item(self):
         """A single object as the only item of its output -> (names of attributes, as in SetFile.new_items)."""
@@ -344,7 +349,7 @@ class Output:
                 "id": self._row.id, "created": self._row.created}
         if self.set is not None:
             info.update(self.set.info())
-        pointer = self._row.children.get("_micrographsPointer")
+        pointer = self.micrographs_pointer
         if pointer is not None:
             info["micrographs"] = self.run.pointed_at(pointer)
         return info

@@ -7,7 +7,8 @@ import os
 import re
 import time
 
-from databases import NotYetError, UnreadableError, Watched, opened, stamp_of
+from databases import NotYetError, RestartedError, UnreadableError, Watched, opened, stamp_of
+from marks import Ids, digest_of, is_block, pack_digests, unpack_digests
 
 # What a set has of each item beside its attributes; an item that was rejected is not enabled.
 OF_ITEMS = ["enabled", "label", "comment", "creation"]
@@ -21,6 +22,8 @@ PREFIX = re.compile(r"\w*$")
 OPEN, CLOSED = "open", "closed"
 # Items that are sets of images, in tables of their own. A series is there before its images are.
 SERIES = ("TiltSeries", "TiltSeriesM")
+# Looking for changes reads the whole set: so many times as long as that took nobody looks again.
+SCAN_REST = 4
 SERIES_SECONDS = 30     # after which a series is told with the images it has
 # A sum that other ids hardly share, and that a double holds exactly for millions of them.
 MODULUS = 997
@@ -31,9 +34,15 @@ def mixed(number):
 
 
 class SetFile:
-    """The items come in the order of their ids; those that are added below one seen already come when they are seen."""
+    """The items come in the order of their ids; those that are added below one seen already come when they are seen.
 
-    def __init__(self, project_folder, path, prefix=""):
+    ``keeps_digests``: to find out which items have changed.
+    """
+
+    def __init__(self, project_folder, path, prefix="", keeps_digests=False):
+        self._keeps_digests = keeps_digests
+        self._to_take_up = None         # of an earlier walk: how much it had told
+        self.micrograph_of = None       # of coordinates: gives the file of the micrograph of a number
         self.folder, self.path, self.prefix = project_folder, path, prefix
         self._watched = Watched(path)
         self.problem = ""
@@ -50,6 +59,12 @@ class SetFile:
         # Of the items up to there that are accounted for: how many, two sums over their ids, latest creation.
         self._accounted = (0, 0, 0, None)
         self._missed = []               # (place in the set, id) of those below the last one that are to be told
+        self._digests = {}              # id -> digest of the values as told; None: they are to be told anew
+        self._is_scanned, self._scan_at = True, 0.0     # whether changes were looked for, and when they may be
+
+    def take_up(self, state):
+        """Go on where an earlier walk was, from the next look on."""
+        self._to_take_up = state
 
     def refresh(self):
         """Look at what the set says of itself -> (whether there may be new items, whether it is another set now).
@@ -67,6 +82,8 @@ class SetFile:
         with opened(self.path) as connection:
             properties = dict(connection.execute("SELECT key, value FROM %s" % self._table("Properties")).fetchall())
             classes = _classes(connection, self._table("Classes"))
+            if self._to_take_up is not None:
+                self._take_up(connection)
             another = self._is_another(connection, replaced)
         now = stamp_of(self.path)
         if (now and now[2]) != file:
@@ -78,7 +95,51 @@ class SetFile:
         self._are_series = any(label == "self" and kind in SERIES for label, _, kind in classes)
         if another:
             self._forget()
+        # Where nothing was told before, nothing of it can have changed.
+        self._is_scanned = not self._digests
         return True, another
+
+    def _take_up(self, connection):
+        """Raises RestartedError where the set is another one than that of which the earlier walk told."""
+        state, self._to_take_up = self._to_take_up, None
+        seen, marks = Ids(state["seen"]), {int(number): when for number, when in state["marks"].items()}
+        rows = connection.execute("SELECT id, creation FROM %s ORDER BY id" % self._table("Objects")).fetchall()
+        kept = {number: creation for number, creation in rows if number in seen}
+        if len(seen) and (not kept or any(kept.get(number, when) != when for number, when in marks.items())):
+            raise RestartedError(self.path)
+        numbers = list(seen)
+        self._seen = dict.fromkeys(numbers)
+        self._seen.update(kept)
+        self._last = max(numbers, default=-1)
+        self._accounted = (-1, 0, 0, None)      # which of those below are new is looked for at once
+        if self._keeps_digests:
+            self._take_up_digests(connection, state["digests"], numbers)
+
+    def _take_up_digests(self, connection, packed, numbers):
+        now = {}
+        names = self._names()
+        for row in connection.execute(_query(self._columns_of(connection), self._table("Objects")) + " ORDER BY id"):
+            if row[0] in self._seen:
+                now[row[0]] = digest_of(self._values(names, row))
+        for block, told in unpack_digests(packed, numbers):
+            known = [now[number] for number in block if number in now]
+            same = len(known) == len(block) and is_block(known, told)
+            self._digests.update((number, now[number] if same else None) for number in block)
+
+    def state(self):
+        """How much was told, as a position has it."""
+        ids = Ids()
+        for number in sorted(self._seen):
+            ids.add(number)
+        ends = [number for number in (min(self._seen, default=None), max(self._seen, default=None))
+                if number is not None]
+        return {"seen": ids.ranges, "marks": {str(number): self._seen[number] for number in ends},
+                "digests": pack_digests(dict(self.digests))}
+
+    @property
+    def digests(self):
+        """[(id, digest)] of the items that are as they were told."""
+        return [(number, digest) for number, digest in self._digests.items() if digest is not None]
 
     def _is_another(self, connection, replaced):
         """Whether this is another set than the one whose items were seen, as after a Restart; if it is not, which of
@@ -121,7 +182,7 @@ class SetFile:
 
         No connection is open between two blocks. Raises NotYetError, UnreadableError.
         """
-        names = [label for label, _ in self._columns] + OF_ITEMS
+        names = self._names()
         query = _query(self._columns, self._table("Objects"))
         while self._missed:
             first, place = self._missed[0][0], 0
@@ -150,17 +211,13 @@ class SetFile:
             yield names, [self._item(names, row) for row in rows]
         # A series with its images, once all of them are there; later ones wait, so that the order is kept.
         for row in rows if self._are_series else ():
-            known = dict(zip(names, row[2:]))
-            images = self._images(known.get("_tsId") or "")
-            if len(images) != known.get("_size"):
+            values = self._values(names, row)
+            known = dict(zip(names, values))
+            if len(known["images"]) != known.get("_size"):
                 since = self._series_since.setdefault(row[0], time.monotonic())
                 if time.monotonic() - since < SERIES_SECONDS:
                     raise NotYetError
-            item = self._item(names, row)
-            if images:
-                item[1] = images[0]["path"]
-            item[4].append(images)
-            yield [*names, "images"], [item]
+            yield names, [self._item(names, row, values)]
 
     def _images(self, name):
         """The images of a series: [{'path', 'index', and all else that is known of them}]"""
@@ -185,6 +242,10 @@ class SetFile:
         """Take all items that are there now for seen. Raises NotYetError, UnreadableError."""
         for number, creation in self._rows("SELECT id, creation FROM %s ORDER BY id" % self._table("Objects")):
             self._see(number, creation)
+        names, query = self._names(), _query(self._columns, self._table("Objects")) + " ORDER BY id"
+        for row in self._rows(query) if self._keeps_digests else ():
+            if row[0] in self._seen:
+                self._digests[row[0]] = digest_of(self._values(names, row))
         self._missed = []
         self.has_looked()
 
@@ -196,6 +257,63 @@ class SetFile:
             raise NotYetError       # another file by now
         return rows
 
+    def wants_scan(self, at_once):
+        """Whether it is time to look for changes; ``at_once``: also where the last look was not long ago."""
+        return self._keeps_digests and not self._is_scanned and (at_once or time.monotonic() >= self._scan_at)
+
+    @property
+    def is_scanned(self):
+        """Whether what is there now was looked at for changes."""
+        return self._is_scanned
+
+    def changed_items(self):
+        """Blocks of items whose values are others than those that were told -> (place of the first one, names, items),
+        as of new_items; at last (-1, names, items that are gone). Raises NotYetError, UnreadableError."""
+        began = time.monotonic()
+        names, query = self._names(), _query(self._columns, self._table("Objects"))
+        left, last, place = set(self._digests), -1, 0
+        while True:
+            rows = self._rows(query + " WHERE id > %d ORDER BY id LIMIT %d" % (last, CHUNK))
+            block, first = [], place
+            for row in rows:
+                left.discard(row[0])
+                if row[0] in self._digests and self._is_changed(names, row):
+                    if first + len(block) != place:
+                        yield from self._changed(first, names, block)
+                        block, first = [], place
+                    first = place if not block else first
+                    block.append(row)
+                place += 1
+            yield from self._changed(first, names, block)
+            if len(rows) < CHUNK:
+                break
+            last = rows[-1][0]
+        if left:
+            for number in left:
+                del self._digests[number]
+                self._seen.pop(number, None)
+            yield -1, [], [[number, None, 0, str(number), []] for number in sorted(left)]
+        self._is_scanned = True
+        # A share of the time, however large the set is.
+        self._scan_at = time.monotonic() + SCAN_REST * (time.monotonic() - began)
+
+    def _is_changed(self, names, row):
+        return digest_of(self._values(names, row)) != self._digests[row[0]]
+
+    def _changed(self, first, names, rows):
+        if rows:
+            yield first, names, [self._item(names, row) for row in rows]
+
+    def _names(self):
+        names = [label for label, _ in self._columns] + OF_ITEMS
+        return names + ["images"] * self._are_series + ["micrograph"] * self._has_micrographs(names)
+
+    def _has_micrographs(self, names):
+        return self.micrograph_of is not None and "_micId" in names
+
+    def _columns_of(self, connection):
+        return self._checked(_classes(connection, self._table("Classes")))
+
     def _see(self, number, creation):
         self._seen[number] = creation
         if number > self._last:
@@ -204,15 +322,29 @@ class SetFile:
             self._accounted = (count + 1, total + number, squares + mixed(number),
                                creation if latest is None or (creation is not None and creation > latest) else latest)
 
-    def _item(self, names, row):
+    def _values(self, names, row):
+        """What a message says of an item, of a series with its images, of coordinates with the micrograph's file."""
+        values = [cell.hex() if isinstance(cell, bytes) else cell for cell in row[2:]]
+        known = dict(zip(names, values))
+        if self._are_series:
+            values.append(self._images(known.get("_tsId") or ""))
+        if self._has_micrographs(names):
+            values.append(self.micrograph_of(known["_micId"]))
+        return values
+
+    def _item(self, names, row, values=None):
         number, label = row[:2]
         self._see(number, row[-1])
-        values = [cell.hex() if isinstance(cell, bytes) else cell for cell in row[2:]]
+        values = values or self._values(names, row)
+        if self._keeps_digests:
+            self._digests[number] = digest_of(values)
         known = dict(zip(names, values))
         path = _first(known, FILES)
         name = _first(known, NAMES) or (os.path.basename(path) if path else label)
-        return [number, os.path.join(self.folder, path) if path else None, _first(known, INDICES) or 0,
-                name or str(number), values]
+        path = os.path.join(self.folder, path) if path else None
+        if known.get("images"):
+            path = known["images"][0]["path"]
+        return [number, path, _first(known, INDICES) or 0, name or str(number), values]
 
     def _table(self, name):
         return "%s_%s" % (self.prefix, name) if self.prefix else name

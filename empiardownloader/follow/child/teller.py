@@ -8,10 +8,14 @@ is read before its items, and END_SCAN is told only after them: what was there w
 """
 import time
 
-from databases import BusyError, NotYetError, UnreadableError
+from databases import BusyError, NotYetError, RestartedError, UnreadableError
+from marks import digest_of, pack_digests, unpack_digests
+from micrographs import Micrographs
 from project import ENDED, KILLED, STARTED, Project
 
 NEW_NODE, NEW_DATA, END_SCAN, PREPARED_SCAN = "NEW_NODE", "NEW_DATA", "END_SCAN", "PREPARED_SCAN"
+# Only where they are asked for.
+CHANGED_DATA, REMOVED, CLOSED, INFO = "CHANGED_DATA", "REMOVED", "CLOSED", "INFO"
 PROJECT, RUN = "project", "run"
 
 
@@ -22,32 +26,42 @@ HIDDEN_SECONDS = 5
 class Told:
     """How much of a run was told."""
 
-    def __init__(self):
-        self.prepared = self.ended = False
-        self.launch = self.status = None       # when its end was told
+    def __init__(self, state=None):
+        state = state or {"prepared": False, "ended": None}
+        self.prepared, self.ended = state["prepared"], state["ended"] is not None
+        self.launch, self.status = state["ended"] or (None, None)       # when its end was told
         self.outputs = {}           # by name and class: Seen
+        self.info = None            # as it was told last
 
 
 class Seen:
-    """How an output was at the last look."""
+    """How an output was at the last look. ``state``: of an earlier walk, which goes on."""
 
-    def __init__(self):
-        self.told = self.visible = self.fresh = False
+    def __init__(self, state=None):
+        self.told, self.closed = state is not None, state is not None and state["closed"]
+        self.visible = self.fresh = False
         self.hidden_since = None
+        self.state = state          # until the set was taken up
+        self.digest = None          # of a single object, as it was told
+        self.info = None
 
 
 class Teller:
     """Looks at a project, or at the run or output at ``db_name``, and tells what is new."""
 
     def __init__(self, request):
-        self._project = Project(request["project"])
+        self._changes, self._infos = request["changes"], request["infos"]
+        self._project = Project(request["project"], self._changes)
+        self._micrographs = Micrographs(self._project)
         self._run_name, _, self._output_name = request["db_name"].partition(":")
         self._include, self._exclude = request["include"], request["exclude"]
         self._items = request["items"]          # else nodes only
         self._silent = request["new_only"]      # the first look only learns what is there
         self._first = True
-        self._project_told = False
-        self._told = {}                         # by name of the run
+        since = request["since"] or {"project": False, "runs": {}, "sets": {}}
+        self._project_told = since["project"]
+        self._told = {name: Told(state) for name, state in since["runs"].items()}       # by name of the run
+        self._since = since["sets"]             # by db_name and class, as long as they were not taken up
         self.pending = True                     # something that is to be told could not be seen at the last look,
         self.busy = False                       # because somebody keeps it locked
         self.gone = False                       # the run that is followed was deleted
@@ -78,6 +92,7 @@ class Teller:
             told = self._told[run.name] = Told()
             if not self._output_name:
                 yield from self._node(self._run_node(run))
+                told.info = run.info() if self._infos else None
         if told.ended and (run.status in STARTED or run.launch != told.launch
                            or (told.status == KILLED and run.has_ended_itself())):
             # Continued, or restarted, or not dead at all: all of it comes once more, but for what was told already.
@@ -94,7 +109,12 @@ class Teller:
                 yield from self._event(PREPARED_SCAN, self._run_node(run), {"data": run.status})
         for output in outputs:
             if output.type not in self._exclude:
-                complete = (yield from self._data_of(output, told.outputs[output.key])) and complete
+                its = told.outputs[output.key]
+                complete = (yield from self._data_of(output, its)) and complete
+                if self._changes:
+                    complete = (yield from self._changes_of(output, its, run.status not in STARTED)) and complete
+        if self._infos:
+            yield from self._infos_of(run, told, outputs)
         if not complete or (run.is_undecided and self._tells_of(RUN)):
             self.pending = True
         elif not told.ended and (run.status in ENDED or run.status == KILLED):
@@ -106,16 +126,30 @@ class Teller:
 
     def _look_at_output(self, output, told):
         """Tell of an output that can be seen -> whether nothing is hidden."""
-        seen = told.outputs.setdefault(output.key, Seen())
+        if output.key not in told.outputs:
+            told.outputs[output.key] = Seen(self._since.pop(_key(output), None))
+        seen = told.outputs[output.key]
         another = False
         if not output.is_set:
             seen.visible, seen.fresh = True, not seen.told
+            if seen.state is not None:
+                (_, seen.digest), = unpack_digests(seen.state["digests"], [output.id]) or [(None, None)]
+                seen.state = None
+                if self._changes:
+                    yield {"taken_up": _key(output), "digests": [(output.id, seen.digest)]}
         else:
             try:
                 if output.set is None:
                     raise NotYetError
+                output.set.micrograph_of = self._micrographs.finder(output)
+                if seen.state is not None:
+                    output.set.take_up(seen.state)
                 seen.fresh, another = output.set.refresh()
                 seen.visible, seen.hidden_since = True, None
+                if seen.state is not None:
+                    seen.state = None
+                    if self._changes:
+                        yield {"taken_up": _key(output), "digests": output.set.digests}
             except BusyError:
                 seen.fresh = seen.visible = False
                 self.busy = True
@@ -125,12 +159,15 @@ class Teller:
                 # The file of an output that the run's database names may not be there yet, or not any more.
                 seen.hidden_since = seen.hidden_since or time.monotonic()
                 return time.monotonic() - seen.hidden_since > HIDDEN_SECONDS
+            except RestartedError:
+                raise
             except UnreadableError as error:
                 seen.visible, seen.fresh = True, False
                 self._has_problem(output, str(error))
         if not seen.told or another:
-            seen.told = True
+            seen.told, seen.closed, seen.digest = True, False, None
             yield from self._node(self._output_node(output))
+            seen.info = output.info() if self._infos else None
         return True
 
     def _has_problem(self, output, problem):
@@ -146,6 +183,7 @@ class Teller:
         if not output.is_set:
             if self._wants_items(output):
                 names, item = output.single_item()
+                seen.digest = digest_of(item[4])
                 yield from self._items_of(output, 0, names, [item])
             return True
         try:
@@ -162,15 +200,68 @@ class Teller:
             self._has_problem(output, str(error))
         return True
 
+    def _changes_of(self, output, seen, at_once):
+        """Tell of the items that have changed or are gone, and whether the set was closed -> whether all could be
+        seen. ``at_once``: a run that has ended is looked at to the end."""
+        if not seen.visible or not self._wants_items(output):
+            return True
+        if not output.is_set:
+            names, item = output.single_item()
+            if digest_of(item[4]) != seen.digest:
+                seen.digest = digest_of(item[4])
+                yield from self._items_of(output, 0, names, [item], CHANGED_DATA)
+            return True
+        try:
+            if output.set.wants_scan(at_once):
+                for first, names, items in output.set.changed_items():
+                    kind = CHANGED_DATA if first >= 0 else REMOVED
+                    yield from self._items_of(output, first, names, items, kind)
+        except NotYetError:
+            return False
+        except UnreadableError as error:
+            self._has_problem(output, str(error))
+            return True
+        is_closed = output.info().get("stream_state") == "closed"
+        if is_closed and not seen.closed and output.set.is_scanned:
+            yield from self._event(CLOSED, self._output_node(output), {"data": "closed"})
+        seen.closed = is_closed and (seen.closed or output.set.is_scanned)
+        return output.set.is_scanned
+
+    def _infos_of(self, run, told, outputs):
+        """Nodes of which something else is known now than when they were told."""
+        if not self._output_name and told.info != run.info():
+            told.info = run.info()
+            yield from self._event(INFO, self._run_node(run), None)
+        for output in outputs:
+            seen = told.outputs[output.key]
+            if seen.told and seen.visible and seen.info != output.info():
+                seen.info = output.info()
+                yield from self._event(INFO, self._output_node(output), None)
+
+    def state(self):
+        """How much was told, as a position has it; once, where all that is there counts as told."""
+        runs, sets = {}, {}
+        for name, told in self._told.items():
+            runs[name] = {"prepared": told.prepared, "ended": [told.launch, told.status] if told.ended else None}
+            run = self._project.runs.get(name)
+            for output in run.outputs.values() if run is not None else ():
+                seen = told.outputs.get(output.key)
+                if seen is not None and seen.told:
+                    sets[_key(output)] = dict(
+                        output.set.state() if output.is_set and output.set is not None
+                        else {"seen": [[output.id, output.id]], "marks": {}, "digests": pack_digests(
+                            {output.id: seen.digest} if seen.digest is not None else {})}, closed=seen.closed)
+        return {"project": self._project_told, "runs": runs, "sets": sets}
+
     def _wants_items(self, output):
         return self._items and self._tells_of(output.type)
 
     def _tells_of(self, kind):
         return self._include is None or kind in self._include
 
-    def _items_of(self, output, first, names, items):
+    def _items_of(self, output, first, names, items, kind=NEW_DATA):
         node = self._output_node(output)
-        yield from self._event(NEW_DATA, node, {
+        yield from self._event(kind, node, {
             "first_index": first, "names": names, "data": items, "block_size": len(items),
             "description": {name: node["info"].get(name) for name in ("dimensions", "stream_state", "size")}})
 
@@ -192,3 +283,8 @@ class Teller:
     def _output_node(self, output):
         return {"type": output.type, "name": output.name, "db_name": output.db_name, "info": output.info(),
                 "path": output.path}
+
+
+def _key(output):
+    """As a position has it."""
+    return "%s %s" % (output.db_name, output.type)
