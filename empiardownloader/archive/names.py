@@ -18,6 +18,8 @@ WORDS = {"*norm*": "norm", "*flat*": "flat", "*dark*": "dark"}
 WORD_ENDINGS = ("field", "ref", "reference", "frame", "image")
 # What makes a pattern of a name, and what stands between several of a user's patterns.
 WILD, BAR = re.compile(r"[*?\[]"), "|"
+# In brackets these stand for themselves: '[|]'. So do blanks at the ends of a name.
+LITERAL, SPECIAL, BARS = re.compile(r"\[[*?\[| ]\]"), re.compile(r"[*?\[|]|^ | $"), re.compile(r"(?<!\[)\||\|(?!\])")
 # Bytes of a local name: most file systems allow 255, and parts and journals put something in front and behind.
 MAX_NAME_BYTES = 200
 
@@ -108,7 +110,7 @@ def matches_name(name: str, pattern: str) -> bool:
     return all(atom is None for atom in atoms[wanted:])
 
 
-@functools.lru_cache(maxsize=64)
+@functools.lru_cache(maxsize=1024)
 def _atoms(pattern: str) -> List[Optional[Callable[[str], object]]]:
     """'a*[bc]' -> three tests of one character each, None standing for the star."""
     atoms: List[Optional[Callable[[str], object]]] = []
@@ -149,14 +151,30 @@ def is_chosen(path: str, text: str) -> bool:
 @functools.lru_cache(maxsize=8)
 def _alternatives(text: str) -> Tuple[FrozenSet[Tuple[str, ...]], FrozenSet[int], Tuple[str, ...]]:
     """Those that spell a name, of which there may be hundreds, as their parts; how many parts they have; the others."""
-    wanted = [each.strip() for each in text.split(BAR) if each.strip()]
-    exact = frozenset(tuple(split_path(each)) for each in wanted if not WILD.search(each)) - {()}
-    return exact, frozenset(map(len, exact)), tuple(each for each in wanted if WILD.search(each))
+    spelt = [(each, _spelt(each)) for each in _split_patterns(text)]
+    exact = frozenset(tuple(split_path(name)) for _, name in spelt if name is not None) - {()}
+    return exact, frozenset(map(len, exact)), tuple(each for each, name in spelt if name is None)
+
+
+def _split_patterns(text: str) -> List[str]:
+    return [each.strip() for each in BARS.split(text) if each.strip()]
+
+
+def _spelt(pattern: str) -> Optional[str]:
+    """The one name that a pattern matches: 'a[[]1].mrc' -> 'a[1].mrc'; None for one that matches several."""
+    bare = LITERAL.sub("", pattern)
+    return None if WILD.search(bare) else LITERAL.sub(lambda found: found.group()[1], pattern)
+
+
+def spelt_names(text: str) -> List[str]:
+    """The names that a user's patterns spell; none where any of them matches several."""
+    names = [_spelt(each) for each in _split_patterns(text)]
+    return [] if None in names else [name for name in names if name is not None]
 
 
 def literally(name: str) -> str:
     """The pattern that a name alone matches: 'a[1].mrc' -> 'a[[]1].mrc'"""
-    return WILD.sub(r"[\g<0>]", name)
+    return SPECIAL.sub(r"[\g<0>]", name)
 
 
 def is_named(name: str, patterns: Sequence[str]) -> bool:

@@ -3,19 +3,20 @@
 a few seconds of images to measure the rate."""
 import concurrent.futures
 import contextlib
+import logging
 import shutil
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 
-from ..archive.errors import ArchiveError, EntryError, RemoteError
+from ..archive.errors import ArchiveError, EntryError, RemoteError, UnreachableError
 from ..archive.kinds import TILT_SERIES
 from ..archive.mdoc import MAX_MDOC_BYTES
-from ..archive.remote import AUTOMATIC, Archive
+from ..archive.remote import AUTOMATIC, Archive, Connection
 from ..archive.remote.texts import read_text
 from ..archive.selection import GAIN, ImageFinder, RemoteFile
-from ..archive.stopping import StopToken
+from ..archive.stopping import StopToken, within
 from ..transfer.jobs import Job, Outcome
 from ..transfer.unpack import SPARE_BYTES
 from ..units import format_bytes, format_seconds
@@ -27,10 +28,11 @@ from .remote_stream import size_of
 from .request import Request
 from .space import existing, expected_bytes
 
+logger = logging.getLogger(__name__)
 # The rate is measured for so long at most, with so many bytes.
 MEASURE_SECONDS, MEASURE_BYTES = 3.0, 64 << 20
-# So many files that may be the gain reference are looked at.
-GAIN_CANDIDATES = 4
+# Of more files that may be the gain reference none is looked at, and not for longer.
+GAIN_CANDIDATES, GAIN_SECONDS = 8, 10.0
 
 
 @dataclass(frozen=True)
@@ -158,7 +160,8 @@ class _Listed(NamedTuple):
     listed: int                     # images, or tilt series, that were listed
     series: int                     # how many tilt series are not whole yet, where it is of such
     here: int                       # images, or tilt series, that need not be fetched
-    gains: List[RemoteFile]         # what may be the gain reference of the first image, the likeliest first
+    with_gain: Optional[RemoteFile]     # the first image that has a gain reference,
+    gains: List[RemoteFile]         # and what may be it, the likeliest first
 
 
 def _listed(finder: ImageFinder, request: Request, archive: Archive, stop: StopToken,
@@ -169,14 +172,16 @@ def _listed(finder: ImageFinder, request: Request, archive: Archive, stop: StopT
     others: Dict[str, RemoteFile] = {}
     series: Dict[str, bool] = {}    # name -> whether something of it is to be fetched
     gains: List[RemoteFile] = []
+    with_gain: Optional[RemoteFile] = None
     count, declared = 0, request.kind == TILT_SERIES
 
     def done(exhausted: bool) -> _Listed:
         if not declared:
-            return _Listed(images, list(others.values()), exhausted, len(finder.known), 0, count - len(images), gains)
+            return _Listed(images, list(others.values()), exhausted, len(finder.known), 0, count - len(images),
+                           with_gain, gains)
         wanted = sum(series.values())
         return _Listed(images, list(others.values()), exhausted, len(series), wanted, len(series) - wanted,
-                       gains)
+                       with_gain, gains)
 
     try:
         for batch in lister.batches():
@@ -195,7 +200,8 @@ def _listed(finder: ImageFinder, request: Request, archive: Archive, stop: StopT
             for image in new:
                 others.update((file.path, file) for file in batch.companions.get(image.path, ()))
             if new:
-                gains = gains or (batch.references.get(GAIN) or [])
+                if with_gain is None and batch.references.get(GAIN):
+                    with_gain, gains = new[0], batch.references[GAIN]
                 # The likeliest candidates; others come only where those do not fit.
                 likeliest = [files[0] for files in batch.references.values() if files] + list(batch.descriptions[:1])
                 others.update((file.path, file) for file in likeliest)
@@ -209,24 +215,32 @@ def _listed(finder: ImageFinder, request: Request, archive: Archive, stop: StopT
 
 
 def _gain_notes(archive: Archive, found: _Listed, stop: StopToken) -> Tuple[str, ...]:
-    """What the run would say of the gain reference of the first image, as far as a few bytes of the files tell."""
-    if not found.images or not found.gains:
+    """What the run would say of the gain reference of the first image that has one, as far as a few bytes of the files
+    tell; nothing where they cannot be had, or not soon."""
+    if found.with_gain is None or len(found.gains) > GAIN_CANDIDATES:
         return ()
-    connection = archive.connect(stop=stop)
-    try:
-        movie = size_of(connection, found.images[0].path)
-        size = (movie.width, movie.height) if movie else None
-        search = Search(GAIN, found.gains[:GAIN_CANDIDATES])
+    movie, gains = found.with_gain, found.gains
+
+    def look(connection: Connection) -> Tuple[str, ...]:
+        size = size_of(connection, movie.path)
+        if size is None or size.frames == 1:
+            return ()       # no movie: the run skips it
+        search = Search(GAIN, gains)
         outcomes: Dict[str, Outcome] = {}
-        verdict = search.verdict(size, outcomes)
+        verdict = search.verdict((size.width, size.height), outcomes)
         while not verdict.settled and verdict.file is not None:
-            stop.check()
             path = verdict.file.path
-            outcomes[path] = Outcome(Job(path, ""), header=size_of(connection, path))
-            verdict = search.verdict(size, outcomes)
+            header = size_of(connection, path)
+            outcomes[path] = Outcome(Job(path, ""), header=header and replace(header, frames=header.frames or 1))
+            verdict = search.verdict((size.width, size.height), outcomes)
         return verdict.notes
-    finally:
-        connection.close()
+
+    try:
+        with contextlib.closing(archive.connect(stop=stop)) as connection:
+            return within(GAIN_SECONDS, stop, lambda: look(connection), connection.abort)
+    except (RemoteError, UnreachableError) as error:
+        logger.info("The gain reference was not looked at (%s).", error)
+        return ()
 
 
 def _skipped(finder: ImageFinder) -> List[str]:

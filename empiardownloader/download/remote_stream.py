@@ -4,12 +4,10 @@ import io
 import os
 from typing import Any, BinaryIO, Dict, Optional, cast
 
-import tifffile
-
 from ..archive.errors import BrokenFileError, NotFoundError
 from ..archive.names import split_compression
 from ..archive.remote import Connection
-from ..images.header import MRC_HEADER_BYTES, BadImageError, Header, is_gatan, mrc_layout
+from ..images.header import Header, is_gatan, size_of_first
 
 BLOCK_BYTES = 64 << 10          # read at a time where a reader asks for a few bytes
 # What a header may take: directories of TIFF files lie anywhere.
@@ -25,7 +23,7 @@ class RemoteStream(io.RawIOBase):
 
     def __init__(self, connection: Connection, path: str, size: int, budget: int):
         super().__init__()
-        self._connection, self._path, self._size, self._left = connection, path, size, budget
+        self._connection, self._path, self.size, self._left = connection, path, size, budget
         self._blocks: Dict[int, bytes] = {}
         self._position = 0
         self.received = 0
@@ -37,7 +35,7 @@ class RemoteStream(io.RawIOBase):
         return True
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        self._position = int(offset) + {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}[whence]
+        self._position = int(offset) + {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self.size}[whence]
         return self._position
 
     def tell(self) -> int:
@@ -51,7 +49,7 @@ class RemoteStream(io.RawIOBase):
 
     def read(self, size: int = -1) -> bytes:
         start = self._position
-        end = self._size if size < 0 else min(self._size, start + size)
+        end = self.size if size < 0 else min(self.size, start + size)
         if end <= start:
             return b""
         first, last = start // BLOCK_BYTES, (end - 1) // BLOCK_BYTES
@@ -63,7 +61,7 @@ class RemoteStream(io.RawIOBase):
         return data[start - first * BLOCK_BYTES:end - first * BLOCK_BYTES]
 
     def _fetch(self, first: int, last: int) -> None:
-        start, end = first * BLOCK_BYTES, min((last + 1) * BLOCK_BYTES, self._size)
+        start, end = first * BLOCK_BYTES, min((last + 1) * BLOCK_BYTES, self.size)
         if end - start > self._left:
             raise BudgetError
         self._left -= end - start
@@ -84,21 +82,13 @@ def read_bytes(connection: Connection, path: str, start: int, end: int) -> bytes
 
 
 def size_of(connection: Connection, path: str) -> Optional[Header]:
-    """Width and height of an image, by a few of its bytes; None where they do not tell. Of TIFF files ``frames`` is 1,
-    for the directories of the others lie anywhere. Raises RemoteError."""
+    """Width, height and frames of an image, by a few of its bytes; None where they do not tell, ``frames`` 0 where only
+    these do not. Raises RemoteError."""
     if split_compression(path)[1] or is_gatan(path):
         return None
     try:
         remote = RemoteStream(connection, path, connection.state(path).size or 0, HEADER_BUDGET)
-        start = remote.read(MRC_HEADER_BYTES)
-        if start[:2] not in (b"II", b"MM"):
-            layout = mrc_layout(start)
-            return Header(layout.width, layout.height, layout.frames)
-        remote.seek(0)
-        with tifffile.TiffFile(cast(BinaryIO, remote), name=os.path.basename(path)) as tiff:
-            page = tiff.pages[0]
-            height, width = page.shape[:2]
-            return Header(width, height, 1)
-    except (NotFoundError, BrokenFileError, BudgetError, BadImageError, tifffile.TiffFileError, ValueError, IndexError,
-            KeyError, TypeError, AttributeError):
+        found = size_of_first(cast(BinaryIO, remote), remote.size)
+    except (NotFoundError, BrokenFileError, BudgetError):
         return None         # the run, which has the whole file, says what is wrong with it
+    return None if found is None else Header(found[0], found[1], found[2] or 0)

@@ -15,6 +15,7 @@ MRC_MODE_4BIT = 101  # two pixels in a byte, every row starts on a new byte
 MAX_PIXELS = 1 << 17  # a side longer than this is no camera but a misread header
 # The longest EER movies have some thousand frames, and each is a directory to be read.
 MAX_FRAMES = 1 << 17
+MAX_DIRECTORY_BYTES = 1 << 16       # of a page of a TIFF file that is looked at from afar
 # MRC2014's machine stamp, of files whose numbers begin with the largest byte.
 MRC_STAMP_BYTE, MRC_BIG_ENDIAN = 212, b"\x11\x11"
 # IMOD writes this stamp, and behind it flags of which the first says whether bytes are signed.
@@ -93,6 +94,33 @@ def peek_header(start: bytes, size: int) -> Optional[Header]:
     except BadImageError:
         return None
     return _read_mrc(start, size)
+
+
+def size_of_first(stream: BinaryIO, size: int) -> Optional[Tuple[int, int, Optional[int]]]:
+    """(width, height, frames) by the first bytes of an MRC or TIFF file and by nothing but the first directory of the
+    latter, whose ``frames`` are None; None where they do not tell. ``stream`` may be far away: OSError is its own."""
+    start = stream.read(MRC_HEADER_BYTES)
+    try:
+        if start[:4] not in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+            layout = mrc_layout(start)
+            return layout.width, layout.height, layout.frames
+        order, big = "<" if start[:2] == b"II" else ">", b"+" in start[2:4]
+        offset_code, count_code, entry_bytes = ("Q", "Q", 20) if big else ("I", "H", 12)
+        offset, = struct.unpack_from(order + offset_code, start, 8 if big else 4)
+
+        def unpack_at(place: int, code: str) -> Tuple[int, ...]:
+            stream.seek(place)
+            return struct.unpack(order + code, stream.read(struct.calcsize(order + code)))
+
+        entries, = unpack_at(offset, count_code)
+        if not 0 < entries * entry_bytes <= min(size, MAX_DIRECTORY_BYTES):
+            return None
+        directory = stream.read(entries * entry_bytes)
+        tags = _tags(directory, entries, order, big, unpack_at)
+    except (struct.error, ValueError, OverflowError, BadImageError):
+        return None
+    width, height = tags.get(TIFF_WIDTH, 0), tags.get(TIFF_HEIGHT, 0)
+    return (width, height, None) if 0 < width <= MAX_PIXELS and 0 < height <= MAX_PIXELS else None
 
 
 @dataclass(frozen=True)

@@ -73,8 +73,9 @@ def addEntrySection(form):
     form.addParam("filePattern", params.StringParam, default="", allowsNull=True, expertLevel=LEVEL_ADVANCED,
                   label="File pattern",
                   help="Only files whose name matches, like FoilHole_*_fractions.tiff; with folders, like "
-                       "GridSquare_1/Data/*.mrc, the end of the path is compared. Empty: the pattern that the "
-                       "entry gives, else all files of the entry's format.")
+                       "GridSquare_1/Data/*.mrc, the end of the path is compared; a bar (|) between "
+                       "several patterns. Empty: the pattern that the entry gives, else all files of the entry's "
+                       "format.")
     form.addParam("gainPattern", params.StringParam, default="", allowsNull=True, expertLevel=LEVEL_ADVANCED,
                   condition=_matter("gain", "downloadGain"),
                   label="Gain file pattern",

@@ -58,7 +58,13 @@ class TestNames(unittest.TestCase):
             self.assertTrue(archive_names.is_chosen(path, text), text)
         for text in ("b.mrc | a[1]_x.mrc", "|", "", "Grid 1 | x.mrc"):
             self.assertFalse(archive_names.is_chosen(path, text), text)
-        names = ["data/m_%05d.mrc" % number for number in range(600)]
+        for name in ("a|b.mrc", "a ", " a", "a*?[]]|x", "TS_1[-60.00].tif", "a[b]c[[]", "|"):
+            text = "x.mrc | %s | y.mrc" % archive_names.literally(name)
+            self.assertTrue(archive_names.is_chosen("data/" + name, text), name)
+            self.assertEqual([False] * 3, [archive_names.is_chosen(other, text) for other in ("b.mrc", "a", "ab")])
+            self.assertEqual(["x.mrc", name, "y.mrc"], archive_names.spelt_names(text))
+        self.assertEqual([], archive_names.spelt_names("a*.mrc | b.mrc"))
+        names = ["data/m_%05d[-60.0].mrc" % number for number in range(600)]
         ticked = " | ".join(archive_names.literally(name) for name in names[::2])
         self.assertEqual(names[::2], [name for name in names if archive_names.is_chosen(name, ticked)])
 

@@ -66,7 +66,7 @@ class TestClean(ArchiveTestCase):
         for arguments, why in (((), None), (("--delete", "unused"), "give --projects FOLDER"),
                                (("--projects", self.projects, "--delete", "10001"), "is used by"),
                                (("--projects", self.projects, "--delete", "10009"), "has nothing of entry 10009"),
-                               (("--projects", self.projects, "--delete", "unused"), "Say --yes")):
+                               (("--projects", self.projects, "--delete", "unused"), "Give --yes")):
             code, _, errors = self.clean(self.shared, *arguments)
             self.assertEqual(why is None, code == 0, errors)
             self.assertIn(why or "", errors)

@@ -58,7 +58,7 @@ done"""
             self.assertIn("%g Å/px" % entries.PIXEL_SIZE, output)
             self.assertIn("The depositors' workflow: data/workflow.json\n  1. ", output)
             self.assertIn("2. motion correction", output)
-            self.assertIn("Make this workflow", output)
+            self.assertIn("Make its workflow", output)
             code, output, errors = self.run_command(demo, "show", "EMPIAR-" + entries.NUMBER, "--json")
             told = json.loads(output)
             self.assertEqual((entries.NUMBER, ["movies"], entries.PIXEL_SIZE), (

@@ -116,7 +116,7 @@ class TestEnds(FollowCase):
 
     def test_a_timeout_holds_before_the_first_message(self):
         """F7"""
-        with mock.patch("empiardownloader.follow.walker.BEGIN_SECONDS", 1.0):
+        with mock.patch("empiardownloader.follow.walk.BEGIN_SECONDS", 1.0):
             walk = RemoteNodeWalker("host:/x", ssh=self.wrapper("sleep 988\n")).walk_events(timeout=0.5)
             with self.assertRaisesRegex(FollowError, "Nothing came from host within 2 s"):
                 next(walk)

@@ -74,7 +74,7 @@ class TestMainJob(ProtocolTestCase):
         self.check_set(protocol, 11)
         summary = "\n".join(protocol.summary())
         for words in ("EMPIAR-10200", "A synthetic data set", "10.6019/EMPIAR-10200", "An institute", "0.66 Å/px",
-                      "Gain reference: data/Movies/CountRef_m.mrc", "no more than 11 movies", "fewer than the 50",
+                      "Gain reference: data/Movies/CountRef_m.mrc", "Only 11 movies can be downloaded", "fewer than the 50",
                       "Skipped: data/Movies/m_03.mrc", "200 kV, Cs 2 mm, magnification 105000"):
             self.assertIn(words, summary)
         self.assertIn("11 movies of EMPIAR-10200", protocol.methods()[0])
@@ -128,7 +128,7 @@ class TestMainJob(ProtocolTestCase):
 
     def test_form_errors_are_sentences(self):
         for form, words in (({"entryId": "abc"}, 'abc" is not an EMPIAR entry number'),
-                            ({"entryId": ""}, "no EMPIAR entry number"), ({"connections": 9}, "between 1 and 8"),
+                            ({"entryId": ""}, "not an EMPIAR entry number"), ({"connections": 9}, "between 1 and 8"),
                             ({"connections": 0}, "between 1 and 8"), ({"samplingRate": -1.0}, "greater than zero"),
                             ({"amplitudeContrast": 7.0}, "between 0 and 1"),
                             ({"amountOfImages": 0}, "greater than zero"),

@@ -77,7 +77,7 @@ class TestParticlesAgain(AgainCase):
         run = self.go("70002", allImages=False, amountOfImages=2, companionFiles=False)
         run = self.go_on(run, allImages=True, companionFiles=True)
         self.assertEqual([False, True], [run.outputParticles.hasCTF(), run.outputParticles2.hasCTF()])
-        self.assertIn("2 stacks came before that was known", "\n".join(run.summary()))
+        self.assertIn("2 stacks arrived before that was known", "\n".join(run.summary()))
 
     def test_rows_that_cannot_be_used(self):
         """A coordinate that is no number stays open, an image that its stack has not is left out and told."""
@@ -93,7 +93,7 @@ class TestParticlesAgain(AgainCase):
 
     def test_a_file_of_the_particles_that_nobody_has(self):
         self.stacks("70004", 1, None)
-        self.assertIn('No file of EMPIAR-70004 matches the file of the particles, "q*.star"', "\n".join(
+        self.assertIn('No file of EMPIAR-70004 matches the particle .star file "q*.star"', "\n".join(
             self.go("70004", particlesFile="q*.star").summary()))
 
     def test_what_the_star_said_stays_when_it_is_gone(self):

@@ -42,7 +42,7 @@ class TestLines(unittest.TestCase):
             series = [SeriesKnown("TS_%d" % number, (TiltKnown("a"),), pixel_size=size)
                       for number, size in enumerate(sizes)]
             line, = summary._findDisagreements(self.context(*series), noted)
-            self.assertIn("2 Å/px by the .mdoc files, 1 Å/px by EMPIAR-1", line)
+            self.assertIn("2 Å/px by the .mdoc files, but 1 Å/px by EMPIAR-1", line)
         same = SeriesKnown("TS", (TiltKnown("a"),), pixel_size=1.001)
         self.assertEqual([], summary._findDisagreements(self.context(same), noted))
 

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What the magic wands put into the form, without their windows, and what the form's help says."""
+import collections
 import unittest
 from unittest import mock
 
@@ -8,7 +9,7 @@ from pyworkflow.object import String
 from empiardownloader.archive.entry import parse_entry
 from empiardownloader.catalogue.facts import from_record
 from empiardownloader.protocols.protocol_empiar_download import EmpiarDownloader
-from empiardownloader.tests.base import entry, image_set
+from empiardownloader.tests.base import entry, environment, image_set
 from empiardownloader.wizards import wizard_empiar
 from empiardownloader.wizards.wizard_empiar import EmpiarEntryWizard, EmpiarFilePatternWizard, EmpiarGainPatternWizard
 
@@ -19,6 +20,8 @@ class Form:
 
     def __init__(self, **values):
         self.protocol = EmpiarDownloader(**values)
+        # Labels and variables of Tk, of which nothing is asked here.
+        self.widgetDict = collections.defaultdict(mock.MagicMock)
 
     def setVar(self, name, value):
         attribute = getattr(self.protocol, name)
@@ -39,6 +42,12 @@ class TestWizards(unittest.TestCase):
                                     showError=lambda title, text, root: self.said.append(text))
         patch.start()
         self.addCleanup(patch.stop)
+        before = dict(wizard_empiar.Plugin.getVars())
+        wizard_empiar.Plugin._defineVariables()
+        self.addCleanup(lambda: (wizard_empiar.Plugin.getVars().clear(), wizard_empiar.Plugin.getVars().update(before)))
+        nowhere = environment(XDG_CACHE_HOME="/nowhere")
+        nowhere.__enter__()
+        self.addCleanup(nowhere.__exit__, None, None, None)
 
     def use(self, number="1", image_set="1", **values):
         form = Form(**values)
@@ -73,16 +82,16 @@ class TestWizards(unittest.TestCase):
     def test_files_of_another_image_set_choose_it(self):
         """W7: the run would find none of them otherwise."""
         form = Form()
-        EmpiarFilePatternWizard._chooseImageSet(form, self.entry, "data/b/x.mrc")
+        EmpiarFilePatternWizard()._chooseImageSet(form, self.entry, "data/b/x.mrc")
         self.assertEqual("2", form.value("imageSet"))
         self.assertIn("belong to another image set", self.said[0])
-        EmpiarFilePatternWizard._chooseImageSet(form, self.entry, "data/b/y.mrc")
+        EmpiarFilePatternWizard()._chooseImageSet(form, self.entry, "data/b/y.mrc")
         self.assertEqual(1, len(self.said))
 
     def test_a_folder_is_no_gain_reference(self):
         """W7"""
         form = Form(entryId="1")
-        chosen = mock.Mock(chosen="data/a/")
+        chosen = mock.Mock(chosen="data/a/", ticked={})
         with mock.patch.multiple(wizard_empiar, ask=lambda root, text, act: self.entry,
                                  RemoteTreeDialog=lambda *arguments: chosen):
             EmpiarGainPatternWizard().show(form)

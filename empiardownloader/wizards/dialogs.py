@@ -72,10 +72,15 @@ class RemoteTreeDialog(dialog.Dialog):
     those of the ticked files, where ``ticks`` says that there are boxes.
 
     ``describe(path, listing)`` says what choosing a path means, by the listing of
-    its folder; ``look(path, job)`` gives a picture of a file, see PicturePane. """
+    its folder; ``look(path, job)`` gives a picture of a file, see PicturePane;
+    ``tickable(path)`` says which files the title of the column ticks;
+    ``starts``: folders of which the first that is there is opened; ``ticked``:
+    what is ticked then. """
 
-    def __init__(self, parent, title, message, lister, describe=None, look=None, ticks=False):
-        self.chosen, self.ticked, self._ticks = "", [], ticks
+    def __init__(self, parent, title, message, lister, describe=None, look=None, tickable=None, starts=(), ticked=()):
+        self.chosen, self.ticked, self._tickable, self._starts = "", dict.fromkeys(ticked), tickable, starts
+        self._ticks = tickable is not None
+        self._sizes = {}            # of the files of a folder, by its item
         self._lister, self._message, self._describe, self._look = lister, message, describe, look
         self._listings = {}         # item of a folder -> its listing
         super().__init__(parent, title, buttons=[("Select", dialog.RESULT_YES), ("Cancel", dialog.RESULT_CANCEL)],
@@ -118,7 +123,21 @@ class RemoteTreeDialog(dialog.Dialog):
         self.tree.bind("<Double-1>", self._choose)
         self.tree.insert("", "end", iid="/", text="entry")
         fitToScreen(self)
-        self.background.later("open", 10, lambda: self.open("/"))
+        self.background.later("open", 10, self._openFirst)
+
+    def _openFirst(self):
+        """ The folders down to the one that is looked for, as far as they are there. """
+        self.open("/")
+        for start in self._starts:
+            item = "/"
+            for part in start.split("/"):
+                item += part + "/"
+                if not self.tree.winfo_exists() or not self.tree.exists(item):
+                    break
+                self.open(item)
+            else:
+                self.tree.see(item)
+                return
 
     def open(self, item):
         """ List the folder behind a tree item, unless that was done. """
@@ -129,7 +148,7 @@ class RemoteTreeDialog(dialog.Dialog):
                       lambda stopped: self._lister(folder, stopped))
         if listing is None or not self.tree.winfo_exists():
             return
-        self._listings[item] = listing
+        self._listings[item], self._sizes[item] = listing, dict(listing.files)
         self._show(item)
         self.tree.item(item, open=True)
 
@@ -168,8 +187,15 @@ class RemoteTreeDialog(dialog.Dialog):
         item = self._selected()
         folder = item if item.endswith("/") else item.rpartition("/")[0] + "/"
         listing = self._listings.get(folder)
-        self.status.config(text=self._describe(item.lstrip("/"), listing) if self._describe and item and listing
-                           else "")
+        if self.ticked:
+            self._sayTicked()
+        elif self._describe and item and listing:
+            # Beside the window: a folder may hold 30,000 files.
+            self.background.start("describe", lambda job: self._describe(item.lstrip("/"), listing),
+                                  lambda text: self.status.config(text=text),
+                                  lambda error: self.status.config(text=inAWindow(error)))
+        else:
+            self.status.config(text="")
         if self._look is not None:
             self.picture.clear()
             path = item.lstrip("/")
@@ -182,18 +208,31 @@ class RemoteTreeDialog(dialog.Dialog):
         return None
 
     def _tickAll(self):
-        """ All files that are shown; when they are ticked already, none of them. """
+        """ All images that are shown; when they are ticked already, none of them. """
         items = [item for folder in self._listings if self.tree.exists(folder)
-                 for item in self.tree.get_children(folder) if self._isFile(item)]
+                 for item in self.tree.get_children(folder)
+                 if self._isFile(item) and self._tickable(item.lstrip("/"))]
         missing = [item for item in items if item.lstrip("/") not in self.ticked]
         self._tick(missing or items)
 
     def _tick(self, items):
-        for item in filter(self._isFile, items):
+        items = list(filter(self._isFile, items))
+        new = [item for item in items if item.lstrip("/") not in self.ticked]
+        if len(self.ticked) + len(new) > MOST_TICKED:
+            dialog.showError("EMPIAR", "At most %d files can be ticked: select one of them instead, and all that are "
+                             "named like it are taken." % MOST_TICKED, self)
+            return
+        for item in items:
             path = item.lstrip("/")
-            (self.ticked.remove if path in self.ticked else self.ticked.append)(path)
-            self.tree.set(item, "tick", BOX[path in self.ticked])
-        sizes = [dict(self._listings["/" + folder + "/" if folder else "/"].files).get(name) or 0
+            if item in new:
+                self.ticked[path] = None
+            else:
+                del self.ticked[path]
+            self.tree.set(item, "tick", BOX[item in new])
+        self._sayTicked()
+
+    def _sayTicked(self):
+        sizes = [self._sizes.get("/" + folder + "/" if folder else "/", {}).get(name) or 0
                  for folder, _, name in (path.rpartition("/") for path in self.ticked)]
         self.status.config(text="%d file%s ticked, %s." % (len(sizes), "s"[len(sizes) == 1:], format_bytes(sum(sizes)))
                            if sizes else "")
@@ -201,13 +240,6 @@ class RemoteTreeDialog(dialog.Dialog):
     @staticmethod
     def _isFile(item):
         return bool(item) and not item.startswith("?") and not item.endswith("/")
-
-    def validate(self):
-        if len(self.ticked) > MOST_TICKED:
-            dialog.showError("EMPIAR", "%d files are ticked, and at most %d can be: select one of them instead, and "
-                             "all that are named like it are taken." % (len(self.ticked), MOST_TICKED), self)
-            return False
-        return True
 
     def _choose(self, event):
         item = self.tree.identify_row(event.y)

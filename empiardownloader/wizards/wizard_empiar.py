@@ -9,11 +9,21 @@ from pyworkflow.gui import dialog
 from .. import Plugin
 from ..archive.entry import parse_entry_id
 from ..archive.errors import ArchiveError
-from ..archive.names import BAR, literally, matches_name, split_compression, split_path
+from ..archive.names import (
+    BAR,
+    IMAGE_EXTENSIONS,
+    extension_of,
+    is_named,
+    literally,
+    matches_name,
+    spelt_names,
+    split_compression,
+    split_path,
+)
 from ..archive.remote import CONNECT_TIMEOUT
 from ..archive.remote.choice import open_archive
 from ..archive.remote.transports import CHOICES
-from ..archive.selection import spellings
+from ..archive.selection import DARK_NAMES, GAIN_NAMES, spellings
 from ..archive.stopping import StopToken
 from ..archive.workflow import fetch_workflow
 from ..catalogue.codes import entry_number, is_code
@@ -229,7 +239,8 @@ class _PatternWizard(_EntryWizard):
             return askFile(entry.number, path, transport, addresses, job)
 
         chosen = RemoteTreeDialog(form.root, "Files of %s" % entry.name, self._message, lister, self._describe,
-                                  look if self._looksAtFiles else None, self._ticksFiles)
+                                  look if self._looksAtFiles else None, self._tickable if self._ticksFiles else None,
+                                  self._startsOf(form, entry), self._tickedBefore(form))
         path = next(iter(chosen.ticked), "") or chosen.chosen
         if not path or not chosen.resultYes():
             return
@@ -237,24 +248,56 @@ class _PatternWizard(_EntryWizard):
         if refusal:
             dialog.showError(TITLE, refusal, form.root)
             return
+        if len({self._imageSetOf(entry, each) for each in chosen.ticked}) > 1:
+            dialog.showError(TITLE, "These files belong to several image sets, and a run takes one: tick files of one.",
+                             form.root)
+            return
         form.setVar(self._parameter, self._ofFiles(chosen.ticked) if chosen.ticked else self._makePattern(path))
         if self._parameter == "filePattern":
             self._chooseImageSet(form, entry, path)
+        if chosen.ticked:
+            form.setVar("amountOfImages", len(chosen.ticked))
+            form.setVar("allImages", False)
+        showFigures(form)
 
     @staticmethod
-    def _chooseImageSet(form, entry, path):
+    def _imageSetOf(entry, path):
+        """ The image set whose folder a path is in, None where it is in none. """
+        its = [(len(folder), imageSet) for imageSet in entry.image_sets
+               for folder in spellings(split_path(imageSet.directory)) if (path + "/").startswith(folder + "/")]
+        return max(its, key=lambda item: item[0])[1] if its else None
+
+    def _chooseImageSet(self, form, entry, path):
         """ Files of another image set than the form's would not be found. """
         try:
             current = entry.image_set(form.protocol.imageSet.get())
         except ArchiveError:
             current = None
-        its = [(len(folder), imageSet) for imageSet in entry.image_sets
-               for folder in spellings(split_path(imageSet.directory)) if (path + "/").startswith(folder + "/")]
-        if its and max(its, key=lambda item: item[0])[1] != current:
-            imageSet = max(its, key=lambda item: item[0])[1]
-            form.setVar("imageSet", str(imageSet.number))
-            dialog.showInfo(TITLE, "These files belong to another image set, which the form has now: %s."
-                            % imageSet.describe(), form.root)
+        imageSet = self._imageSetOf(entry, path)
+        if imageSet is None or imageSet == current:
+            return
+        form.setVar("imageSet", str(imageSet.number))
+        cleared = self._clear(form, [name for name in OF_IMAGE_SET if name != self._parameter])
+        dialog.showInfo(TITLE, "These files belong to another image set, which the form has now: %s.%s" % (
+            imageSet.describe(), " Cleared, since it was for another: %s." % ", ".join(cleared) if cleared else ""),
+                        form.root)
+
+    @staticmethod
+    def _tickable(path):
+        """ Images, without those that are called like gain references. """
+        return extension_of(path) in IMAGE_EXTENSIONS and not is_named(os.path.basename(path), GAIN_NAMES + DARK_NAMES)
+
+    @staticmethod
+    def _startsOf(form, entry):
+        """ Where the folder of the form's image set may be. """
+        try:
+            return spellings(split_path(entry.image_set(form.protocol.imageSet.get()).directory))
+        except ArchiveError:
+            return ()
+
+    def _tickedBefore(self, form):
+        """ The files that the form's pattern spells. """
+        return spelt_names(form.protocol.filePattern.get() or "") if self._ticksFiles else ()
 
     def _describe(self, path, listing):
         """ What choosing a path means, in words; the listing is its folder's. """
