@@ -98,7 +98,8 @@ class ImageFinder:
         self._kind = image_set.kind
         self._list_folder = list_folder
         self._user_pattern = file_pattern.strip()
-        self._gain_pattern = gain_pattern.strip()
+        # Where no gain reference is wanted a pattern that was left in the form must not take images away.
+        self._gain_pattern = gain_pattern.strip() if image_set.kind.gain else ""
         self._listings: Dict[str, Optional[Listing]] = {}
         self._names_of_references: Dict[str, Set[str]] = {}
         self._claimed = False                   # whether a folder was passed over as another image set's
@@ -110,6 +111,8 @@ class ImageFinder:
         self.lost: Dict[str, str] = {}          # folders that could not be entered -> reason
         self.unread: Dict[str, str] = {}        # files that tell of images and could not be read -> reason
         self.notes: List[str] = []
+        if gain_pattern.strip() and not image_set.kind.gain:
+            self.note("The gain file pattern is not used: %s have no gain reference." % image_set.kind.many)
 
     @property
     def folders_listed(self) -> int:

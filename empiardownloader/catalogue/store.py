@@ -24,6 +24,7 @@ logger = logging.getLogger(__name__)
 # Another layout than the file's: it is built anew, since all that is in it can be had again.
 LAYOUT = 2
 LOCK_SECONDS = 5
+LARGEST = float("inf")      # of a number: what is no number is not less, either
 # What entries are ordered by, and whether that begins at the highest: the smallest first, the newest, the best.
 ORDERS = {"size": ("size_bytes", False), "date": ("released", True), "resolution": ("resolution", False),
           "number": ("number", False), "title": ("words.title", False)}
@@ -293,6 +294,13 @@ def _roll_back(database: sqlite3.Connection) -> None:
         database.execute("ROLLBACK")
 
 
+def _has_layout(path: str) -> bool:
+    with damage_said(path), contextlib.closing(sqlite3.connect(
+            Path(path).absolute().as_uri() + "?mode=ro", uri=True, timeout=0)) as database:
+        found: bool = database.execute("PRAGMA user_version").fetchone()[0] == LAYOUT
+    return found
+
+
 @contextlib.contextmanager
 def damage_said(path: str) -> Iterator[None]:
     """What sqlite, or what it holds, cannot be read for, as a DiskError."""
@@ -326,9 +334,10 @@ def default_path(addresses: Mapping[str, str]) -> str:
 
 @contextlib.contextmanager
 def kept(addresses: Mapping[str, str], patience: float = LOCK_SECONDS) -> "Iterator[Optional[Store]]":
-    """The catalogue of this machine, None where there is none yet; ``patience``: as Store has it. Raises DiskError."""
+    """The catalogue of this machine, None where there is none yet; ``patience``: as Store has it, with 0 it is only
+    read, and one of another layout left alone. Raises DiskError."""
     path = default_path(addresses)
-    if not os.path.exists(path):
+    if not os.path.exists(path) or (not patience and not _has_layout(path)):
         yield None
         return
     store = Store(path, patience)
@@ -344,7 +353,12 @@ def _facts(data: Dict[str, Any]) -> EntryFacts:
         data["image_sets"] = tuple(ImageSetFacts(**each) for each in data["image_sets"])
         for name in ("authors", "emdb", "pdb"):
             data[name] = tuple(data[name])
-        return EntryFacts(**data)
+        facts = EntryFacts(**data)
+        numbers = [facts.size_bytes, *(each.images for each in facts.image_sets)]
+        if not all(isinstance(text, str) for each in facts.image_sets for text in (each.name, each.kind)) or not all(
+                number is None or (isinstance(number, (int, float)) and number < LARGEST) for number in numbers):
+            raise TypeError
+        return facts
     except (KeyError, TypeError) as error:
         msg = "an entry is damaged"
         raise sqlite3.DatabaseError(msg) from error

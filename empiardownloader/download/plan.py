@@ -82,7 +82,8 @@ class Plan:
         told += ["%d are here already" % self.here] if self.here else []
         told += [] if self.seconds is None else ["about " + format_seconds(self.seconds)]
         if self.free_bytes is not None:
-            told.append(format_bytes(self.free_bytes) + (" free" if self.fits else " free: IT DOES NOT FIT"))
+            told.append(format_bytes(self.free_bytes) + (" free" if self.fits else " free: IT DOES NOT FIT, "
+                                                             "%s must stay free" % format_bytes(SPARE_BYTES)))
         return ", ".join(told)
 
     def as_lines(self) -> List[str]:

@@ -13,11 +13,13 @@ from pwem.objects import Acquisition
 
 from .. import constants
 from ..archive.errors import EntryError
-from ..archive.kinds import MOVIES
+from ..archive.kinds import MICROGRAPHS, MOVIES, TILT_SERIES
 
 FORM, ASSUMED, MDOC_FILES = "the form", "assumed", "the .mdoc files"
 # Attributes of pwem's Acquisition; samplingRate is the set's own.
 OF_ACQUISITION = ("voltage", "sphericalAberration", "magnification", "amplitudeContrast", "dosePerFrame", "doseInitial")
+DOSE = ("dosePerFrame", "doseInitial")
+EXPOSED = (MOVIES, MICROGRAPHS, TILT_SERIES)        # kinds that have a dose
 
 
 class Value(NamedTuple):
@@ -50,7 +52,9 @@ def decide(protocol, context, frames=None, told=None):
     told = {**{name: value for name, value in microscope.items() if name != "samplingRate"}, **(told or {})}
     values = {}
     for name in ("samplingRate", *OF_ACQUISITION):
-        offers = [Value(protocol.getAttributeValue(name), FORM), told.get(name, UNKNOWN),
+        # The form does not show what such images have no use for.
+        typed = None if name in DOSE and context.imageSet.kind not in EXPOSED else protocol.getAttributeValue(name)
+        offers = [Value(typed, FORM), told.get(name, UNKNOWN),
                   Value(*entry.get(name, UNKNOWN)), microscope.get(name, UNKNOWN), Value(usual.get(name), ASSUMED)]
         values[name] = next((offer for offer in offers if offer.value is not None), UNKNOWN)
     return values

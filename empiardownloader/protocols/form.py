@@ -86,12 +86,12 @@ def addEntrySection(form):
 def addAcquisitionSection(form):
     """ How the microscope was set. """
     form.addSection(label="Acquisition")
-    form.addParam("samplingRate", params.FloatParam, default=None, allowsNull=True, condition=_matter("microscope"),
+    form.addParam("samplingRate", params.FloatParam, default=None, allowsNull=True,
                   label="Pixel size (Å/px)",
                   help="Empty: what the .star file of particles says, else the entry, else the .mdoc files of tilt "
                        "series. Use a point, not a comma (1.05); text that is not a number is ignored. The summary "
                        "shows the value used.")
-    line = form.addLine("Microscope", condition=_matter("microscope"),
+    line = form.addLine("Microscope",
                         help="Empty fields are taken from the .star or .mdoc files of the images, else from the EMDB "
                              "record linked to the entry. Where none of them gives a value, %g kV, %g mm and %g are "
                              "assumed; the summary tells what came from where." % (
@@ -104,7 +104,6 @@ def addAcquisitionSection(form):
     line.addParam("magnification", params.FloatParam, default=None, allowsNull=True, label="Magnification",
                   help="Nominal magnification.")
     form.addParam("amplitudeContrast", params.FloatParam, default=None, allowsNull=True, label="Amplitude contrast",
-                  condition=_matter("microscope"),
                   help="Fraction between 0 and 1. Empty: what the .star file of particles says, else %g, which is "
                        "usual for samples in ice; neither archive tells it." % constants.DEFAULT_AMPLITUDE_CONTRAST)
     line = form.addLine("Dose", condition=_matter("dose"),

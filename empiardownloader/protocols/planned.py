@@ -1,15 +1,17 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What a run would bring, for the form's wands and for Execute: its warnings come from what is known by then, for the
 window must not wait for an archive."""
+import contextlib
 import os
 import shutil
 import time
 from dataclasses import replace
 
 from .. import Plugin
+from ..archive import metadata
 from ..archive.entry import parse_entry_id
 from ..archive.errors import ArchiveError
-from ..archive.kinds import KINDS, MICROGRAPHS, MOVIES, PARTICLES, TILT_SERIES, preferred
+from ..archive.kinds import AVERAGES, FILES, KINDS, PARTICLES, TILT_SERIES, preferred
 from ..archive.remote.transports import CHOICES
 from ..archive.stopping import StopToken
 from ..catalogue.codes import is_code
@@ -20,15 +22,18 @@ from ..download.plan import plan_request
 from ..download.space import existing
 from ..transfer.unpack import SPARE_BYTES
 from ..units import format_bytes
+from .acquisition import EXPOSED
 from .form import MIN_STREAMING_THREADS
 
 # What was planned so long ago is planned anew.
-KEPT_SECONDS = 3600
+KEPT_SECONDS = 600
 PATTERNS = ("filePattern", "gainPattern", "particlesFile")
 # Groups of the form's fields that some kinds of images have no use for.
-FIELDS = ("gain", "companions", "particles", "dose", "microscope")
+FIELDS = ("gain", "companions", "particles", "dose")
+IN_STACKS = (PARTICLES, AVERAGES)       # what is counted is stacks, and the archive tells the images in them
 FIELDS_SECONDS = 2          # one change of the form asks for each field
 _fields = [float("-inf"), None, FIELDS]     # when, for which entry and image set, what was found
+_entries = {}               # number -> Entry, as a wand has read it
 _rates = {}                 # number of an entry -> bytes a second, as measured last
 _plans = {}                 # what was asked for -> (time, Plan); windows of one process
 
@@ -54,6 +59,7 @@ def makePlan(protocol, entryId, imageSet, own, measure, stopped):
 
         plan = plan_request(finder, request, archive, isHere, placeOf(protocol), protocol.connections.get(), stop,
                             measure)
+    remember(found.entry)
     # What one wand measured holds for the next.
     _rates[found.entry.number] = rate = plan.rate or _rates.get(found.entry.number)
     plan = replace(plan, rate=rate)
@@ -88,35 +94,58 @@ def getKindFields(protocol):
     began, asked, fields = _fields
     form = protocol.entryId.get(), protocol.imageSet.get()
     if asked != form or time.monotonic() - began > FIELDS_SECONDS:
-        _, facts, chosen = _known(protocol)
-        kind = None if chosen is None else next(
-            (kind for kind in KINDS if kind.name == facts.image_sets[chosen - 1].kind), None)
+        kind = _kindOf(protocol)
         fields = FIELDS if kind is None else [
             name for name, matters in zip(FIELDS, (
-                kind.gain, kind.companions, kind == PARTICLES, kind in (MOVIES, MICROGRAPHS, TILT_SERIES),
-                not kind.files_only)) if matters]
+                kind.gain, kind.companions, kind == PARTICLES, kind in EXPOSED)) if matters]
         _fields[:] = time.monotonic(), form, fields
     return fields
+
+
+def remember(entry):
+    """ What a wand has read of an entry: newer than the list of entries. """
+    _entries[entry.number] = entry
+
+
+def _kindOf(protocol):
+    """ The kind of the form's image set, None where it is not known: by the run's own metadata, else by the record
+    that a wand has read, else by the list of entries. """
+    number, facts, chosen = _known(protocol)
+    entry = _entries.get(number)
+    with contextlib.suppress(OSError, ValueError, TypeError, ArchiveError):
+        own = metadata.load(protocol._getMetadataFile()).entry
+        entry = own if own.number == number else entry
+    if entry is not None:
+        try:
+            return entry.image_set(protocol.imageSet.get()).kind
+        except ArchiveError:
+            return None
+    return None if chosen is None else next(
+        (kind for kind in KINDS if kind.name == facts.image_sets[chosen - 1].kind), None)
 
 
 def inShort(protocol):
     """ What a run would bring, by what a wand found out, else by the list of entries; '' where neither knows. """
     number, facts, chosen = _known(protocol)
     plan = _planOf(protocol, number) if number is not None else None
+    usage = shutil.disk_usage(existing(placeOf(protocol)))
+    free = usage.free if usage.total else None
     if plan is not None:
-        return plan.in_short()
-    if chosen is None:
+        return replace(plan, free_bytes=free).in_short()
+    its, amount = facts.image_sets[chosen - 1] if chosen is not None else None, protocol.getAmount()
+    if its is None or protocol.filePattern.get() or not (protocol.allImages.get() or (amount or 0) > 0):
         return ""
-    its, amount = facts.image_sets[chosen - 1], protocol.getAmount()
-    told = ["%s%s" % ("all" if amount is None else "%d of" % amount, "" if its.images is None else " %d" % its.images)
-            + " " + its.kind]
+    kind = next((kind for kind in KINDS if kind.name == its.kind), FILES)
+    if kind in IN_STACKS or its.images is None:
+        told = ["all " + kind.many if amount is None else "%d %s" % (amount, kind.one if amount == 1 else kind.many)]
+    else:
+        told = ["%s %d %s" % ("all" if amount is None else "%d of" % min(amount, its.images), its.images, kind.many)]
     needed = _expected(facts, its, amount)
     if needed is not None:
         told.append("about " + format_bytes(needed))
     elif facts.size_bytes is not None:
         told.append("the whole entry has " + format_bytes(facts.size_bytes))
-    usage = shutil.disk_usage(existing(placeOf(protocol)))
-    return ", ".join(told + ([format_bytes(usage.free) + " free"] if usage.total else []))
+    return ", ".join(told + ([] if free is None else [format_bytes(free) + " free"]))
 
 
 def findWarnings(protocol):
@@ -130,10 +159,11 @@ def findWarnings(protocol):
     warnings += plan.gain_notes if plan is not None else ()
     if chosen is not None:
         imageSet = facts.image_sets[chosen - 1]
-        described = imageSet.kind in (PARTICLES.name, TILT_SERIES.name, "files")
+        described = imageSet.kind in (TILT_SERIES.name, FILES.name) or (imageSet.kind == PARTICLES.name and (
+            protocol.companionFiles.get() or bool(protocol.particlesFile.get())))
         if imageSet.pixel_size is None and protocol.samplingRate.get() is None and not described:
             warnings.append("EMPIAR-%s does not give the pixel size of image set no. %d: the run will end with an "
-                            "error unless you type it in under Acquisition." % (number, chosen))
+                            "error unless you type it in (with a point: 1.05) under Acquisition." % (number, chosen))
     return warnings
 
 
@@ -157,8 +187,8 @@ def _sayRoom(protocol, number, facts, chosen, plan):
     room = usage.free - SPARE_BYTES
     if not usage.total:
         return []       # a network file system that does not tell
-    words = "only %s are free in %s: choose another download folder or fewer images, or make room." % (
-        format_bytes(usage.free), place)
+    words = "%s must stay free; only %s are free in %s: choose another download folder or fewer images, or make " \
+            "room." % (format_bytes(SPARE_BYTES), format_bytes(usage.free), place)
     if plan is not None:
         return [] if plan.disk_bytes < room else ["%d %s of EMPIAR-%s need %s, and %s" % (
             plan.images, plan.counted, number, format_bytes(plan.disk_bytes), words)]
@@ -169,7 +199,11 @@ def _sayRoom(protocol, number, facts, chosen, plan):
     needed = _expected(facts, its, amount)
     if needed is not None and amount is not None:
         return [] if needed < room else ["%d of %d images of EMPIAR-%s are about %s, and %s" % (
-            amount, its.images, number, format_bytes(needed), words)]
+            min(amount, its.images), its.images, number, format_bytes(needed), words)]
+    most = _expected(replace(facts, image_sets=(its,)), its, amount)
+    if amount is not None and most is not None and most >= room:
+        return ["%d of %d images of EMPIAR-%s may be up to %s (the wand of Image set tells), and %s" % (
+            min(amount, its.images), its.images, number, format_bytes(most), words)]
     if amount is None and facts.size_bytes >= room:
         its = "" if len(facts.image_sets) == 1 else " (one image set may be smaller: the wand of Image set tells)"
         return ["EMPIAR-%s has %s%s, and %s" % (number, format_bytes(facts.size_bytes), its, words)]
@@ -182,6 +216,8 @@ def _expected(facts, imageSet, amount):
         return None
     if amount is None:
         return facts.size_bytes
+    if imageSet.kind in [kind.name for kind in IN_STACKS]:
+        return None         # of stacks nobody knows how many there are
     return facts.size_bytes * min(amount / imageSet.images, 1) if imageSet.images else None
 
 
@@ -190,7 +226,7 @@ def numberOf(facts, text):
     text = (text or "").strip()
     if not text:
         return 1 + preferred([each.kind for each in facts.image_sets]) if facts.image_sets else None
-    if text.isdecimal() and 1 <= int(text) <= len(facts.image_sets):
+    if text in map(str, range(1, len(facts.image_sets) + 1)):
         return int(text)
     names = [each.name.strip().lower() for each in facts.image_sets]
     return names.index(text.lower()) + 1 if text.lower() in names else None
@@ -199,6 +235,7 @@ def numberOf(facts, text):
 def _asked(protocol, number, imageSet, own):
     """ What tells one plan from another.
     :param imageSet: as the form has it. """
-    return (number, (imageSet or "").strip().lower(), protocol.getAmount(), protocol.getSharedFolder(),
-            protocol.decompress.get(), protocol.downloadGain.get(), protocol.companionFiles.get(),
+    return (protocol.getObjId(), number, (imageSet or "").strip().lower(), protocol.getAmount(),
+            protocol.getSharedFolder(), protocol.decompress.get(), protocol.downloadGain.get(),
+            protocol.companionFiles.get(),
             *[(protocol.getAttributeValue(name) or "") if own else "" for name in PATTERNS])

@@ -6,6 +6,7 @@ import threading
 
 import numpy as np
 
+from empiardownloader.archive.entry import parse_entry
 from empiardownloader.catalogue.harvest import harvest
 from empiardownloader.catalogue.store import Store, default_path
 from empiardownloader.constants import addresses
@@ -87,11 +88,12 @@ class TestPlanned(ArchiveTestCase):
         self.list_entries()
         asked = len(self.demo.requests)
         told, = self.warnings(entryId="10001", allImages=True)
-        self.assertRegex(told, "EMPIAR-10001 has 3000000.0 TB .one image set may be smaller: .* and only .* are free")
+        self.assertRegex(told, "EMPIAR-10001 has 3000000.0 TB .one image set may be smaller: .* and 67.1 MB must stay free; only .* are free")
         told, = self.warnings(entryId="10002", amountOfImages=3)
-        self.assertIn("3 of 6 images of EMPIAR-10002 are about 300000.0 TB, and only", told)
-        # How large some images of several sets are, nobody knows.
-        self.assertEqual([], self.warnings(entryId="10001", amountOfImages=3))
+        self.assertIn("3 of 6 images of EMPIAR-10002 are about 300000.0 TB, and 67.1 MB must stay free; only", told)
+        # How large some images of several sets are, nobody knows but that they are no larger than the entry.
+        told, = self.warnings(entryId="10001", amountOfImages=3)
+        self.assertIn("3 of 6 images of EMPIAR-10001 may be up to 1500000.0 TB (the wand of Image set tells)", told)
         self.assertEqual([], self.warnings(entryId="10003", allImages=True))
         self.assertEqual(asked, len(self.demo.requests))
 
@@ -111,7 +113,7 @@ class TestPlanned(ArchiveTestCase):
         form = self.form(entryId="10003", allImages=True)
         self.plan(form)
         told, = planned.findWarnings(form)
-        self.assertIn("1 movies of EMPIAR-10003 need 14400.0 TB, and only", told)
+        self.assertIn("1 movies of EMPIAR-10003 need 14400.0 TB, and 67.1 MB must stay free; only", told)
         # Another form's plan is not this one's.
         self.assertEqual([], self.warnings(entryId="10003", allImages=True, decompress=False))
 
@@ -135,13 +137,18 @@ class TestPlanned(ArchiveTestCase):
         gain = ["downloadGain", "gainPattern"]
         for number, expected in enumerate((
                 [*gain, "Dose"], [*gain, "companionFiles", "particlesFile", "Dose"], [*gain, "particlesFile"],
-                [*gain, "companionFiles", "particlesFile", "samplingRate", "Dose", "Microscope", "amplitudeContrast"],
+                [*gain, "companionFiles", "particlesFile", "Dose"],
                 ["particlesFile"]), 1):
             with self.subTest(number):
                 self.assertEqual(expected, hidden(entryId="EMPIAR-10005", imageSet=str(number)))
         self.assertEqual(["particlesFile"], hidden(entryId="10001"))
         for odd in ({"imageSet": "99"}, {"entryId": "5a1a"}, {"entryId": ""}, {"entryId": "19999"}):
             self.assertEqual([], hidden(**dict({"entryId": "10005"}, **odd)), odd)
+        # What a wand has read of the entry is newer than the list.
+        planned.remember(parse_entry("10005", entry(image_set(name="now movies"))))
+        self.addCleanup(planned._entries.clear)
+        self.assertEqual(["particlesFile"], hidden(entryId="10005", imageSet="1"))
+        planned._entries.clear()
         # Every field of the form is evaluated anew when entry or image set change.
         definition = self.form().getDefinition()
         for name in gain:
@@ -160,6 +167,15 @@ class TestPlanned(ArchiveTestCase):
                 ({"entryId": "10001", "amountOfImages": 2}, "2 of 6 movies, the whole entry has 3000000.0 TB, ")):
             told = planned.inShort(self.form(**values))
             self.assertTrue(told.startswith(expected) and told.endswith("B free"), told)
+        for values in ({"amountOfImages": -5}, {"amountOfImages": None}, {"filePattern": "m_1*"}):
+            self.assertEqual("", planned.inShort(self.form(entryId="10003", **values)))
+        self.assertIn("6 of 6 movies", planned.inShort(self.form(entryId="10003", amountOfImages=1000)))
+        self.demo.entries["10004"] = entry(image_set(category="picked particles - single frame - processed",
+                                                     num_images_or_tilt_series=100000), dataset_size="30 TB")
+        self.list_entries()
+        # Of particles stacks are counted, and nobody knows how large these are.
+        told = planned.inShort(self.form(entryId="10004"))
+        self.assertTrue(told.startswith("1 particle stack, the whole entry has 30"), told)
         form = self.form(entryId="10001", amountOfImages=2)
         self.plan(form)
         self.assertRegex(planned.inShort(form), r"^2 movies, 26\.6 kB, .* free$")
@@ -184,6 +200,6 @@ class TestPlanned(ArchiveTestCase):
         self.assertIn("EMPIAR-10004 does not give the pixel size of image set no. 1", told)
         self.assertEqual([], self.warnings(entryId="10004", samplingRate=1.0))
         self.assertEqual([], self.warnings(entryId="10003"))
-        told, = self.warnings(entryId="10001", imageSet=" other ")
+        *_, told = self.warnings(entryId="10001", imageSet=" other ")
         self.assertIn("no. 2", told)
         self.assertEqual([], self.warnings(entryId="10001", imageSet="9"))

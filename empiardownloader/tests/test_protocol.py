@@ -74,7 +74,8 @@ class TestMainJob(ProtocolTestCase):
         self.check_set(protocol, 11)
         summary = "\n".join(protocol.summary())
         for words in ("EMPIAR-10200", "A synthetic data set", "10.6019/EMPIAR-10200", "An institute", "0.66 Å/px",
-                      "Gain reference: data/Movies/CountRef_m.mrc", "Only 11 movies can be downloaded", "fewer than the 50",
+                      "Gain reference: data/Movies/CountRef_m.mrc",
+                      "Only 11 movies can be downloaded; you asked for 50",
                       "Skipped: data/Movies/m_03.mrc", "200 kV, Cs 2 mm, magnification 105000"):
             self.assertIn(words, summary)
         self.assertIn("11 movies of EMPIAR-10200", protocol.methods()[0])

@@ -4,7 +4,10 @@ import collections
 import contextlib
 import logging
 import os
+import pathlib
 import queue
+import sqlite3
+import textwrap
 import threading
 import time
 
@@ -32,6 +35,8 @@ DRAWN = (SetOfMovies, SetOfMicrographs)
 PAGE_MOVIES = 4
 MOST_SETS = 4           # windows opened at once
 POLL_MS = 100
+TITLE_LETTERS = 42      # in a line above a picture
+LOCK_SECONDS = 0.2      # that a look at the set waits for its writer
 GROW_SECONDS = 1.0      # between two looks whether there are more
 
 
@@ -146,7 +151,13 @@ class ImagesPage:
 
     def turn(self, pages):
         """ Go so many pages on; the pictures come as they are ready. """
-        images, total = self._readPage(self.page + pages)
+        try:
+            images, total = self._readPage(self.page + pages)
+        except Exception as error:  # noqa: BLE001 - being written, made anew or damaged
+            logger.info("%s cannot be read at the moment: %s", self._setFile, error)
+            self.figure.suptitle("The set cannot be read at the moment: try again in a few seconds.")
+            self.figure.canvas.draw_idle()
+            return
         if not images:
             return
         self.page += pages
@@ -186,7 +197,11 @@ class ImagesPage:
 
     @contextlib.contextmanager
     def _opened(self):
-        """ The set as it is on the disk by now. """
+        """ The set as it is on the disk by now. Raises sqlite3.Error where it is gone, or somebody keeps it locked:
+        pyworkflow would wait for a quarter of an hour, and make one anew that is gone. """
+        with contextlib.closing(sqlite3.connect(pathlib.Path(self._setFile).absolute().as_uri() + "?mode=ro", uri=True,
+                                                timeout=LOCK_SECONDS)) as database:
+            database.execute("SELECT count(*) FROM sqlite_master").fetchone()
         imageSet = self._setClass(filename=self._setFile)
         try:
             imageSet.loadAllProperties()
@@ -218,8 +233,9 @@ class ImagesPage:
         # What tells names apart is at their end, or at their beginning.
         name = name if len(name) <= 34 else name[:12] + "..." + name[-19:]
         size = format_bytes(os.path.getsize(image.path)) if os.path.exists(image.path) else "file is gone"
+        remark = textwrap.shorten(remark, 2 * TITLE_LETTERS, placeholder=" ...")
         self._axes[0][column].set_title("%s\n%s, %s%s%s" % (
-            name, image.dim, image.frames, size, remark and "\n" + remark), fontsize=9)
+            name, image.dim, image.frames, size, remark and "\n" + textwrap.fill(remark, TITLE_LETTERS)), fontsize=9)
 
     def _grow(self):
         """ Show what has been registered since the last look. """
@@ -244,9 +260,8 @@ class ImagesPage:
 
     def _readPage(self, page):
         """ The images of a page, and how many there are in all. """
-        # A viewer only reads: it must not make a set anew that is gone.
         if page < 0 or not os.path.exists(self._setFile):
-            return [], 0
+            return [], 0        # it is gone; a viewer only reads, and must not make it anew
         with self._opened() as imageSet:
             dim = imageSet.getDim()
             text = "%d x %d" % dim[:2] if dim else "?"

@@ -133,7 +133,10 @@ def askFile(number, path, transport, addresses, job):
 
 def _drawn(shown):
     from ..images.picture import picture_of
-    return (lambda side: picture_of(shown.preview, shown.pixel_size, side)), shown.describe()
+    path = shown.path
+    # What tells names apart is at their end, or at their beginning.
+    short = path if len(path) <= 60 else path[:20] + "..." + path[-37:]
+    return (lambda side: picture_of(shown.preview, shown.pixel_size, side)), shown.describe().replace(path, short, 1)
 
 
 def newer(facts, record):

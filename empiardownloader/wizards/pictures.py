@@ -7,7 +7,7 @@ from PIL import Image, ImageTk
 from ..archive.errors import ArchiveError, RemoteError, Stopped
 
 SHOW, CANCEL = "Show an image (up to 16 MB)", "Cancel"
-CAPTION_HEIGHT = 54     # three lines
+CAPTION_LINES = 3
 FULL = 512              # pixels of an image that was clicked at
 
 
@@ -24,13 +24,12 @@ class PicturePane(tk.Frame):
         self._image = tk.Label(self, cursor="")
         self._image.grid(row=0, column=0, columnspan=2, sticky="news")
         self._image.bind("<Button-1>", self._enlarge)
-        self._caption = tk.Label(self, justify=tk.LEFT, anchor="w", wraplength=width - 215)
-        self._caption.grid(row=1, column=0, sticky="ew")
         self.button = tk.Button(self, text=SHOW, command=self._toggle)
         self.button.grid(row=1, column=1, sticky="e")
+        self._caption = tk.Label(self, justify=tk.LEFT, anchor="nw", wraplength=width - 4, height=CAPTION_LINES)
+        self._caption.grid(row=2, column=0, columnspan=2, sticky="ew")
         self.columnconfigure(0, weight=1)
         self.rowconfigure(0, weight=1, minsize=height)
-        self.rowconfigure(1, minsize=CAPTION_HEIGHT)
 
     def clear(self, caption=""):
         """ Nothing is shown, nothing is being fetched. """

@@ -28,7 +28,7 @@ from ..archive.stopping import StopToken
 from ..archive.workflow import fetch_workflow
 from ..catalogue.codes import entry_number, is_code
 from ..protocols.form import FIGURES
-from ..protocols.planned import inShort, makePlan, numberOf
+from ..protocols.planned import inShort, makePlan, numberOf, remember
 from ..protocols.protocol_empiar_download import EmpiarDownloader
 from ..protocols.workflow import getMissing, makeWorkflow
 from ..units import format_bytes
@@ -60,7 +60,9 @@ class _EntryWizard(EmWizard):
 
         def fetch(stopped):
             number = entry_number(text, Plugin.getAddresses(), StopToken(stopped))
-            return askRecord(number, Plugin.getAddresses(), stopped).entry
+            entry = askRecord(number, Plugin.getAddresses(), stopped).entry
+            remember(entry)
+            return entry
 
         return ask(form.root, "Asking EMPIAR for %s ..." % words, fetch)
 
