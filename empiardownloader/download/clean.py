@@ -1,21 +1,29 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""empiar clean: what lies in a shared download folder, which runs of Scipion use it, and what may go."""
+"""empiar clean: what is in a shared download folder, which runs of Scipion use it, and what can be deleted."""
 import argparse
 import json
 import os
 import shutil
+import signal
 import sys
 import threading
+import time
 from dataclasses import dataclass, field
-from typing import Dict, Iterator, List, Optional, Set
+from typing import Dict, Iterator, List, Optional, Set, Tuple
 
-from ..archive.errors import EntryError
+from ..archive.errors import EntryError, Stopped
 from ..command import EXIT_ERROR, run, say
-from ..transfer.parts import PREFIX
+from ..transfer.parts import JOURNAL, PREFIX
 from ..units import format_bytes
+from .users import NOTES, Use, links_in, noted_uses, runs_below
 
-EXTRA = "extra"
 DIGITS = 9                  # of an entry's number
+DEPTH = 4                   # folders below one that is given, in which projects are looked for
+# A part that was written so shortly ago is of a download that goes on.
+UNDER_WAY_SECONDS = 600
+SCIPION_USER_DATA = "SCIPION_USER_DATA"
+UNUSED = "unused"
+NAMED = 3                   # runs and folders that a sentence names
 
 
 @dataclass
@@ -26,60 +34,117 @@ class Kept:
     files: int = 0
     bytes: int = 0
     half: int = 0                               # files that are not whole, of downloads that were interrupted
-    runs: Set[str] = field(default_factory=set)     # folders of runs that link to a file in it
+    is_filled: bool = False                     # somebody downloads into it at the moment
+    runs: Set[str] = field(default_factory=set)     # folders of runs that use it
+    unknown: Set[str] = field(default_factory=set)  # runs of which cannot be seen from here whether they still do
+    has_notes: bool = False                     # whether runs have said that they use it
+    inodes: Set[Tuple[int, int]] = field(default_factory=set)
+
+    @property
+    def is_unused(self) -> bool:
+        """Whether it is known that nobody uses it: who filled it has left notes, and all of these runs are deleted."""
+        return self.has_notes and not self.runs and not self.unknown and not self.is_filled
 
 
-def kept_entries(folder: str, projects: List[str], stopped: Optional[threading.Event] = None) -> List[Kept]:
-    """The entries in a download folder, by number; not all of them where ``stopped`` was set. Raises EntryError where
-    there is none."""
-    found = {name: Kept(name, os.path.join(folder, name)) for name in sorted(os.listdir(folder), key=_by_number)
-             if name.isdecimal() and len(name) <= DIGITS and os.path.isdir(os.path.join(folder, name, "data"))}
-    if not found:
-        msg = "%s holds no entries: give the download folder of the form, in which they lie as 10200/data/..." % folder
+@dataclass
+class Survey:
+    """What was looked at."""
+    entries: Dict[str, Kept]
+    projects: int = 0
+    runs: int = 0
+    blind: List[str] = field(default_factory=list)      # folders that could not be read
+    empty: List[str] = field(default_factory=list)      # of those that were given, those without a project
+
+
+def survey(folder: str, projects: List[str], stopped: threading.Event) -> Survey:
+    """The entries in a download folder, by number, and who uses them. Raises EntryError where there is none."""
+    names = [name for name in sorted(os.listdir(folder), key=_by_number) if _by_number(name)
+             and os.path.isdir(os.path.join(folder, name, "data"))]
+    if not names:
+        msg = "%s holds no entries: give the download folder of the form, in which they are as 10200/data/..." % folder
         raise EntryError(msg)
-    for entry in found.values():
-        for path in _files(entry.folder):
-            entry.files += 1
-            entry.half += os.path.basename(path).startswith(PREFIX)
-            entry.bytes += os.lstat(path).st_blocks * 512
-            if stopped is not None and stopped.is_set():
-                return list(found.values())
-    top = os.path.realpath(folder)
-    for run_folder in _runs(projects):
-        for number in _linked(os.path.join(run_folder, EXTRA), top):
-            if number in found:
-                found[number].runs.add(run_folder)
-    return list(found.values())
+    found = Survey({name: _kept(name, os.path.join(folder, name), stopped) for name in names})
+    tops = tuple({os.path.abspath(folder), os.path.realpath(folder)})
+    seen: Set[str] = set()
+    for given in projects:
+        count = found.projects
+        for _, runs in runs_below(given, DEPTH, found.blind):
+            found.projects += 1
+            for run_folder in runs:
+                if os.path.realpath(run_folder) not in seen:
+                    seen.add(os.path.realpath(run_folder))
+                    found.runs += 1
+                    _look_at(run_folder, found, tops, stopped)
+        if found.projects == count:
+            found.empty.append(given)
+    return found
+
+
+def _kept(name: str, folder: str, stopped: threading.Event) -> Kept:
+    kept = Kept(name, folder)
+    for path in _files(folder):
+        _check(stopped)
+        try:
+            state = os.lstat(path)
+        except FileNotFoundError:
+            continue            # finished, or given up, this moment
+        is_part = os.path.basename(path).startswith(PREFIX)
+        kept.files += 1
+        kept.half += is_part and not path.endswith(JOURNAL)
+        kept.is_filled = kept.is_filled or (is_part and time.time() - state.st_mtime < UNDER_WAY_SECONDS)
+        kept.bytes += state.st_blocks * 512
+        kept.inodes.add((state.st_dev, state.st_ino))
+    uses = noted_uses(folder)
+    kept.has_notes = uses is not None
+    kept.runs.update(_run_of(use.run) for use in uses or () if use.state == Use.USED)
+    kept.unknown.update("%s on %s" % (_run_of(use.run), use.host or "?") for use in uses or ()
+                        if use.state == Use.UNKNOWN)
+    return kept
+
+
+def _run_of(folder: str) -> str:
+    return os.path.dirname(folder) if os.path.basename(folder) == "extra" else folder
+
+
+def _look_at(run_folder: str, found: Survey, tops: Tuple[str, ...], stopped: threading.Event) -> None:
+    """By the names on the way of each link, for the last one may be elsewhere; and by what it leads to, for the folder
+    may be there under another name."""
+    for steps in links_in(run_folder, found.blind):
+        _check(stopped)
+        for step in steps:
+            for top in tops:
+                number = step[len(top) + 1:].partition(os.sep)[0] if step.startswith(top + os.sep) else ""
+                if number in found.entries:
+                    found.entries[number].runs.add(run_folder)
+        try:
+            state = os.stat(steps[-1])
+            place = state.st_dev, state.st_ino
+            for entry in found.entries.values():
+                if place in entry.inodes:
+                    entry.runs.add(run_folder)
+        except OSError:
+            # It leads to nowhere: to this folder under the name that it had before, perhaps.
+            parts = steps[-1].split(os.sep)
+            for number, behind in zip(parts, parts[1:]):
+                if behind == "data" and number in found.entries:
+                    found.entries[number].unknown.add("%s, by a link that leads nowhere" % run_folder)
+
+
+def _check(stopped: threading.Event) -> None:
+    if stopped.is_set():
+        raise Stopped
 
 
 def _by_number(name: str) -> int:
-    return int(name) if name.isdecimal() and len(name) <= DIGITS else 0
+    return int(name) if name.isdecimal() and name.isascii() and len(name) <= DIGITS else 0
 
 
 def _files(folder: str) -> Iterator[str]:
-    for current, _, names in os.walk(folder):
+    for current, folders, names in os.walk(folder):
+        if NOTES in folders:
+            folders.remove(NOTES)
         for name in names:
             yield os.path.join(current, name)
-
-
-def _runs(projects: List[str]) -> Iterator[str]:
-    """Folders of runs below folders of projects, or of one project."""
-    for folder in projects:
-        for project in [folder, *(entry.path for entry in os.scandir(folder) if entry.is_dir())]:
-            runs = os.path.join(project, "Runs")
-            if os.path.isdir(runs):
-                yield from (entry.path for entry in os.scandir(runs) if entry.is_dir())
-
-
-def _linked(folder: str, top: str) -> Iterator[str]:
-    """Entries below the download folder ``top`` that links in a run's folder lead to."""
-    for current, folders, names in os.walk(folder):
-        for name in [*names, *folders]:
-            path = os.path.join(current, name)
-            if os.path.islink(path):
-                target = os.path.realpath(path)
-                if target.startswith(top + os.sep):
-                    yield target[len(top) + 1:].partition(os.sep)[0]
 
 
 def main(arguments: Optional[List[str]] = None, program: str = "empiar clean") -> int:
@@ -87,12 +152,12 @@ def main(arguments: Optional[List[str]] = None, program: str = "empiar clean") -
         prog=program, description="What is in the download folder that several runs share, which runs link to it, "
                                   "and what can be deleted. Nothing is deleted without --delete.")
     parser.add_argument("folder", help="the form's Download folder")
-    parser.add_argument("--projects", action="append", metavar="FOLDER", default=[],
-                        help="a folder of Scipion projects, or a project, whose runs are looked at; may be given "
-                             "several times (ScipionUserData/projects in your home)")
-    parser.add_argument("--delete", action="append", metavar="ENTRY", default=[],
-                        help="delete what is here of this entry, if no run that was looked at links to it; may be "
-                             "given several times; 'unused' stands for all of these")
+    parser.add_argument("--projects", action="extend", nargs="+", metavar="FOLDER", default=[],
+                        help="folders in which Scipion projects are looked for, down to four folders below (Scipion's "
+                             "own folder of this account, SCIPION_USER_DATA)")
+    parser.add_argument("--delete", action="extend", nargs="+", metavar="ENTRY", default=[],
+                        help="delete what was downloaded of these entries, if no run uses it; 'unused' stands for all "
+                             "that runs have downloaded and of which all these runs are deleted")
     parser.add_argument("--yes", action="store_true", help="delete without asking")
     parser.add_argument("--json", action="store_true", help="the list as JSON")
     options = parser.parse_args(arguments)
@@ -104,67 +169,118 @@ def _clean(options: argparse.Namespace, stopped: threading.Event) -> int:
         if not os.path.isdir(folder):
             msg = "%s is no folder that can be read." % folder
             raise EntryError(msg)
-    home = os.path.join(os.path.expanduser("~"), "ScipionUserData", "projects")
-    projects = options.projects or ([home] if os.path.isdir(home) else [])
-    entries = kept_entries(options.folder, projects, stopped)
-    if stopped.is_set():
-        return EXIT_ERROR
+    data = os.environ.get(SCIPION_USER_DATA) or os.path.join(os.path.expanduser("~"), "ScipionUserData")
+    projects = options.projects or ([data] if os.path.isdir(data) else [])
+    try:
+        found = survey(options.folder, projects, stopped)
+    except OSError as error:
+        msg = "%s cannot be read (%s): give this command to an account that may." % (
+            error.filename or options.folder, (error.strerror or str(error)).lower())
+        raise EntryError(msg) from error
     if options.json:
-        print(json.dumps([{"number": each.number, "files": each.files, "bytes": each.bytes, "unfinished": each.half,
-                           "runs": sorted(each.runs)} for each in entries]))
-    else:
-        print("\n".join(_table(entries, projects)))
-    return _delete(options, {each.number: each for each in entries}, projects) if options.delete else 0
+        print(json.dumps([{
+            "number": each.number, "files": each.files, "bytes": each.bytes, "unfinished": each.half,
+            "being_filled": each.is_filled, "runs": sorted(each.runs), "perhaps_used_by": sorted(each.unknown),
+            "unused": each.is_unused} for each in found.entries.values()]))
+    elif not options.delete:
+        print("\n".join(_table(found, projects)))
+    return _delete(options, found, projects, stopped) if options.delete else 0
 
 
-def _table(entries: List[Kept], projects: List[str]) -> List[str]:
+def _table(found: Survey, projects: List[str]) -> List[str]:
     lines = ["%-8s %10s %7s  %s" % ("ENTRY", "SIZE", "FILES", "USED BY")]
-    for each in entries:
-        used = "%d run%s, like %s" % (len(each.runs), "" if len(each.runs) == 1 else "s", min(each.runs)) if each.runs \
-            else "no run that was looked at"
+    for each in found.entries.values():
+        if each.runs:
+            used = "%d run%s, like %s" % (len(each.runs), "" if len(each.runs) == 1 else "s", min(each.runs))
+        elif each.unknown:
+            used = "perhaps: %s" % min(each.unknown)
+        else:
+            used = "nobody any more" if each.is_unused else "no run that was looked at"
         half = ", %d unfinished" % each.half if each.half else ""
+        half += ", being downloaded now" if each.is_filled else ""
         lines.append("%-8s %10s %7d  %s%s" % (each.number, format_bytes(each.bytes), each.files, used, half))
-    lines.append("Looked at the runs in %s. Other projects were not looked at: their runs lose what you delete here."
-                 % (" and ".join(projects) or "no project: give --projects FOLDER"))
+    lines.append("Looked at %d run%s of %d project%s in %s, and at the notes that runs leave in the folder." % (
+        found.runs, "" if found.runs == 1 else "s", found.projects, "" if found.projects == 1 else "s",
+        " and ".join(projects) or "no folder (give --projects FOLDER)"))
+    if found.blind:
+        lines.append("Could not be read: %s" % ", ".join(found.blind[:NAMED]))
     return lines
 
 
-def _delete(options: argparse.Namespace, entries: Dict[str, Kept], projects: List[str]) -> int:
+def _delete(options: argparse.Namespace, found: Survey, projects: List[str], stopped: threading.Event) -> int:
+    wanted = _wanted(options, found, projects)
+    if not wanted:
+        say("There is nothing of which it is known that nobody uses it any more.")
+        return 0
+    total = sum(found.entries[number].bytes for number in wanted)
+    question = "Delete EMPIAR-%s, %s?" % (", EMPIAR-".join(wanted), format_bytes(total))
+    doubts = sorted({text for number in wanted for text in found.entries[number].unknown})
+    if doubts:
+        question = "Perhaps still used by %s. %s" % ("; ".join(doubts[:NAMED]), question)
+    if not options.yes and not _agreed(question):
+        say("Nothing was deleted.")
+        return EXIT_ERROR
+    if not options.yes:
+        # While the question stood there a run may have begun.
+        again = survey(options.folder, projects, stopped)
+        wanted = [number for number in _wanted(options, again, projects) if number in wanted]
+    for number in wanted:
+        folder = found.entries[number].folder
+        try:
+            # Only what runs have brought: what else somebody has put beside it stays.
+            for name in ("data", NOTES):
+                if os.path.lexists(os.path.join(folder, name)):
+                    shutil.rmtree(os.path.join(folder, name))
+            if not os.listdir(folder):
+                os.rmdir(folder)
+        except OSError as error:
+            msg = "%s could not be deleted whole (%s)." % (folder, error.strerror or error)
+            raise EntryError(msg) from error
+        say("EMPIAR-%s is deleted." % number)
+    return 0
+
+
+def _wanted(options: argparse.Namespace, found: Survey, projects: List[str]) -> List[str]:
+    """The entries that are to go. Raises EntryError where that cannot be answered for."""
     if not projects:
         msg = "Nothing is deleted, since no project was looked at: give --projects FOLDER to see which runs use the " \
               "files."
         raise EntryError(msg)
-    wanted = [number for number, each in entries.items() if not each.runs] if "unused" in options.delete else []
+    if found.blind:
+        msg = "Nothing is deleted, since %s cannot be read, and its runs may use the files: give this command to an " \
+              "account that may." % found.blind[0]
+        raise EntryError(msg)
+    if found.empty:
+        msg = "Nothing is deleted, since there is no Scipion project in %s: give the folder that holds them." % (
+            found.empty[0])
+        raise EntryError(msg)
+    wanted = [number for number, each in found.entries.items() if each.is_unused] if UNUSED in options.delete else []
     for name in options.delete:
         number = name.upper().replace("EMPIAR-", "")
-        if name != "unused" and number not in entries:
+        if name == UNUSED:
+            continue
+        its = found.entries.get(number)
+        if its is None:
             msg = "%s has nothing of entry %s." % (options.folder, name)
             raise EntryError(msg)
-        if name != "unused" and entries[number].runs:
-            msg = "EMPIAR-%s is used by %s: delete that run first, or keep the files." % (
-                number, min(entries[number].runs))
+        if its.runs:
+            msg = "EMPIAR-%s is used by %s: delete that run first, or keep the files." % (number, min(its.runs))
             raise EntryError(msg)
-        wanted += [number] if name != "unused" and number not in wanted else []
-    if not wanted:
-        say("Every entry here is used by a run: there is nothing to delete.")
-        return 0
-    total = sum(entries[number].bytes for number in wanted)
-    question = "Delete EMPIAR-%s, %s?" % (", EMPIAR-".join(wanted), format_bytes(total))
-    if not options.yes and not _agreed(question):
-        say("Nothing was deleted.")
-        return EXIT_ERROR
-    for number in wanted:
-        try:
-            shutil.rmtree(entries[number].folder)
-        except OSError as error:
-            msg = "%s could not be deleted whole (%s)." % (entries[number].folder, error.strerror)
-            raise EntryError(msg) from error
-        say("EMPIAR-%s is deleted." % number)
-    return 0
+        if its.is_filled:
+            msg = "EMPIAR-%s is being downloaded at the moment: wait until that is over." % number
+            raise EntryError(msg)
+        wanted += [number] if number not in wanted else []
+    return wanted
 
 
 def _agreed(question: str) -> bool:
     if not sys.stdin.isatty():
         say(question + " Give --yes, since nobody can be asked here.")
         return False
-    return input(question + " [y/N] ").strip().lower() in ("y", "yes")
+    # Ctrl-C is an answer, too.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return input(question + " [y/N] ").strip().lower() in ("y", "yes")
+    except (EOFError, KeyboardInterrupt):
+        say("")
+        return False

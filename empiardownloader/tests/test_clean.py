@@ -1,14 +1,21 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """empiar clean over a shared download folder, and empiar cite."""
+import contextlib
+import fcntl
 import json
 import os
+import pty
+import shutil
 import subprocess
 import sys
+import termios
 import unittest
+from unittest import mock
 
 from empiardownloader.archive.citing import how_to_cite
 from empiardownloader.archive.entry import parse_entry
 from empiardownloader.download.fetch import fetch
+from empiardownloader.download.users import note_use
 from empiardownloader.tests.base import ArchiveTestCase, entry, environment, image_set
 
 IS_QUICK = True
@@ -20,6 +27,7 @@ class TestClean(ArchiveTestCase):
         super().setUp()
         self.shared = os.path.join(self.folder, "shared")
         self.projects = os.path.join(self.folder, "projects")
+        self.data = ""          # Scipion's own folder
         for number in ("10001", "10002", "90003"):
             self.put("%s/data/Movies/m_1.mrc" % number)
             self.put("%s/data/Movies/m_2.mrc" % number)
@@ -28,6 +36,8 @@ class TestClean(ArchiveTestCase):
         self.put("10004/other.txt")     # a number, but no entry as it is downloaded
         self.extra = os.path.join(self.projects, "First", "Runs", "000002_EmpiarDownloader", "extra")
         os.makedirs(self.extra)
+        with open(os.path.join(self.projects, "First", "project.sqlite"), "w"):
+            pass
         os.symlink(os.path.join(self.shared, "10001/data/Movies/m_1.mrc"), os.path.join(self.extra, "m_1.mrc"))
         # A folder that is linked whole, by way of another link.
         os.symlink(self.shared, os.path.join(self.folder, "by"))
@@ -42,27 +52,50 @@ class TestClean(ArchiveTestCase):
     def clean(self, *arguments):
         done = subprocess.run([sys.executable, "-m", "empiardownloader", "clean", *arguments], stdout=subprocess.PIPE,
                               stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True, timeout=60, check=False,
-                              env=dict(os.environ, HOME=self.folder))
+                              env=dict(os.environ, HOME=self.folder, SCIPION_USER_DATA=self.data))
         self.assertNotIn("Traceback", done.stderr)
         return done.returncode, done.stdout, done.stderr
 
     def there(self):
         return sorted(os.listdir(self.shared))
 
+    def note(self, number, name="000009_EmpiarDownloader", project="First"):
+        """A run that has said that it uses an entry, and has no link yet -> its folder."""
+        run = os.path.join(self.projects, project, "Runs", name)
+        os.makedirs(os.path.join(run, "extra"), exist_ok=True)
+        note_use(self.shared, number, os.path.join(run, "extra"))
+        return run
+
+    def list(self, *arguments):
+        code, told, errors = self.clean(self.shared, *arguments, "--json")
+        self.assertEqual(0, code, errors)
+        return {each["number"]: each for each in json.loads(told)}
+
+    def delete(self, *arguments, name="unused"):
+        """-> what is still there, and the sentence."""
+        code, _, errors = self.clean(self.shared, *arguments, "--delete", name, "--yes")
+        self.assertEqual(errors.startswith(("EMPIAR-%s is deleted" % ("10002" if name == "unused" else name),
+                                            "There is nothing of which")), code == 0, errors)
+        return [number for number in ("10001", "10002", "90003")
+                if os.path.exists(os.path.join(self.shared, number, "data"))], errors
+
     def test_what_is_here_and_who_uses_it(self):
-        code, told, _ = self.clean(self.shared, "--projects", self.projects, "--json")
-        found = {each["number"]: each for each in json.loads(told)}
-        self.assertEqual((0, ["10001", "10002", "90003"]), (code, sorted(found)))
+        found = self.list("--projects", self.projects)
+        self.assertEqual(["10001", "10002", "90003"], sorted(found))
         run = os.path.dirname(self.extra)
         self.assertEqual([[run], [], [run]], [found[number]["runs"] for number in ("10001", "10002", "90003")])
         self.assertEqual((3, 1), (found["10002"]["files"], found["10002"]["unfinished"]))
-        code, told, _ = self.clean(self.shared, "--projects", os.path.join(self.projects, "First"))
+        _, told, _ = self.clean(self.shared, "--projects", os.path.join(self.projects, "First"))
         self.assertIn("1 run, like " + run, told)
         self.assertIn("no run that was looked at, 1 unfinished", told)
+        self.assertIn("Looked at 1 run of 1 project in", told)
         self.assertEqual(5, len(self.there()))
 
     def test_what_goes(self):
         before = self.there()
+        gone = self.note("10002")
+        shutil.rmtree(gone)
+        os.utime(os.path.join(self.shared, "10002/data/Movies/.part.m_3.mrc"), (1, 1))
         for arguments, why in (((), None), (("--delete", "unused"), "give --projects FOLDER"),
                                (("--projects", self.projects, "--delete", "10001"), "is used by"),
                                (("--projects", self.projects, "--delete", "10009"), "has nothing of entry 10009"),
@@ -71,11 +104,132 @@ class TestClean(ArchiveTestCase):
             self.assertEqual(why is None, code == 0, errors)
             self.assertIn(why or "", errors)
             self.assertEqual(before, self.there())
-        code, _, errors = self.clean(self.shared, "--projects", self.projects, "--delete", "unused", "--yes")
-        self.assertEqual((0, "EMPIAR-10002 is deleted.\n"), (code, errors))
-        self.assertEqual(["10001", "10004", "90003", "notes.txt"], self.there())
-        code, _, errors = self.clean(self.shared, "--projects", self.projects, "--delete", "unused", "--yes")
-        self.assertEqual((0, "Every entry here is used by a run: there is nothing to delete.\n"), (code, errors))
+        self.put("10002/my_results/r.star")
+        left, errors = self.delete("--projects", self.projects)
+        self.assertEqual((["10001", "90003"], "EMPIAR-10002 is deleted.\n"), (left, errors))
+        # What did not come from the archive is not ours.
+        self.assertEqual(["my_results"], os.listdir(os.path.join(self.shared, "10002")))
+        self.assertIn("nothing of which it is known", self.delete("--projects", self.projects)[1])
+
+    def test_what_nobody_has_noted_goes_by_its_name_alone(self):
+        """A mirror, or a folder of a date, is not what runs have downloaded; nor is what version 1.1 has."""
+        os.utime(os.path.join(self.shared, "10002/data/Movies/.part.m_3.mrc"), (1, 1))
+        self.assertEqual(3, len(self.delete("--projects", self.projects)[0]))
+        self.assertEqual(["10001", "90003"], self.delete("--projects", self.projects, name="10002")[0])
+
+    def test_folders_in_which_there_is_no_project(self):
+        """Also one level above the projects, or one below, is looked at; where nothing is found nothing is deleted."""
+        self.note("10002")
+        shutil.rmtree(os.path.join(self.projects, "First", "Runs", "000009_EmpiarDownloader"))
+        os.utime(os.path.join(self.shared, "10002/data/Movies/.part.m_3.mrc"), (1, 1))
+        home = os.path.join(self.folder, "homes", "alice", "ScipionUserData")
+        os.makedirs(home)
+        os.rename(self.projects, os.path.join(home, "projects"))
+        run = os.path.join(home, "projects", "First", "Runs", "000002_EmpiarDownloader")
+        for place in (os.path.join(self.folder, "homes"), home, os.path.join(home, "projects"),
+                      os.path.join(home, "projects", "First", "Runs"), run):
+            with self.subTest(place):
+                self.assertEqual([run], self.list("--projects", place)["10001"]["runs"])
+        empty = os.path.join(self.folder, "empty")
+        os.makedirs(empty)
+        left, errors = self.delete("--projects", empty, home)
+        self.assertEqual(3, len(left))
+        self.assertIn("there is no Scipion project in %s" % empty, errors)
+        self.data = home
+        self.assertEqual([run], self.list()["10001"]["runs"])
+
+    def test_runs_that_cannot_be_seen(self):
+        """A run that has only begun, one of another machine, one whose disk is away, one of another user."""
+        os.utime(os.path.join(self.shared, "10002/data/Movies/.part.m_3.mrc"), (1, 1))
+        run = self.note("10002")
+        self.assertEqual([run], self.list("--projects", self.projects)["10002"]["runs"])
+        self.assertIn("is used by " + run, self.delete("--projects", self.projects, name="10002")[1])
+        away = self.note("10002", project="Second")
+        shutil.rmtree(run)
+        os.rename(os.path.join(self.projects, "Second"), os.path.join(self.folder, "away"))
+        its = self.list("--projects", self.projects)["10002"]
+        self.assertEqual(([], False), (its["runs"], its["unused"]))
+        self.assertIn(away, its["perhaps_used_by"][0])
+        self.assertEqual(3, len(self.delete("--projects", self.projects)[0]))
+        with mock.patch("socket.gethostname", return_value="elsewhere"):
+            gone = self.note("90003", "000011_EmpiarDownloader")
+        shutil.rmtree(gone)
+        self.assertIn("on elsewhere", self.list("--projects", self.projects)["90003"]["perhaps_used_by"][0])
+        # By its name it goes all the same: who gives that knows.
+        self.assertEqual(["10001", "90003"], self.delete("--projects", self.projects, name="10002")[0])
+
+    def test_another_users_projects(self):
+        """Root may read all, so the command is given to another account."""
+        if os.getuid():
+            self.skipTest("only root can be another user")
+        os.chmod(self.folder, 0o777)
+        for closed in (os.path.join(self.projects, "First"), os.path.dirname(self.extra), self.extra):
+            os.chmod(closed, 0o700)
+            code = ("import os, sys; from empiardownloader.download.clean import main; os.setgroups([]); "
+                    "os.setgid(65534); os.setuid(65534); sys.exit(main(sys.argv[1:]))")
+            done = subprocess.run([sys.executable, "-c", code, self.shared, "--projects", self.projects, "--delete",
+                                   "10002", "--yes"], stderr=subprocess.PIPE, text=True, timeout=60, check=False)
+            os.chmod(closed, 0o755)
+            self.assertEqual(1, done.returncode)
+            self.assertIn("cannot be read, and its runs may use the files", done.stderr, closed)
+
+    def test_files_by_other_ways(self):
+        """Links on the way, a folder of another name, a folder that was renamed, links elsewhere in a run."""
+        os.utime(os.path.join(self.shared, "10002/data/Movies/.part.m_3.mrc"), (1, 1))
+        run = os.path.join(self.projects, "First", "Runs", "000003_ProtOther")
+        os.makedirs(os.path.join(run, "tmp"))
+        link = os.path.join(run, "tmp", "m.mrc")
+        os.symlink(os.path.join(self.shared, "10002/data/Movies/m_1.mrc"), link)
+        self.assertEqual([run], self.list("--projects", self.projects)["10002"]["runs"])
+        # The entry's data lie on another disk.
+        os.rename(os.path.join(self.shared, "10002/data"), os.path.join(self.folder, "disk"))
+        os.symlink(os.path.join(self.folder, "disk"), os.path.join(self.shared, "10002/data"))
+        self.assertEqual([run], self.list("--projects", self.projects)["10002"]["runs"])
+        os.remove(os.path.join(self.shared, "10002/data"))
+        os.rename(os.path.join(self.folder, "disk"), os.path.join(self.shared, "10002/data"))
+        # The same file under another path, as of a folder that is mounted twice.
+        os.makedirs(os.path.join(self.folder, "mount"))
+        os.link(os.path.join(self.shared, "10002/data/Movies/m_1.mrc"), os.path.join(self.folder, "mount", "m_1.mrc"))
+        os.remove(link)
+        os.symlink(os.path.join(self.folder, "mount", "m_1.mrc"), link)
+        self.assertEqual([run], self.list("--projects", self.projects)["10002"]["runs"])
+        # The folder had another name when the run was.
+        os.remove(link)
+        os.symlink("/was/here/10002/data/Movies/m_1.mrc", link)
+        self.assertIn(run, self.list("--projects", self.projects)["10002"]["perhaps_used_by"][0])
+
+    def test_while_it_is_being_filled(self):
+        self.assertTrue(self.list("--projects", self.projects)["10002"]["being_filled"])
+        left, errors = self.delete("--projects", self.projects, name="10002")
+        self.assertEqual(3, len(left))
+        self.assertIn("is being downloaded at the moment", errors)
+
+    def test_the_question(self):
+        """In a terminal: y, after which it is looked again; Ctrl-C and Ctrl-D are a no."""
+        os.utime(os.path.join(self.shared, "10002/data/Movies/.part.m_3.mrc"), (1, 1))
+        for answer, goes in ((b"n\n", False), (b"\x03", False), (b"\x04", False), (None, False), (b"y\n", True)):
+            with self.subTest(answer=answer):
+                parent, child = pty.openpty()
+                process = subprocess.Popen(
+                    [sys.executable, "-m", "empiardownloader", "clean", self.shared, "--projects", self.projects,
+                     "--delete", "10002"], stdin=child, stdout=child, stderr=child, start_new_session=True,
+                    preexec_fn=lambda child=child: fcntl.ioctl(child, termios.TIOCSCTTY, 0))
+                os.close(child)
+                said = b""
+                while b"[y/N]" not in said:
+                    said += os.read(parent, 1000)
+                if answer is None:
+                    run = self.note("10002")        # while the question stands there
+                os.write(parent, answer or b"y\n")
+                with contextlib.suppress(OSError):
+                    while True:
+                        said += os.read(parent, 1000)
+                process.wait(30)
+                os.close(parent)
+                self.assertNotIn(b"Traceback", said)
+                self.assertEqual(goes, not os.path.exists(os.path.join(self.shared, "10002", "data")), said)
+                if answer is None:
+                    shutil.rmtree(run)
 
     def test_a_folder_that_is_none(self):
         for folder, why in ((self.projects, "holds no entries"), ("/nowhere", "is no folder")):

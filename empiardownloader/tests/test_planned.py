@@ -88,7 +88,8 @@ class TestPlanned(ArchiveTestCase):
         self.list_entries()
         asked = len(self.demo.requests)
         told, = self.warnings(entryId="10001", allImages=True)
-        self.assertRegex(told, "EMPIAR-10001 has 3000000.0 TB .one image set may be smaller: .* and 67.1 MB must stay free; only .* are free")
+        self.assertRegex(told, "EMPIAR-10001 has 3000000.0 TB .one image set may be smaller: .* and 67.1 MB must stay "
+                               "free; only .* are free")
         told, = self.warnings(entryId="10002", amountOfImages=3)
         self.assertIn("3 of 6 images of EMPIAR-10002 are about 300000.0 TB, and 67.1 MB must stay free; only", told)
         # How large some images of several sets are, nobody knows but that they are no larger than the entry.

@@ -20,6 +20,7 @@ from typing import Any, Dict, List, Optional, Set, Tuple
 
 from ..archive.errors import DiskError, LocalNameError
 from ..archive.remote import FileState
+from .modes import make_folders, share_file
 
 logger = logging.getLogger(__name__)
 
@@ -140,7 +141,7 @@ class Part:
         """The part for ``target``, or None while another process works on it. Raises DiskError, LocalNameError."""
         path = part_path(target)
         try:
-            os.makedirs(os.path.dirname(path), exist_ok=True)
+            make_folders(os.path.dirname(path))
             while True:
                 _remove_link(path)
                 descriptor = os.open(path, os.O_RDWR | os.O_CREAT | LINKS_ARE_NOT_FOLLOWED, 0o666)
@@ -148,6 +149,7 @@ class Part:
                     lock(descriptor, path)
                     # Between opening and locking, the other process may have given the part its final name.
                     if os.path.exists(path) and os.path.samestat(os.fstat(descriptor), os.stat(path)):
+                        share_file(path)
                         return cls(target, descriptor)
                 except BlockingIOError:
                     os.close(descriptor)
@@ -178,6 +180,7 @@ class Part:
                 # A link that somebody has laid in place of the journal is not followed.
                 self._journal = os.open(self.path + JOURNAL,
                                         os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+                share_file(self.path + JOURNAL)
                 os.write(self._journal, "".join(line + "\n" for line in lines).encode())
             else:
                 self._journal = os.open(self.path + JOURNAL, os.O_WRONLY | os.O_APPEND | LINKS_ARE_NOT_FOLLOWED)

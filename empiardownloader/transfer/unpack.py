@@ -10,6 +10,7 @@ from typing import Any, Callable, Dict
 
 from ..archive.errors import DiskError, Stopped
 from ..images.header import BadImageError, promised_bytes
+from .modes import share_file
 from .parts import LINKS_ARE_NOT_FOLLOWED, sync_to_disk
 
 OPENERS: Dict[str, Callable[[str], Any]] = {".bz2": bz2.BZ2File, ".gz": gzip.GzipFile, ".xz": lzma.LZMAFile}
@@ -32,6 +33,7 @@ def unpack(packed: str, compression: str, target: str, stopped: Callable[[], boo
         os.remove(target)
     try:
         descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | LINKS_ARE_NOT_FOLLOWED, 0o666)
+        share_file(target)
         with OPENERS[compression](packed) as source, open(descriptor, "wb") as sink:
             written = 0
             for chunk in iter(lambda: source.read(CHUNK_BYTES), b""):

@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which runs use what in a shared download folder: each leaves a note there before it downloads anything, and links to
+the files when they are whole."""
+import contextlib
+import errno
+import hashlib
+import json
+import logging
+import os
+import socket
+import time
+from dataclasses import dataclass
+from typing import Iterator, List, Optional, Tuple
+
+from ..archive.errors import DiskError
+from ..transfer.modes import make_folders, share_file
+
+logger = logging.getLogger(__name__)
+NOTES = ".empiar-runs"          # a folder beside data/
+# What an account may not write, or a disk may not take, does not keep a run from files that are there already.
+READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
+
+
+@dataclass(frozen=True)
+class Use:
+    """A run that has said so. ``state``: as of now, by this machine."""
+    run: str                    # its folder
+    host: str
+    state: str
+
+    USED, DELETED, UNKNOWN = "used", "deleted", "unknown"
+
+
+def note_use(shared: str, number: str, folder: str) -> None:
+    """Say that a run, whose files are in ``folder``, uses the entry's part of a download folder. Raises DiskError."""
+    folder, host = os.path.abspath(folder), socket.gethostname()
+    notes = os.path.join(shared, number, NOTES)
+    path = os.path.join(notes, hashlib.sha1(os.fsencode("%s:%s" % (host, folder))).hexdigest() + ".json")
+    temporary = "%s.%d" % (path, os.getpid())
+    try:
+        make_folders(notes)
+        with open(temporary, "w", encoding="utf-8", errors="surrogateescape") as stream:
+            json.dump({"run": folder, "host": host, "time": time.time()}, stream)
+        share_file(temporary)
+        os.replace(temporary, path)
+    except OSError as error:
+        if error.errno not in READ_ONLY:
+            msg = "%s cannot be written (%s): make room or choose another folder, then Continue." % (
+                notes, (error.strerror or str(error)).lower())
+            raise DiskError(msg) from error
+        logger.info("No note can be left in %s (%s).", notes, (error.strerror or "").lower())
+
+
+def noted_uses(entry_folder: str) -> Optional[List[Use]]:
+    """The runs that have left a note; None where no run ever has: its files may be anybody's. Raises OSError."""
+    folder = os.path.join(entry_folder, NOTES)
+    try:
+        names = os.listdir(folder)
+    except FileNotFoundError:
+        return None
+    found = []
+    for name in sorted(names):
+        if name.endswith(".json"):
+            with open(os.path.join(folder, name), encoding="utf-8", errors="surrogateescape") as stream:
+                try:
+                    note = json.load(stream)
+                    found.append(_use(str(note["run"]), str(note["host"])))
+                except (ValueError, KeyError, TypeError):
+                    found.append(Use(os.path.join(folder, name), "", Use.UNKNOWN))
+    return found
+
+
+def _use(run: str, host: str) -> Use:
+    """A folder that is not there was deleted, where all above it is there; else its disk may only be away."""
+    try:
+        os.stat(run)
+        return Use(run, host, Use.USED)
+    except FileNotFoundError:
+        pass
+    except OSError:
+        return Use(run, host, Use.UNKNOWN)
+    # Runs/000002_X/extra: the run was deleted from a project that is there.
+    runs = os.path.dirname(os.path.dirname(run))
+    is_deleted = host == socket.gethostname() and os.path.basename(runs) == "Runs" and os.path.isdir(runs)
+    return Use(run, host, Use.DELETED if is_deleted else Use.UNKNOWN)
+
+
+def runs_below(folder: str, depth: int, blind: List[str]) -> Iterator[Tuple[str, List[str]]]:
+    """(project, folders of its runs) at or below a folder; what cannot be read goes into ``blind``. A folder within a
+    project, too: the project is the one above."""
+    above = os.path.realpath(folder)
+    while above != os.path.dirname(above):
+        if _is_project(above) and os.path.exists(os.path.join(above, "project.sqlite")):
+            yield above, _folders(os.path.join(above, "Runs"), blind)
+        above = os.path.dirname(above)
+    if not _is_project(folder):
+        yield from _projects(folder, depth, blind)
+
+
+def _projects(folder: str, depth: int, blind: List[str]) -> Iterator[Tuple[str, List[str]]]:
+    if _is_project(folder):
+        yield folder, _folders(os.path.join(folder, "Runs"), blind)
+    elif depth:
+        for each in _folders(folder, blind):
+            yield from _projects(each, depth - 1, blind)
+
+
+def _is_project(folder: str) -> bool:
+    return os.path.isdir(os.path.join(folder, "Runs"))
+
+
+def _folders(folder: str, blind: List[str]) -> List[str]:
+    found = []
+    try:
+        for entry in os.scandir(folder):
+            if entry.is_dir() and not entry.name.startswith("."):
+                if not os.access(entry.path, os.R_OK | os.X_OK):
+                    blind.append(entry.path)
+                found.append(entry.path)
+    except FileNotFoundError:
+        pass                        # deleted this moment
+    except OSError:
+        blind.append(folder)
+    return sorted(found)
+
+
+def links_in(folder: str, blind: List[str]) -> Iterator[List[str]]:
+    """Of each link in a run's folder the places that it leads to, one after the other, and the last one's real path."""
+    for current, folders, names in os.walk(folder, onerror=lambda error: blind.append(str(error.filename))):
+        for name in [*names, *folders]:
+            path = os.path.join(current, name)
+            if os.path.islink(path):
+                yield [*_steps(path), os.path.realpath(path)]
+
+
+def _steps(path: str) -> Iterator[str]:
+    for _ in range(40):             # as many as Linux follows
+        with contextlib.suppress(OSError):
+            path = os.path.normpath(os.path.join(os.path.dirname(path), os.readlink(path)))
+            yield path
+            continue
+        return
