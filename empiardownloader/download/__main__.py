@@ -38,6 +38,8 @@ def _parse(arguments: Optional[List[str]], program: str) -> argparse.Namespace:
                     "interruption give the same command again: it continues.")
     choose_images(parser)
     parser.add_argument("--to", type=folder, default=".", metavar="FOLDER", help="where the files go (this folder)")
+    parser.add_argument("--shared", default="", metavar="FOLDER",
+                        help="the form's Download folder: the files go there, where runs find them; --to has links")
     parser.add_argument("--images", type=count, default=1, metavar="N", help="how many images, or tilt series (1)")
     parser.add_argument("--all", action="store_true", help="all of the image set")
     parser.add_argument("--list", action="store_true", help="only list the images")
@@ -73,7 +75,7 @@ def _download(options: argparse.Namespace, stopped: threading.Event) -> int:
         facts = fetch(options.entry, options.to, None if options.all else options.images, options.image_set,
                       options.pattern, not options.no_gain, options.gain_pattern, not options.packed,
                       not options.no_companions, options.particles_file, options.transport, options.connections,
-                      stopped, show)
+                      stopped, show, options.shared)
     _tell(facts, options)
     if stopped.is_set():
         say("Stopped; the same command goes on.")

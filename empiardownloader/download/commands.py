@@ -49,6 +49,7 @@ def main_plan(arguments: Optional[List[str]] = None, program: str = "empiar plan
     parser.add_argument("--all", action="store_true", help="all of the image set")
     parser.add_argument("--to", type=folder, default=".", metavar="FOLDER",
                         help="where the files would go (this folder)")
+    parser.add_argument("--shared", default="", metavar="FOLDER", help="as of fetch: what is there does not come")
     parser.add_argument("--connections", type=int, choices=range(1, MAX_CONNECTIONS + 1), default=4,
                         metavar="1..%d" % MAX_CONNECTIONS, help="at a time (4)")
     parser.add_argument("--no-rate", action="store_true", help="without measuring the rate")
@@ -59,7 +60,7 @@ def main_plan(arguments: Optional[List[str]] = None, program: str = "empiar plan
 
 def _plan(options: argparse.Namespace, stopped: threading.Event) -> int:
     told = plan(options.entry, None if options.all else options.images, options.image_set, options.pattern, options.to,
-                options.transport, options.connections, stopped, not options.no_rate)
+                options.transport, options.connections, stopped, not options.no_rate, options.shared)
     print(json.dumps(told.as_data()) if options.json else "\n".join(told.as_lines()))
     return 0 if told.fits else EXIT_ERROR
 

@@ -40,11 +40,12 @@ def fetch(entry: str, folder: str, images: Optional[int] = 1, image_set: str = "
           gain: bool = True, gain_pattern: str = "", unpack: bool = True, companions: bool = True,
           particles_file: str = "", transport: str = AUTOMATIC, connections: int = 4,
           stopped: Optional[threading.Event] = None,
-          on_progress: Callable[[Progress], None] = lambda progress: None) -> Facts:
+          on_progress: Callable[[Progress], None] = lambda progress: None, shared: str = "") -> Facts:
     """Bring the first ``images`` images of an entry, and what belongs to them, into a folder.
 
     ``images`` None stands for all; of tilt series it counts the series. ``companions``: also the files that tell of the
     images (.mdoc, .star, .coord, .box); ``particles_file``: name or path of the .star file that describes particles.
+    ``shared``: the download folder of Scipion's runs, to which the files go, as 10200/data/...; ``folder`` has links.
     What is there already is not fetched again; after any interruption the same call goes on. The addresses are those of
     the configuration variables where the environment has them. ``stopped`` ends it, from any thread.
 
@@ -70,7 +71,8 @@ def fetch(entry: str, folder: str, images: Optional[int] = 1, image_set: str = "
                   "folder." % (folder, found.entry.name)
             raise EntryError(msg)
         foreign = facts.foreign if facts.begin else [there for there in os.listdir(folder) if there[0] != "."]
-        places = Places(folder, os.path.join(folder, name), foreign=frozenset(foreign))
+        places = Places(folder, os.path.join(folder, name), os.path.abspath(shared) if shared else "",
+                        frozenset(foreign))
         if not nothing_missing(request, places):
             archive = open_entry(number, transport, stop)
             facts = Download(request, archive, places, Settings(connections=connections), stop, _read_header,

@@ -4,6 +4,7 @@ a few seconds of images to measure the rate."""
 import concurrent.futures
 import contextlib
 import logging
+import os
 import shutil
 import threading
 import time
@@ -25,7 +26,7 @@ from .fetch import listing, record_path
 from .lister import Lister
 from .references import Search
 from .remote_stream import size_of
-from .request import Request
+from .request import Places, Request
 from .space import existing, expected_bytes
 
 logger = logging.getLogger(__name__)
@@ -111,7 +112,7 @@ class Plan:
 
 def plan(entry: str, images: Optional[int] = 1, image_set: str = "", file_pattern: str = "", folder: str = ".",
          transport: str = AUTOMATIC, connections: int = 4, stopped: Optional[threading.Event] = None,
-         measure: bool = True) -> Plan:
+         measure: bool = True, shared: str = "") -> Plan:
     """What ``fetch`` with the same arguments would do. ``measure``: whether to find out the rate, for a few seconds.
 
     Raises ArchiveError and Stopped.
@@ -123,8 +124,10 @@ def plan(entry: str, images: Optional[int] = 1, image_set: str = "", file_patter
         here = set()
         with contextlib.suppress(OSError):
             here = arrived_paths(folder, record_path(folder, found.entry, chosen))
-        return plan_request(finder, request, archive, lambda image: image.path in here, folder, connections, stop,
-                            measure)
+        places = Places(folder, "", os.path.abspath(shared) if shared else "")
+        return plan_request(
+            finder, request, archive, lambda image: image.path in here or places.has_shared(request, image.path),
+            shared or folder, connections, stop, measure)
 
 
 def plan_request(finder: ImageFinder, request: Request, archive: Archive, is_here: Callable[[RemoteFile], bool],

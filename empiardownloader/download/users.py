@@ -79,9 +79,10 @@ def _use(run: str, host: str) -> Use:
         pass
     except OSError:
         return Use(run, host, Use.UNKNOWN)
-    # Runs/000002_X/extra: the run was deleted from a project that is there.
+    # Runs/000002_X/extra of a project that is there; or a folder that a command has filled.
     runs = os.path.dirname(os.path.dirname(run))
-    is_deleted = host == socket.gethostname() and os.path.basename(runs) == "Runs" and os.path.isdir(runs)
+    above = runs if os.path.basename(runs) == "Runs" else os.path.dirname(run)
+    is_deleted = host == socket.gethostname() and os.path.isdir(above)
     return Use(run, host, Use.DELETED if is_deleted else Use.UNKNOWN)
 
 

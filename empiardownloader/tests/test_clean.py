@@ -15,7 +15,8 @@ from unittest import mock
 from empiardownloader.archive.citing import how_to_cite
 from empiardownloader.archive.entry import parse_entry
 from empiardownloader.download.fetch import fetch
-from empiardownloader.download.users import note_use
+from empiardownloader.download.plan import plan
+from empiardownloader.download.users import note_use, noted_uses
 from empiardownloader.tests.base import ArchiveTestCase, entry, environment, image_set
 
 IS_QUICK = True
@@ -267,6 +268,25 @@ class TestCite(ArchiveTestCase):
 
 
 class TestSharedFolder(ArchiveTestCase):
+
+    def test_what_a_command_brings_for_all_runs(self):
+        """fetch --shared fills the download folder of the form, and leaves a note, too."""
+        paths = self.write_movies("10001", ["m_%d.mrc" % number for number in range(3)])
+        demo = self.serve(entries={"10001": entry(image_set(num_images_or_tilt_series=3))})
+        shared, own = os.path.join(self.folder, "shared"), os.path.join(self.folder, "own")
+        os.makedirs(shared)
+        with environment(**demo.variables):
+            facts = fetch("10001", own, 2, shared=shared)
+            self.assertEqual(2, len(facts.images))
+            self.assertEqual((1, 2), (lambda told: (told.images, told.here))(
+                plan("10001", None, folder=self.folder, measure=False, shared=shared)))
+        there = os.path.join(shared, "10001", "data", "Movies")
+        self.assertEqual([os.path.basename(path) for path in paths[:2]], sorted(os.listdir(there)))
+        self.assertEqual(os.path.join(there, "m_0.mrc"), os.path.realpath(os.path.join(own, "m_0.mrc")))
+        use, = noted_uses(os.path.join(shared, "10001"))
+        self.assertEqual((own, use.USED), (use.run, use.state))
+        shutil.rmtree(own)
+        self.assertEqual(["deleted"], [use.state for use in noted_uses(os.path.join(shared, "10001"))])
 
     def test_that_fetch_is_not_a_shared_folder(self):
         """What ``empiar fetch`` filled has another layout, and is refused."""
