@@ -71,14 +71,23 @@ def _cite(words: List[str]) -> int:
 
 
 def _tell_citation(entry_id: str, stopped: threading.Event) -> int:
+    from .archive.api import fetch_entry_json
     from .archive.citing import how_to_cite
+    from .archive.entry import RELEASED, parse_entry
+    from .archive.errors import EntryError
     from .archive.stopping import StopToken
     from .catalogue.codes import entry_number
     from .catalogue.command import known
-    from .constants import addresses
-    from .download.fetch import metadata_of
+    from .constants import EMPIAR_API_URL, addresses
     stop = StopToken(stopped)
-    entry = metadata_of(entry_number(entry_id, addresses(), stop), "", stop).entry
+    number = entry_number(entry_id, addresses(), stop)
+    record = fetch_entry_json(addresses()[EMPIAR_API_URL], number, stop)
+    try:
+        entry = parse_entry(number, record)
+    except EntryError as error:
+        # Its images cannot be had, or not yet; a paper may name it all the same.
+        say(str(error))
+        entry = parse_entry(number, dict(record, status=RELEASED))
     print("\n".join(how_to_cite(entry, known(int(entry.number)).get("emdb") or ())))
     return 0
 

@@ -12,7 +12,7 @@ LICENCE = "The data are free to use (CC0, https://empiar.org/policies)."
 
 def how_to_cite(entry: Entry, emdb_ids: Iterable[str] = ()) -> List[str]:
     """Lines to copy; ``emdb_ids``: of maps that only others link to the entry."""
-    year = entry.release_date[:4]
+    year = entry.release_date[:4] if entry.release_date[:4].isdecimal() else ""
     authors = ", ".join(entry.authors)
     maps = dict.fromkeys([*entry.emdb_ids, *emdb_ids])
     lines = ["%s%s. %s%s. https://doi.org/%s" % (

@@ -21,6 +21,7 @@ from ..images.header import Header, read_header
 from ..transfer.file import MOST_SIZE_DOUBTS
 from ..transfer.jobs import PENDING, Job, Outcome, Pending, Settings
 from ..transfer.transfer import Transfer
+from ..units import format_seconds
 from .complete import is_there, missing_companions
 from .files import Files
 from .images import Images, Sidecars
@@ -39,6 +40,8 @@ from .series import Tilts
 from .users import note_use
 from .versions import VersionCheck
 
+# After so long without a byte that is said, with so much of the reason.
+SILENT_SECONDS, FAULT_LETTERS = 20.0, 80
 PROGRESS_SECONDS = 1        # between two reports of progress
 HISTORY_SECONDS = 10        # between two points of the download's history
 
@@ -244,6 +247,10 @@ class Download:
         held = self._transfer.held_elsewhere()
         if held:
             return "waiting for %s, which another run is fetching" % held[0]
+        silent, fault = self._transfer.silence()
+        if silent > SILENT_SECONDS:
+            return "nothing has come for %s%s, trying again" % (
+                format_seconds(silent), " (%s)" % fault[:FAULT_LETTERS] if fault else "")
         if not self._queue.here and not self._files.any_under_way and self._finder.folders_listed:
             return "%d folders looked through" % self._finder.folders_listed
         return ""

@@ -26,8 +26,12 @@ def main(arguments: Optional[List[str]] = None, program: str = "python -m empiar
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         _watch_output(walker)
         with walker:
-            for found in _walk(walker, options):
-                print(_line(found.as_dict()), flush=True)
+            walk = _walk(walker, options)
+            for found in walk:
+                line = found.as_dict()
+                if options.positions:
+                    line["position"] = walk.position
+                print(_line(line), flush=True)
     except FollowError as error:
         print(error, file=sys.stderr)
         return EXIT_ERROR
@@ -62,6 +66,12 @@ def _parse(arguments: Optional[List[str]], program: str) -> argparse.Namespace:
                         help="a run (000002_EmpiarDownloader) or an output (000002_EmpiarDownloader:outputMovies)")
     parser.add_argument("--new", action="store_true", help="only what happens from now on")
     parser.add_argument("--nodes", action="store_true", help="the runs and outputs instead of events")
+    parser.add_argument("--changes", action="store_true",
+                        help="also CHANGED_DATA, REMOVED and CLOSED: what becomes of items that were told")
+    parser.add_argument("--infos", action="store_true", help="also INFO: status, progress, sizes as they change")
+    parser.add_argument("--positions", action="store_true", help="with each event the position for --since")
+    parser.add_argument("--since", default="", metavar="POSITION",
+                        help="go on after the event that had this position, with the same other options")
     parser.add_argument("--only", action="append", metavar="TYPE", help="project, run, SetOfMovies ...; more than once")
     parser.add_argument("--no-wait", action="store_true", help="end with what there is")
     parser.add_argument("--timeout", type=float, metavar="SECONDS", help="end after so long without an event")
@@ -70,6 +80,10 @@ def _parse(arguments: Optional[List[str]], program: str) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     if options.nodes and options.timeout is not None:
         parser.error("--timeout is for events, not for --nodes")
+    if options.nodes and (options.changes or options.infos or options.positions or options.since):
+        parser.error("--changes, --infos, --positions and --since are for events, not for --nodes")
+    if options.new and options.since:
+        parser.error("--new begins now, --since where a position says: choose one")
     return options
 
 
@@ -78,8 +92,11 @@ def _walk(walker: RemoteNodeWalker, options: argparse.Namespace) -> Any:
     if options.nodes:
         return (walker.walk_from_last(options.only, wait, include_last=False) if options.new else
                 walker.walk(options.only, wait=wait))
-    walk = walker.walk_on_new_events if options.new else walker.walk_events
-    return walk(options.only, wait=wait, timeout=options.timeout)
+    if options.new:
+        return walker.walk_on_new_events(options.only, wait=wait, timeout=options.timeout, changes=options.changes,
+                                         infos=options.infos)
+    return walker.walk_events(options.only, wait=wait, timeout=options.timeout, since=options.since,
+                              changes=options.changes, infos=options.infos)
 
 
 def _line(found: Any) -> str:

@@ -88,6 +88,17 @@ class TestVersions(unittest.TestCase):
         self.assertFalse(one.same_as(FileState(6, '"tag-1"', "Mon")))
         self.assertFalse(FileState(5, "1", "").same_as(FileState(5, "2", "")))
 
+    def test_one_file_over_both_transports(self):
+        """Half a file of one is gone on with over the other: both tell when it was changed, each in its own way."""
+        web = FileState(5, '"tag-1"', "Thu, 26 Nov 2026 18:05:09 GMT")
+        for version, same in (("20261126180509", True), ("20261126180509.123", True), ("20261126180510", False),
+                              ("20261126190509", False), ("20261399999999", False), ("", False), ("1", False)):
+            with self.subTest(version):
+                ftp = FileState(5, version)
+                self.assertEqual((same, same), (web.same_as(ftp), ftp.same_as(web)))
+        self.assertFalse(FileState(6, "20261126180509").same_as(web))
+        self.assertTrue(FileState(5, "Thu, 26 Nov 2026 18:05:09 GMT").same_as(FileState(5, "20261126180509")))
+
 
 @impatient
 class TestApi(unittest.TestCase):

@@ -264,7 +264,12 @@ class TestCite(ArchiveTestCase):
         with environment(XDG_CACHE_HOME=self.folder, **demo.variables):
             done = subprocess.run([sys.executable, "-m", "empiardownloader", "cite", "10200"], stdout=subprocess.PIPE,
                                   text=True, timeout=60, check=True)
+            demo.entries["10200"].update(status="OBS", release_date="not a date")
+            obsolete = subprocess.run([sys.executable, "-m", "empiardownloader", "cite", "10200"], timeout=60,
+                                      stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=True)
         self.assertIn("Mouse apoferritin. EMPIAR-10200", done.stdout)
+        self.assertIn("Mouse apoferritin. EMPIAR-10200. https", obsolete.stdout)
+        self.assertIn("(status OBS)", obsolete.stderr)
 
 
 class TestSharedFolder(ArchiveTestCase):

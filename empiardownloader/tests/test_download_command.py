@@ -17,6 +17,11 @@ IS_QUICK = True
 TOP = os.path.dirname(os.path.dirname(os.path.abspath(empiardownloader.__file__)))
 
 
+def _lines(path):
+    with open(path, errors="replace") as stream:
+        return len(stream.readlines())
+
+
 class TestCommand(ArchiveTestCase):
 
     def setUp(self):
@@ -189,6 +194,22 @@ class TestCommand(ArchiveTestCase):
                 stream.writelines('{"what": "%s"}\n' % what for what in ("movie", "note", "reference", "end", "bytes"))
             code, _, errors = self.run_command("10200", "--to", self.out)
             self.assertEqual(0, code, errors)
+
+    def test_half_a_file_over_the_other_transport(self):
+        """It was begun over HTTPS and killed; FTP goes on where that was."""
+        self.demo.add_fault(faults.STALL, "*m_0*", after=60000)
+        process = self.start("10200", "--to", self.out, "--no-gain", "--transport", "HTTPS")
+        self.wait_for(lambda: any(name.endswith(".journal") and _lines(os.path.join(self.out, name)) > 1
+                                  for name in (os.listdir(self.out) if os.path.isdir(self.out) else ())),
+                      what="half a movie")
+        process.kill()
+        process.wait()
+        self.demo.clear_faults()
+        self.demo.requests.clear()
+        code, _, errors = self.run_command("10200", "--to", self.out, "--no-gain", "--transport", "FTP")
+        self.assertEqual(0, code, errors)
+        run = [request for request in self.demo.requests if request.startswith("REST")]
+        self.assertTrue(run and all(int(request.split()[1]) for request in run), self.demo.requests)
 
     def test_stopped_while_it_lists(self):
         self.demo.add_fault(faults.BUSY, "*Movies*")

@@ -5,14 +5,16 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import unittest
+from unittest import mock
 
 import numpy as np
 import tifffile
 
 from empiardownloader.archive.errors import EntryError
 from empiardownloader.constants import VARIABLES
-from empiardownloader.demo import kinds, movies
+from empiardownloader.demo import faults, kinds, movies
 from empiardownloader.download.fetch import fetch
 from empiardownloader.download.plan import plan
 from empiardownloader.download.preview import preview
@@ -67,6 +69,22 @@ class TestPlan(PlanCase):
         self.assertEqual((5, 6, None, None), (whole.images, whole.files, whole.rate, whole.seconds))
         self.assertEqual(2, plan("1", None, file_pattern="m_[12].mrc", transport="FTP", measure=False).images)
 
+    def test_silence_is_said(self):
+        """While nothing comes the progress says so, and why, and not only how far it was."""
+        self.movies(2)
+        self.demo.add_fault(faults.STALL, "*m_*", after=3000)
+        stopped, told = threading.Event(), []
+
+        def listen(progress):
+            told.append(str(progress))
+            if "nothing has come" in told[-1]:
+                stopped.set()
+
+        with mock.patch("empiardownloader.download.download.SILENT_SECONDS", 1.0):
+            fetch("1", os.path.join(self.folder, "out"), 2, transport="FTP", stopped=stopped, on_progress=listen)
+        self.assertRegex(told[-1] if "nothing" in told[-1] else told[-2],
+                         r"^Downloaded 0 of 2 movies, .*nothing has come for \d+ s.*, trying again$")
+
     def test_a_gain_that_fits_only_turned(self):
         """What the run would say of it is known before, by some hundred bytes of each file."""
         paths, gain = self.movies(2)
@@ -81,6 +99,30 @@ class TestPlan(PlanCase):
         # Another one that fits as it is comes first.
         movies.write_gain(os.path.join(os.path.dirname(gain), "x_gain.mrc"), 1)
         self.assertEqual((), plan("1", 2, transport="FTP", measure=False).gain_notes)
+
+    def test_a_look_at_the_gain_breaks_no_plan(self):
+        """One that does not answer, errs, is damaged or of another folder than the movie only tells nothing."""
+        _, gain = self.movies(2)
+        for fault in (faults.BUSY, faults.ERROR, faults.DROP, faults.FORBIDDEN, faults.GONE, faults.PAGE):
+            for pattern in ("*gain*", "*m_0*"):
+                with self.subTest(fault=fault, pattern=pattern):
+                    self.demo.add_fault(fault, pattern)
+                    told = plan("1", 2, transport="FTP", measure=False)
+                    self.demo.clear_faults()
+                    self.assertEqual((2, ()), (told.images, told.gain_notes))
+        os.remove(gain)
+        gain = os.path.splitext(gain)[0] + ".tif"
+        for content in (b"II", b"II*\0", b"II*\0\x08\0\0\0", b"II*\0" + b"\xff" * 40, b"MM\0+" + b"\x7f" * 99):
+            with self.subTest(content), open(gain, "wb") as stream:
+                stream.write(content)
+                stream.flush()
+                self.assertEqual((2, ()), (lambda told: (told.images, told.gain_notes))(
+                    plan("1", 2, transport="FTP", measure=False)))
+        os.remove(gain)
+        # The gain of another folder is no business of these movies.
+        self.write_movies("1", ["n_1.mrc"], "data/Movies/Other", width=40, height=30)
+        movies.write_image(os.path.join(self.root, "1", "data", "Movies", "Other", "gain.mrc"), np.ones((30, 40), "f4"))
+        self.assertEqual((), plan("1", None, transport="FTP", measure=False).gain_notes)
 
     def test_what_is_here_already(self):
         self.movies()

@@ -159,6 +159,17 @@ class TestPlanned(ArchiveTestCase):
             stream.write(b"no database")
         self.assertEqual([], hidden(entryId="10001"))
 
+    def test_what_is_hidden_is_not_used(self):
+        """A pattern or a dose that was left from another image set neither takes images away nor gets into the set."""
+        from empiardownloader.archive.remote import Listing
+        from empiardownloader.archive.selection import ImageFinder
+        record = parse_entry("1", entry(image_set(category="micrographs - single frame", directory="data")))
+        finder = ImageFinder(record, record.image_sets[0], lambda folder, expected: Listing(
+            () if folder else ("data",), tuple(("x_%d.mrc" % number, 9) for number in range(6)) if folder else ()),
+            gain_pattern="x_[0-3]*")
+        self.assertEqual(6, len(list(finder.images())))
+        self.assertIn("The gain file pattern is not used: micrographs have no gain reference.", finder.notes)
+
     def test_in_short(self):
         self.assertEqual("", planned.inShort(self.form(entryId="10003")))
         self.list_entries()

@@ -21,7 +21,7 @@ import logging
 import posixpath
 import threading
 import time
-from typing import Callable, List, Optional
+from typing import Callable, List, Optional, Tuple
 
 from ..archive.errors import (
     BusyError,
@@ -117,6 +117,10 @@ class Transfer:
     def under_way(self) -> int:
         """Bytes on disk of files that are not whole yet."""
         return self._board.bytes_under_way()
+
+    def silence(self) -> Tuple[float, str]:
+        """For how many seconds nothing has come although something is wanted, and what went wrong last."""
+        return self._board.silent_seconds(), self._board.last_fault
 
     def held_elsewhere(self) -> List[str]:
         """Local names of files that another process is fetching."""

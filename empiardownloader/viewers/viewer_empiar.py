@@ -13,6 +13,7 @@ import time
 
 import matplotlib.patches
 import matplotlib.patheffects
+import matplotlib.ticker
 import matplotlib.widgets
 from pwem import Domain
 from pwem.objects import Movie, SetOfMicrographs, SetOfMovies
@@ -26,7 +27,7 @@ from ..images.previews import PREVIEW_FOLDER, contrast, load_preview
 from ..protocols.headers import iterFrames
 from ..protocols.outputs.nothing import NoSets
 from ..protocols.protocol_empiar_download import EmpiarDownloader
-from ..units import format_bytes
+from ..units import format_bytes, unit_for
 
 logger = logging.getLogger(__name__)
 
@@ -335,14 +336,17 @@ class HistoryPlot:
         :param title: the run's name, for the window. """
         self.plotter = EmPlotter(x=1, y=1, mainTitle="Download", figsize=(8, 5))
         entitleWindow(self.plotter.getFigure(), title and title + ": download")
-        axes = self.plotter.createSubPlot("", "Minutes since the beginning", "GB")
+        unit, factor = unit_for(max(event.bytes for event in facts.history))
+        axes = self.plotter.createSubPlot("", "Minutes since the beginning", unit)
         history = facts.history
         began = history[0].time
         minutes = [(event.time - began) / 60 for event in history]
-        axes.plot(minutes, [event.bytes / 1e9 for event in history], label="GB on disk", color="tab:blue")
+        axes.plot(minutes, [event.bytes / factor for event in history], label="%s on disk" % unit, color="tab:blue",
+                  linewidth=3)
         movies = axes.twinx()
-        movies.plot(minutes, [event.movies for event in history], label="images", color="tab:orange")
+        movies.plot(minutes, [event.movies for event in history], label="images", color="tab:orange", linestyle="--")
         movies.set_ylabel("Images")
+        movies.yaxis.set_major_locator(matplotlib.ticker.MaxNLocator(integer=True))
         lines = axes.get_lines() + movies.get_lines()
         axes.legend(lines, [line.get_label() for line in lines], loc="upper left")
 

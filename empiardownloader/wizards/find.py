@@ -91,6 +91,8 @@ class FindDialog(dialog.Dialog):
         tk.Label(frame, text="Find").grid(row=0, column=0, padx=(0, 6))
         self.words = tk.StringVar(self, self._words)
         self.field = tk.Entry(frame, textvariable=self.words)
+        # Tk takes it for the beginning of the line.
+        self.field.bind("<Control-a>", lambda event: self.field.selection_range(0, tk.END) or "break")
         self.field.grid(row=0, column=1, sticky="ew")
         self.field.icursor(tk.END)
         self.field.selection_range(0, tk.END)
@@ -291,7 +293,7 @@ class FindDialog(dialog.Dialog):
             lambda error: self._harvestOver(inAWindow(error)))
 
     def _progress(self, text):
-        self.status.config(text="Fetching the list of all entries, once: %s ..." % text)
+        self.status.config(text="Fetching the list of all entries: %s ..." % text)
         if self.words.get().strip() and not self._shown:
             self.searchSoon()
 

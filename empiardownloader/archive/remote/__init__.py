@@ -4,7 +4,10 @@
 A ``Connection`` is used by one thread at a time; only ``abort`` may be called from another one.
 Paths are relative to the entry's folder, parts joined by '/'.
 """
+import calendar
 import contextlib
+import email.utils
+import re
 import threading
 import time
 from dataclasses import dataclass
@@ -49,9 +52,24 @@ class FileState:
     modified: str = ""  # modification time, where the version is an entity tag
 
     def same_as(self, other: "FileState") -> bool:
-        """Servers that share their load make entity tags of their own for one file, but keep its time."""
-        return self.size == other.size and (
-            self.version == other.version or (bool(self.modified) and self.modified == other.modified))
+        """Servers that share their load make entity tags of their own for one file, but keep its time; FTP and HTTP
+        write that in ways of their own."""
+        if self.size != other.size:
+            return False
+        when = self._moment()
+        return (self.version == other.version or (bool(self.modified) and self.modified == other.modified)
+                or (when is not None and when == other._moment()))
+
+    def _moment(self) -> Optional[int]:
+        """The modification time, in seconds as time.time() has them; None where it is not told."""
+        for text in (self.modified, self.version):
+            if re.fullmatch(r"[0-9]{14}(\.[0-9]+)?", text):        # MDTM
+                with contextlib.suppress(ValueError):
+                    return calendar.timegm(time.strptime(text[:14], "%Y%m%d%H%M%S"))
+            found = email.utils.parsedate_tz(text) if text[-4:] == " GMT" else None
+            if found is not None:
+                return int(email.utils.mktime_tz(found))
+        return None
 
     @property
     def is_sure(self) -> bool:
