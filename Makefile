@@ -37,12 +37,13 @@ check: test-python      ## Look for mistakes, style, types, and pages that canno
 bench: test-python      ## Measure speed and cost, side by side with other programs; ONLY=transfer measures a part
 	@$(RUN) .bench -- $(PY) bench $(ONLY)
 
-pictures: test-python   ## Make the pictures of the form, its windows and Analyze results anew, of the demo's data
+pictures: test-python napari-python     ## Make the pictures of the windows and the live viewers anew, of the demo's data
 	@rm -rf .test/pictures && mkdir -p .test/pictures
 	@EMPIAR_PICTURES=$(abspath .test)/pictures $(RUN) .test -- $(PY) -m pytest -q empiardownloader/tests/test_gui.py \
 		empiardownloader/tests/test_find.py
 	@for pair in form_figures:form wizard_files:wizard viewer_finished:viewer find_image:find image_sets:image_sets; do \
 		cp .test/pictures/$${pair%%:*}.png docs/$${pair##*:}.png; done
+	@PYTHONPATH=. $(RUN) .test -- $(PY) docs/live_pictures.py
 
 course: test-python     ## Write docs/course.rst: entries for a course, from EMPIAR as it is now
 	@PYTHONPATH=. $(PY) docs/course.py docs/course.rst
