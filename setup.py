@@ -43,7 +43,7 @@ setup(
     packages=find_packages(include=["empiardownloader", "empiardownloader.*"]),
     install_requires=requirements("requirements.txt"),
     extras_require={extra: requirements("requirements-%s.txt" % extra)
-                    for extra in ("demo", "test", "downstream", "view", "live", "imagej")},
+                    for extra in ("demo", "test", "downstream", "view", "live", "imagej", "web")},
     include_package_data=True,
     package_data={"empiardownloader": ["protocols.conf", "*.png", "templates/*.json.template", "demo/*.json",
                                        "follow/child/*.py", "live/window/*.py"]},

@@ -7,7 +7,7 @@ import hashlib
 import json
 import logging
 import os
-import socket
+import platform
 import time
 from dataclasses import dataclass
 from typing import Iterator, List, Optional, Tuple
@@ -33,7 +33,7 @@ class Use:
 
 def note_use(shared: str, number: str, folder: str) -> None:
     """Say that a run, whose files are in ``folder``, uses the entry's part of a download folder. Raises DiskError."""
-    folder, host = os.path.abspath(folder), socket.gethostname()
+    folder, host = os.path.abspath(folder), platform.node()
     notes = os.path.join(shared, number, NOTES)
     path = os.path.join(notes, hashlib.sha1(os.fsencode("%s:%s" % (host, folder))).hexdigest() + ".json")
     temporary = "%s.%d" % (path, os.getpid())
@@ -82,7 +82,7 @@ def _use(run: str, host: str) -> Use:
     # Runs/000002_X/extra of a project that is there; or a folder that a command has filled.
     runs = os.path.dirname(os.path.dirname(run))
     above = runs if os.path.basename(runs) == "Runs" else os.path.dirname(run)
-    is_deleted = host == socket.gethostname() and os.path.isdir(above)
+    is_deleted = host == platform.node() and os.path.isdir(above)
     return Use(run, host, Use.DELETED if is_deleted else Use.UNKNOWN)
 
 

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """python -m empiardownloader.follow PROJECT [DB_NAME]: what happens in a project, as lines of JSON."""
 import argparse
+import asyncio
 import json
 import math
 import os
+import platform
 import select
 import signal
 import sys
@@ -25,6 +27,8 @@ def main(arguments: Optional[List[str]] = None, program: str = "python -m empiar
         walker = RemoteNodeWalker(options.project, options.db_name, options.interval, options.ssh)
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         _watch_output(walker)
+        if options.serve:
+            return _serve(walker, options)
         with walker:
             walk = _walk(walker, options)
             for found in walk:
@@ -77,6 +81,10 @@ def _parse(arguments: Optional[List[str]], program: str) -> argparse.Namespace:
     parser.add_argument("--timeout", type=float, metavar="SECONDS", help="end after so long without an event")
     parser.add_argument("--interval", type=float, default=0.5, metavar="SECONDS", help="between two looks (0.5)")
     parser.add_argument("--ssh", default="ssh", metavar="COMMAND", help="how to reach another machine ('ssh -p 2222')")
+    parser.add_argument("--serve", action="store_true",
+                        help="as server-sent events on 127.0.0.1, for browsers and other languages; needs tornado")
+    parser.add_argument("--port", type=int, default=0, help="of --serve (a free one)")
+    parser.add_argument("--socket", default="", metavar="FILE", help="of --serve, in place of a port")
     options = parser.parse_args(arguments)
     if options.nodes and options.timeout is not None:
         parser.error("--timeout is for events, not for --nodes")
@@ -85,6 +93,43 @@ def _parse(arguments: Optional[List[str]], program: str) -> argparse.Namespace:
     if options.new and options.since:
         parser.error("--new begins now, --since where a position says: choose one")
     return options
+
+
+def _serve(walker: RemoteNodeWalker, options: argparse.Namespace) -> int:
+    """Until Ctrl-C."""
+    try:
+        from .serve import Server
+    except ImportError as error:
+        print("%s is not installed here: %s -m pip install tornado" % (error.name, sys.executable), file=sys.stderr)
+        return EXIT_ERROR
+
+    def begin(since: str) -> Any:
+        return walker.walk_events(options.only, timeout=options.timeout, since=since or options.since,
+                                  changes=options.changes, infos=options.infos)
+
+    async def run() -> None:
+        ending = asyncio.Event()
+        loop = asyncio.get_event_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, ending.set)
+        try:
+            server = Server("%s %s" % (options.project, options.db_name), begin, _line, options.port, options.socket)
+        except OSError as error:
+            msg = "No reader can be served at %s (%s): choose another one." % (
+                options.socket or "port %d" % options.port, (error.strerror or str(error)).lower())
+            raise FollowError(msg) from error
+        if options.socket:
+            print("Events: the socket %s, with the header Authorization: Bearer %s" % (options.socket, server.token),
+                  flush=True)
+        else:
+            print("Events: %s" % server.address, flush=True)
+            print("From another machine first: ssh -N -L %d:127.0.0.1:%d %s" % (
+                server.port, server.port, platform.node()), flush=True)
+        await server.run(ending)
+
+    walker.get("")          # is there, or says why not
+    asyncio.run(run())
+    return EXIT_STOPPED
 
 
 def _walk(walker: RemoteNodeWalker, options: argparse.Namespace) -> Any:

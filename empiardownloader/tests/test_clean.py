@@ -152,7 +152,7 @@ class TestClean(ArchiveTestCase):
         self.assertEqual(([], False), (its["runs"], its["unused"]))
         self.assertIn(away, its["perhaps_used_by"][0])
         self.assertEqual(3, len(self.delete("--projects", self.projects)[0]))
-        with mock.patch("socket.gethostname", return_value="elsewhere"):
+        with mock.patch("platform.node", return_value="elsewhere"):
             gone = self.note("90003", "000011_EmpiarDownloader")
         shutil.rmtree(gone)
         self.assertIn("on elsewhere", self.list("--projects", self.projects)["90003"]["perhaps_used_by"][0])

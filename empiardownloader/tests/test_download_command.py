@@ -108,7 +108,7 @@ class TestCommand(ArchiveTestCase):
 
     def test_one_sentence_for_what_cannot_be_had(self):
         self.demo.add_fault(faults.GONE, "*m_0*")
-        for arguments, words in ((("20000",), "EMPIAR has no entry 20000"), (("abc",), "no EMPIAR entry number"),
+        for arguments, words in ((("20000",), "EMPIAR has no entry 20000"), (("abc",), "not an EMPIAR entry number"),
                                  (("10200", "--image-set", "7"), "has no image set"),
                                  (("10200", "--pattern", "x*"), "matches the pattern"),
                                  (("10200", "--to", __file__), "cannot be made")):

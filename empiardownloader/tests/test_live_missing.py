@@ -40,13 +40,14 @@ class TestMissing(LiveCase):
                               ("/bin/false", "is no Python 3 that works"), (self.folder, "is no Python 3 that works"),
                               ("/etc/passwd", "is no Python 3 that works")):
             with self.subTest(python=python), environment(EMPIAR_NAPARI_PYTHON=python):
-                self.refused(NapariStreamingBackend(), "^EMPIAR_NAPARI_PYTHON=%s.*(%s).*pip install napari" % (
+                self.refused(NapariStreamingBackend(), "(?s)^EMPIAR_NAPARI_PYTHON=%s.*(%s).*pip install napari" % (
                     python, words))
 
     def test_an_interpreter_without_napari(self):
         with environment(EMPIAR_NAPARI_PYTHON=None):
             self.refused(NapariStreamingBackend(), r"^This Python \(.*\) has no napari, which needs an environment of "
-                                                   "its own: python3 -m venv napari-env; .*EMPIAR_NAPARI_PYTHON=")
+                                                   "its own: type in a terminal:\n    python3 -m venv napari-env\n.*\n"
+                                                   r"    export EMPIAR_NAPARI_PYTHON=")
 
     def test_napari_without_the_rest(self):
         script = os.path.join(self.folder, "almost")

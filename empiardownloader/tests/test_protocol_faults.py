@@ -176,7 +176,7 @@ class TestRightScience(ProtocolTestCase):
         self.demo.add_fault(faults.ERROR, "*50008*better*")
         run = self.finish(self.new(entryId="50008", allImages=True, transport=1))
         self.assertIsNone(run.outputMovies.getGain())
-        self.assertIn("No gain reference", self.summary(run))
+        self.assertIn("No usable gain reference", self.summary(run))
         self.demo.clear_faults()
         run = self.finish(self.again(run))
         self.assertEqual("gain.mrc", os.path.basename(run.outputMovies.getGain()))

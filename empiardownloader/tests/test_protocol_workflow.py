@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """An entry's own workflow, fetched from the archive by the entry's wand and made in a project."""
+import collections
 import json
 import os
 import threading
@@ -27,6 +28,8 @@ class Form:
 
     def __init__(self, protocol):
         self.protocol = protocol
+        # Labels and variables of Tk, of which nothing is asked here.
+        self.widgetDict = collections.defaultdict(mock.MagicMock)
 
     def setVar(self, name, value):
         self.protocol.setAttributeValue(name, value)

@@ -1,0 +1,233 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""follow --serve: the events for browsers and other languages, and nothing for anybody else."""
+import contextlib
+import http.client
+import importlib.util
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import unittest
+
+from empiardownloader.tests.follow_case import FollowCase, alive, children
+
+IS_QUICK = True
+
+
+class Reader:
+    """As much of a browser's EventSource as is needed."""
+
+    def __init__(self, port, token, **headers):
+        self.connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+        self.connection.request("GET", "/events", headers=dict({"Authorization": "Bearer " + token}, **{
+            name.replace("_", "-"): value for name, value in headers.items()}))
+        self.response = self.connection.getresponse()
+
+    def next(self):
+        """-> (id, event, data), or None at the end."""
+        told = {}
+        while True:
+            line = self.response.fp.readline().decode().rstrip("\n") if self.response.chunked is False else self._line()
+            if line is None:
+                return None
+            if not line and "event" in told:
+                return told.get("id"), told["event"], json.loads(told["data"])
+            name, _, value = line.partition(": ")
+            if name in ("id", "event", "data"):
+                told[name] = value
+
+    def _line(self):
+        found = b""
+        while not found.endswith(b"\n"):
+            more = self.response.read(1)
+            if not more:
+                return None
+            found += more
+        return found.decode().rstrip("\n")
+
+    def close(self):
+        self.connection.close()
+
+
+@unittest.skipUnless(importlib.util.find_spec("tornado"), "tornado is not installed here")
+class TestServe(FollowCase):
+
+    def serve(self, *arguments):
+        """-> process, port, token"""
+        process = subprocess.Popen([sys.executable, "-m", "empiardownloader.follow", self.project.folder, "--serve",
+                                    "--interval", "0.1", *arguments], stdout=subprocess.PIPE, text=True)
+        self.addCleanup(process.stdout.close)
+        self.addCleanup(process.wait)
+        self.addCleanup(process.kill)
+        first = process.stdout.readline()
+        self.assertIn("Events: ", first)
+        if "--socket" in arguments:
+            return process, 0, first.split()[-1]
+        self.assertRegex(process.stdout.readline(), r"^From another machine first: ssh -N -L (\d+):127.0.0.1:\1 ")
+        place, _, token = first.split()[1].partition("/?token=")
+        return process, int(place.rpartition(":")[2]), token
+
+    def reader(self, port, token, **headers):
+        reader = Reader(port, token, **headers)
+        self.addCleanup(reader.close)
+        return reader
+
+    def ask(self, port, path="/events", method="GET", **headers):
+        """-> status, headers, content"""
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+        with contextlib.closing(connection):
+            connection.putrequest(method, path, skip_host="Host" in headers)
+            for name, value in headers.items():
+                connection.putheader(name.replace("_", "-"), value)
+            connection.endheaders()
+            response = connection.getresponse()
+            return response.status, dict(response.getheaders()), response.read(200)
+
+    def test_the_events_and_from_where_they_go_on(self):
+        run = self.finished_run(movies=3)
+        expected = [json.loads(json.dumps(event.as_dict())) for event in self.walker().walk_events(wait=False)]
+        process, port, token = self.serve("--changes")
+        reader = self.reader(port, token)
+        told = [reader.next() for _ in range(len(expected) + 1)]
+        self.assertEqual([each["type"] for each in expected], [kind for _, kind, _ in told if kind != "CLOSED"])
+        data = next(found for _, kind, found in told if kind == "NEW_DATA")
+        self.assertEqual([1, 2, 3], [item["id"] for item in data["data"]["data"]])
+        # The server is killed, the run goes on, a new server is there: the browser asks with the id it had last.
+        process.kill()
+        process.wait()
+        run.launch()
+        from empiardownloader.tests.scipion_files import SetFiles
+        movies = object.__new__(SetFiles)
+        movies.run, movies.path = run, os.path.join(run.path, "outputMovies.sqlite")
+        movies.append(1, 4)
+        run.put(status="finished")
+        _, port, token = self.serve("--changes")
+        again = self.reader(port, token, Last_Event_ID=told[4][0])
+        seen = []
+        while not seen or seen[-1][1] != "END_SCAN":
+            seen.append(again.next())
+        self.assertEqual([[4]], [[item["id"] for item in data["data"]["data"]] for _, kind, data in seen
+                                 if kind == "NEW_DATA"])
+        bad = self.reader(port, token, Last_Event_ID="nonsense")
+        self.assertEqual((None, "gone"), bad.next()[:2])
+
+    def test_who_gets_nothing(self):
+        self.finished_run()
+        _, port, token = self.serve()
+        good = {"Authorization": "Bearer " + token}
+        cookie = "empiar_token_%d=" % port
+        for expected, path, method, headers in (
+                (401, "/events", "GET", {}), (401, "/", "GET", {}), (401, "/events?token=x", "GET", {}),
+                (401, "/events", "GET", {"Authorization": "Bearer " + token[:-1]}),
+                (401, "/events", "GET", {"Authorization": "Bearer "}), (401, "/events?token=", "GET", {}),
+                (401, "/events", "GET", {"Cookie": cookie + "x"}),
+                (401, "/events", "GET", {"Cookie": "empiar_token_1=" + token}),
+                (403, "/events", "GET", dict(good, Host="evil.example")),
+                (403, "/events", "GET", dict(good, Host="evil.example:%d" % port)),
+                (403, "/events", "GET", dict(good, Host="127.0.0.1.evil.example")),
+                (403, "/events", "GET", dict(good, Host="")),
+                (403, "/events", "GET", dict(good, Origin="http://evil.example")),
+                (403, "/events", "GET", dict(good, Origin="null")),
+                (403, "/events", "GET", dict(good, Origin="http://127.0.0.1:1")),
+                (403, "/events", "GET", dict(good, Sec_Fetch_Site="cross-site")),
+                (403, "/events", "GET", dict(good, Sec_Fetch_Site="same-site")),
+                (405, "/events", "POST", good), (405, "/events", "PUT", good), (405, "/", "DELETE", good),
+                (405, "/events", "OPTIONS", good),
+                (404, "/../../etc/passwd", "GET", good), (404, "/events/%2e%2e/x", "GET", good),
+                (404, "/static/x", "GET", good), (404, "//evil.example/events", "GET", good)):
+            with self.subTest(path=path, method=method, headers=headers):
+                status, answered, content = self.ask(port, path, method, **headers)
+                self.assertEqual(expected, status, content)
+                self.assertNotIn(b"Movies", content)
+                self.assertNotIn(b"Traceback", content)
+                self.assertNotIn(token, str(answered) + content.decode())
+                self.assertEqual("nosniff", answered.get("X-Content-Type-Options"), answered)
+        for host in ("localhost:%d" % port, "127.0.0.1:9999", "[::1]:80", "LOCALHOST"):
+            self.assertEqual(200, self.ask(port, "/", **dict(good, Host=host))[0])
+        status, answered, _ = self.ask(port, "/?token=" + token)
+        self.assertEqual((303, "/"), (status, answered["Location"]))
+        self.assertRegex(answered["Set-Cookie"], "HttpOnly.*SameSite=Strict")
+        status, answered, content = self.ask(port, "/", Cookie=answered["Set-Cookie"].partition(";")[0])
+        self.assertEqual(200, status)
+        self.assertIn("default-src 'none'", answered["Content-Security-Policy"])
+
+    def test_names_with_markup(self):
+        os.rename(self.project.folder, self.project.folder + "<script>alert(1)</script>".replace("/", "_"))
+        self.project.folder += "<script>alert(1)</script>".replace("/", "_")
+        _, port, token = self.serve()
+        _, _, content = self.ask(port, "/", Authorization="Bearer " + token)
+        self.assertNotIn(b"<script>alert", content)
+
+    def test_many_and_slow_ones(self):
+        """More readers than there are places, a thousand connections, some that take nothing, and some that never end
+        their request: the reader who was there goes on, and nothing is left."""
+        run = self.project.add_run()
+        run.launch()
+        movies = run.add_output(movies=1)
+        process, port, token = self.serve()
+        first = self.reader(port, token)
+        self.assertEqual(["NEW_NODE", "NEW_NODE", "NEW_NODE", "PREPARED_SCAN", "NEW_DATA"],
+                         [first.next()[1] for _ in range(5)])
+        others = [self.reader(port, token) for _ in range(15)]
+        with self.assertRaises(AssertionError):
+            self.assertEqual(200, self.reader(port, token).response.status)
+        open_ones = []
+        for _ in range(1000):
+            with contextlib.suppress(OSError):
+                connection = socket.create_connection(("127.0.0.1", port), 5)
+                connection.sendall(b"GET /events HTTP/1.1\r\nHost: localhost\r\nX: ")
+                open_ones.append(connection)
+        began = time.monotonic()
+        movies.append(1, 2)
+        self.assertEqual("NEW_DATA", first.next()[1])
+        self.assertLess(time.monotonic() - began, 20)
+        for connection in open_ones:
+            connection.close()
+        for other in others:
+            other.close()
+        self.wait_for(lambda: len(children(process.pid)) <= 1, what="the walks of readers that are gone end")
+        self.assertEqual(200, self.reader(port, token).response.status)
+        walks = children(process.pid)
+        process.send_signal(signal.SIGTERM)
+        self.assertEqual(130, process.wait(20))
+        self.wait_for(lambda: not any(map(alive, walks)), what="the walks end")
+
+    def test_a_project_that_goes(self):
+        self.finished_run()
+        _, port, token = self.serve()
+        reader = self.reader(port, token)
+        for _ in range(6):
+            reader.next()
+        shutil.rmtree(self.project.folder)
+        _, kind, data = reader.next()
+        self.assertEqual("gone", kind)
+        self.assertIn("is not there any more", data["error"])
+
+    def test_a_socket_of_ones_own(self):
+        self.finished_run()
+        path = os.path.join(self.folder, "events.socket")
+        _, _, token = self.serve("--socket", path)
+        self.assertEqual(0o600, os.stat(path).st_mode & 0o777)
+        with contextlib.closing(socket.socket(socket.AF_UNIX)) as connection:
+            connection.connect(path)
+            connection.sendall(("GET /events HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\n\r\n" % token).encode())
+            said = b""
+            while b"event: NEW_NODE" not in said:
+                said += connection.recv(1000)
+
+    def test_what_is_not_there(self):
+        taken = socket.create_server(("127.0.0.1", 0))
+        self.addCleanup(taken.close)
+        for arguments in ([self.project.folder + "x", "--serve"],
+                          [self.project.folder, "--serve", "--port", str(taken.getsockname()[1])]):
+            done = subprocess.run([sys.executable, "-m", "empiardownloader.follow", *arguments], stderr=subprocess.PIPE,
+                                  stdout=subprocess.PIPE, text=True, timeout=60, check=False)
+            self.assertEqual((1, 1, ""), (done.returncode, done.stderr.count("\n"), done.stdout), done.stderr)
+
+
+if __name__ == "__main__":
+    unittest.main()
