@@ -8,7 +8,7 @@ import json
 import zlib
 from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Tuple
 
-from .child.marks import Ids, digest_of, pack_digests
+from .child.marks import UNKNOWN, Ids, add_marks, digest_of, pack_digests
 from .events import FollowError
 
 VERSION = "1"
@@ -47,7 +47,9 @@ class Position:
 
     def take_up(self, key: str, digests: Iterable[Tuple[int, int]]) -> None:
         """The digests of the items of a set that are as the position says; the others are told as changed."""
-        self._sets[key].update(digests=dict(digests), packed=None)
+        its = self._sets.get(key)
+        if its is not None:
+            its.update(digests={**dict.fromkeys(its["seen"], UNKNOWN), **dict(digests)}, packed=None)
 
     def step_of(self, message: Dict[str, Any]) -> Step:
         """What a message adds, for ``apply`` once its reader has it."""
@@ -88,7 +90,8 @@ class Position:
 
     @staticmethod
     def _apply_items(its: Dict[str, Any], step: Step) -> None:
-        its["closed"] = its["closed"] or step.kind == "CLOSED"
+        # A set that was closed and gets items was opened again.
+        its["closed"] = (its["closed"] or step.kind == "CLOSED") and step.kind != "NEW_DATA"
         for number in step.removed:
             its["seen"].remove(number)
             its["digests"].pop(number, None)
@@ -97,9 +100,7 @@ class Position:
             its["seen"].add(number)
         its["digests"].update(step.digests)
         if step.created:
-            # By these a set is known again.
-            found = {**{int(number): when for number, when in its["marks"].items()}, **step.created}
-            its["marks"] = {str(number): found[number] for number in (min(found), max(found))}
+            its["marks"] = add_marks(its["marks"], step.created)
 
     def as_text(self) -> str:
         sets = {key: {"seen": each["seen"].ranges, "marks": each["marks"], "closed": each["closed"],
@@ -116,10 +117,10 @@ def read_position(text: str, walk: Dict[str, Any]) -> Dict[str, Any]:
     try:
         state: Dict[str, Any] = json.loads(zlib.decompress(base64.urlsafe_b64decode(
             packed + "=" * (-len(packed) % 4))).decode("ascii")) if version == VERSION else {}
-    except (ValueError, zlib.error) as error:
+    except (ValueError, RecursionError, zlib.error) as error:
         msg = "%r is no position of a walk, or a damaged one." % text[:40]
         raise FollowError(msg) from error
-    if not {"walk", "project", "runs", "sets"} <= set(state):
+    if not isinstance(state, dict) or not all(isinstance(state.get(name), dict) for name in ("walk", "runs", "sets")):
         msg = "%r is no position of a walk that is known here." % text[:40]
         raise FollowError(msg)
     differing = [name for name in walk if state["walk"].get(name) != walk[name]]

@@ -27,6 +27,8 @@ class Walk(Iterator[Content]):
         self._timeout = None if timeout is None else min(timeout, threading.TIMEOUT_MAX)
         self._owner = os.getpid()
         self._turn = threading.Lock()               # for threads that share a walk
+        # Of its own: whoever waits for an event must not keep the position from others, or from a signal handler.
+        self._placing = threading.RLock()
         self._include, self._exclude = _predicate(include), _predicate(exclude) if callable(exclude) else None
         self._excluded: Dict[str, bool] = {}        # by db_name, of nodes seen
         self._stopped = threading.Event()
@@ -51,8 +53,7 @@ class Walk(Iterator[Content]):
         while not self._ended and not self._stopped.is_set():
             if self._waiting:
                 given, steps = self._waiting.pop(0)
-                for step in steps:
-                    self._position.apply(step)
+                self._place(steps)
                 return given
             if self._error is not None:
                 raise self._error
@@ -116,6 +117,10 @@ class Walk(Iterator[Content]):
         if include_last:
             self._waiting += found[-1:]
 
+    def seen_last(self) -> Any:
+        """What was read and not given when the walk was stopped; None for nothing."""
+        return self._waiting[-1][0] if self._waiting else None
+
     def _until_started(self) -> Iterator[Tuple[Any, bool]]:
         """What comes until the child has seen all that is there, and whether it was there before."""
         while not self._ended and not self._stopped.is_set():
@@ -124,7 +129,10 @@ class Walk(Iterator[Content]):
                 continue
             if "started" in message:
                 if message["state"] is not None:
-                    self._position.load(message["state"])
+                    with self._placing:
+                        self._position.load(message["state"])
+                        for key, digests in message["state"]["exact"].items():
+                            self._position.take_up(key, digests)
                 return
             for told in self._told(message):
                 yield told, message.get("old", False)
@@ -133,22 +141,30 @@ class Walk(Iterator[Content]):
     def position(self) -> str:
         """How far this walk has come, up to the event that it gave last, as a line of text for ``since``: it is good
         for another process and after a restart of the machine. What INFO tells is no part of it."""
-        with self._turn:
+        with self._placing:
             return self._position.as_text()
 
     def _told(self, message: Dict[str, Any]) -> List[Told]:
         """What a message gives, with its step of the position; one that gives nothing takes the step at once."""
         if "taken_up" in message:
-            self._position.take_up(message["taken_up"], message["digests"])
+            with self._placing:
+                self._position.take_up(message["taken_up"], message["digests"])
+        if "known" in message and self._exclude is not None:
+            node = self._node(message["known"])
+            self._excluded[node.db_name] = self._exclude(node)
         if "event" not in message:
             return []
         steps = [] if self._nodes else [self._position.step_of(message)]
         given = self._given(message)
         if given is not None:
             return [(given, steps)]
-        for step in steps:
-            self._position.apply(step)
+        self._place(steps)
         return []
+
+    def _place(self, steps: List[Step]) -> None:
+        with self._placing:
+            for step in steps:
+                self._position.apply(step)
 
     def _newest(self, message: Dict[str, Any]) -> List[Told]:
         """Of all that waits, of each output only the newest item."""

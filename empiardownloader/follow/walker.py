@@ -4,6 +4,7 @@
 The iterators and their words are those of the remote node walker of the ESRF's blissdata; what differs is told in
 docs/follow.rst.
 """
+import contextlib
 import os
 import re
 import threading
@@ -11,10 +12,10 @@ import time
 import weakref
 from typing import Any, Dict, Iterator, List, Optional, Union
 
-from .events import Event, EventType, FollowError, NeverError, NodeContent, NotThereYetError
+from .events import Event, EventType, FollowError, GoneError, NeverError, NodeContent, NotThereYetError
 from .position import Position, read_position
 from .process import Child, split_host
-from .walk import Content, Filter, Walk, types_of
+from .walk import Filter, Walk, types_of
 
 DB_NAME = re.compile(r"(\d{6,}_\w+(:\w+)?)?")
 
@@ -83,13 +84,16 @@ class RemoteNodeWalker:
             started_event.set()
         return walk
 
-    def get(self, db_name: str) -> NodeContent:
+    def get(self, db_name: str, timeout: float = 60.0) -> NodeContent:
         """A node of the project as it is now. Raises NotThereYetError, and NeverError where its run has ended without
         it."""
-        nodes: Iterator[NodeContent] = self._at(db_name.partition(":")[0]).walk(wait=False)
-        found = {node.db_name: node for node in nodes}
-        if db_name in found:
-            return found[db_name]
+        walker, found = self._at(_checked_name(db_name).partition(":")[0]), {}
+        with _ended_after(timeout, walker), walker:
+            nodes: Iterator[NodeContent] = walker.walk(wait=False)
+            for node in nodes:
+                found[node.db_name] = node
+                if node.db_name == db_name:
+                    return node
         run = found.get(db_name.partition(":")[0])
         if run is not None and ":" in db_name:
             raise _absent(db_name, run)
@@ -101,8 +105,11 @@ class RemoteNodeWalker:
 
         Raises NotThereYetError after ``timeout`` seconds.
         """
-        with self._at("").walk_from_last(lambda node: node.info.get("class") == class_name) as walk:
-            found: Optional[NodeContent] = _first(walk, timeout)
+        walker = self._at("")
+        with _ended_after(timeout, walker), walker:
+            walk = walker.walk_from_last(lambda node: node.info.get("class") == class_name)
+            # What was there when the time was over, too.
+            found: Optional[NodeContent] = next(walk, None) or walk.seen_last()
         if found is None:
             msg = "There is no run of %s in %s yet." % (class_name, self.project)
             raise NotThereYetError(msg)
@@ -114,20 +121,27 @@ class RemoteNodeWalker:
         Raises NotThereYetError after ``timeout`` seconds; NeverError where its run has ended without it, or left it
         open.
         """
-        run_name = db_name.partition(":")[0]
-        with self._at(run_name).walk_events(infos=True) as walk:
-            deadline = None if timeout is None else time.monotonic() + timeout
-            known: Dict[str, NodeContent] = {}
-            while True:
-                event = _first(walk, None if deadline is None else max(0.0, deadline - time.monotonic()))
-                if event is None:
-                    break
+        run_name, _, output = _checked_name(db_name).partition(":")
+        if not output:
+            msg = "%r is no output: such are '000002_EmpiarDownloader:outputMovies'." % db_name
+            raise FollowError(msg)
+        walker = self._at(run_name)
+        known: Dict[str, NodeContent] = {}
+        began = time.monotonic()
+        with _ended_after(timeout, walker), walker:
+            for event in walker.walk_events(infos=True):
                 known[event.node.db_name] = event.node
                 its = known.get(db_name)
-                if its is not None and its.info.get("stream_state") in ("closed", None):
+                if its is not None and its.info.get("problem"):
+                    raise FollowError(its.info["problem"])
+                # What is no set has no such state.
+                if its is not None and its.info.get("stream_state", "closed") == "closed":
                     return its
                 if event.type is EventType.END_SCAN:
                     raise _absent(db_name, event.node, its is not None)
+        if known and (timeout is None or time.monotonic() - began < timeout):
+            msg = "%s was deleted from %s." % (run_name, self.project)
+            raise GoneError(msg)
         msg = "%s of %s is not closed yet." % (db_name, self.project)
         raise NotThereYetError(msg)
 
@@ -166,7 +180,7 @@ class RemoteNodeWalker:
         told = {"db_name": self.db_name, "include": request["include"], "exclude": request["exclude"],
                 "changes": changes}
         state = read_position(since, told) if since else None
-        request["since"] = state
+        request.update(since=state, tells_known=state is not None and callable(exclude))
         child = Child(self._host, self._ssh, request)
         walk: Walk[Any] = Walk(self._host, self.db_name, child, include, exclude, nodes, timeout,
                                Position(told, state), last_only)
@@ -176,17 +190,24 @@ class RemoteNodeWalker:
         return walk
 
 
-def _first(walk: "Walk[Content]", timeout: Optional[float]) -> Optional[Content]:
-    """What a walk gives next; None where that takes longer than so many seconds, or nothing comes any more."""
+@contextlib.contextmanager
+def _ended_after(timeout: Optional[float], walker: RemoteNodeWalker) -> Iterator[None]:
+    """The walks of a walker end after so many seconds, whatever they wait for."""
     if timeout is None:
-        return next(walk, None)
-    ending = threading.Timer(min(timeout, threading.TIMEOUT_MAX), walk.stop)
+        yield
+        return
+    ending = threading.Timer(min(timeout, threading.TIMEOUT_MAX), walker.stop)
     ending.daemon = True
     ending.start()
     try:
-        return next(walk, None)
+        yield
     finally:
         ending.cancel()
+
+
+def _checked_name(db_name: str) -> str:
+    """Raises FollowError for what is no name of a node."""
+    return RemoteNodeWalker("", db_name).db_name
 
 
 def _absent(db_name: str, run: NodeContent, is_open: bool = False) -> FollowError:

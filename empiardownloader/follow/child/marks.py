@@ -13,11 +13,14 @@ from typing import Any, Dict, Iterable, Iterator, List, Sequence, Tuple
 # Of a set with more items the digests of several are kept as one, so that a position stays short.
 MOST_DIGESTS = 1000
 BEYOND = 1 << 62        # no item has such a number
+UNKNOWN = 0             # a digest that no values have: the item is to be told as changed
+# Items of which a position keeps when they were made: by these a set is known again.
+MOST_MARKS = 32
 
 
 def digest_of(values: Any) -> int:
-    """A number that changes with the values of an item, as a message has them."""
-    return zlib.crc32(json.dumps(values).encode("ascii"))
+    """A number that changes with the values of an item, as a message has them; never UNKNOWN."""
+    return zlib.crc32(json.dumps(values).encode("ascii")) or 1
 
 
 class Ids:
@@ -60,6 +63,17 @@ class Ids:
 
     def __len__(self) -> int:
         return sum(last - first + 1 for first, last in self.ranges)
+
+
+def add_marks(marks: Dict[str, Any], created: Dict[int, Any]) -> Dict[str, Any]:
+    """Ids, as text, and when these items were made, with some of the new ones: the first and the last among them."""
+    found = {int(number): when for number, when in marks.items()}
+    found.update(created)
+    numbers = sorted(found)
+    while len(numbers) > MOST_MARKS:
+        tail = MOST_MARKS // 2
+        numbers = numbers[:4] + numbers[4:-tail:2] + numbers[-tail:]
+    return {str(number): found[number] for number in numbers}
 
 
 def pack_digests(digests: Dict[int, int]) -> str:

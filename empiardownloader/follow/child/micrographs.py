@@ -28,8 +28,10 @@ class Micrographs:
         stamp, files = self._known.get(its.path, (None, {}))
         now = stamp_of(its.path)
         if number not in files and now is not None and now != stamp:
-            files = self._read(its.path, files)
-            self._known[its.path] = now, files
+            found = self._read(its.path)
+            if found is not None:
+                files = found
+                self._known[its.path] = now, files
         return files.get(number)
 
     def _set(self, run, pointer):
@@ -44,13 +46,14 @@ class Micrographs:
         output = its.outputs.get(output_name) if its is not None else None
         return output.set if output is not None else None
 
-    def _read(self, path, former):
+    def _read(self, path):
+        """{number: file}; None where it cannot be read just now."""
         try:
             with opened(path) as connection:
                 column = dict(connection.execute("SELECT label_property, column_name FROM Classes")).get("_filename")
                 if column is None or not column.isalnum():
-                    return former
+                    return {}
                 rows = connection.execute("SELECT id, %s FROM Objects" % column).fetchall()
         except (NotYetError, UnreadableError):
-            return former
+            return None
         return {number: os.path.join(self._project.folder, name) for number, name in rows if name}

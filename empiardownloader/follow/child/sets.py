@@ -7,8 +7,17 @@ import os
 import re
 import time
 
-from databases import NotYetError, RestartedError, UnreadableError, Watched, opened, stamp_of
-from marks import Ids, digest_of, is_block, pack_digests, unpack_digests
+from databases import (
+    SAME_TICK_SECONDS,
+    BusyError,
+    NotYetError,
+    RestartedError,
+    UnreadableError,
+    Watched,
+    opened,
+    stamp_of,
+)
+from marks import Ids, add_marks, digest_of, is_block, unpack_digests
 
 # What a set has of each item beside its attributes; an item that was rejected is not enabled.
 OF_ITEMS = ["enabled", "label", "comment", "creation"]
@@ -60,6 +69,7 @@ class SetFile:
         self._accounted = (0, 0, 0, None)
         self._missed = []               # (place in the set, id) of those below the last one that are to be told
         self._digests = {}              # id -> digest of the values as told; None: they are to be told anew
+        self._scanned_stamps = None     # of the file when it was looked at for changes
         self._is_scanned, self._scan_at = True, 0.0     # whether changes were looked for, and when they may be
 
     def take_up(self, state):
@@ -82,8 +92,10 @@ class SetFile:
         with opened(self.path) as connection:
             properties = dict(connection.execute("SELECT key, value FROM %s" % self._table("Properties")).fetchall())
             classes = _classes(connection, self._table("Classes"))
+            self._columns = self._checked(classes)
+            self._are_series = any(label == "self" and kind in SERIES for label, _, kind in classes)
             if self._to_take_up is not None:
-                self._take_up(connection)
+                self._take_up(connection, self._to_take_up)
             another = self._is_another(connection, replaced)
         now = stamp_of(self.path)
         if (now and now[2]) != file:
@@ -91,26 +103,30 @@ class SetFile:
         self.problem = ""
         self._file = file
         self._properties = properties
-        self._columns = self._checked(classes)
-        self._are_series = any(label == "self" and kind in SERIES for label, _, kind in classes)
+        self._to_take_up = None
         if another:
             self._forget()
-        # Where nothing was told before, nothing of it can have changed.
-        self._is_scanned = not self._digests
+        # Where nothing was told before nothing can have changed, nor in a file that is as it was when looked at.
+        self._is_scanned = not self._digests or (self._stamps == self._scanned_stamps)
         return True, another
 
-    def _take_up(self, connection):
+    def _take_up(self, connection, state):
         """Raises RestartedError where the set is another one than that of which the earlier walk told."""
-        state, self._to_take_up = self._to_take_up, None
         seen, marks = Ids(state["seen"]), {int(number): when for number, when in state["marks"].items()}
         rows = connection.execute("SELECT id, creation FROM %s ORDER BY id" % self._table("Objects")).fetchall()
         kept = {number: creation for number, creation in rows if number in seen}
-        if len(seen) and (not kept or any(kept.get(number, when) != when for number, when in marks.items())):
+        known = [number for number in marks if number in kept]
+        other = [number for number in known if kept[number] != marks[number]]
+        if known and len(other) == len(known):
             raise RestartedError(self.path)
         numbers = list(seen)
+        if not numbers:
+            return
         self._seen = dict.fromkeys(numbers)
         self._seen.update(kept)
-        self._last = max(numbers, default=-1)
+        for number in other:
+            del self._seen[number]              # removed, and added again
+        self._last = max(numbers)
         self._accounted = (-1, 0, 0, None)      # which of those below are new is looked for at once
         if self._keeps_digests:
             self._take_up_digests(connection, state["digests"], numbers)
@@ -118,7 +134,7 @@ class SetFile:
     def _take_up_digests(self, connection, packed, numbers):
         now = {}
         names = self._names()
-        for row in connection.execute(_query(self._columns_of(connection), self._table("Objects")) + " ORDER BY id"):
+        for row in connection.execute(_query(self._columns, self._table("Objects")) + " ORDER BY id").fetchall():
             if row[0] in self._seen:
                 now[row[0]] = digest_of(self._values(names, row))
         for block, told in unpack_digests(packed, numbers):
@@ -131,10 +147,7 @@ class SetFile:
         ids = Ids()
         for number in sorted(self._seen):
             ids.add(number)
-        ends = [number for number in (min(self._seen, default=None), max(self._seen, default=None))
-                if number is not None]
-        return {"seen": ids.ranges, "marks": {str(number): self._seen[number] for number in ends},
-                "digests": pack_digests(dict(self.digests))}
+        return {"seen": ids.ranges, "marks": add_marks({}, self._seen), "digests": ""}
 
     @property
     def digests(self):
@@ -228,11 +241,13 @@ class SetFile:
             with opened(self.path) as connection:
                 columns = self._checked(_classes(connection, '"%s_Classes"' % name))
                 rows = connection.execute(_query(columns, objects) + " ORDER BY id").fetchall()
+        except BusyError:
+            raise               # another look will tell; none is another thing
         except NotYetError:
             return []
         images = []
         for row in rows:
-            values = dict(zip([label for label, _ in columns], row[2:]))
+            values = dict(zip([label for label, _ in columns], map(_plain, row[2:])))
             path = values.get("_filename")
             images.append(dict(values, path=os.path.join(self.folder, path) if path else None,
                                index=values.get("_index") or 0))
@@ -294,6 +309,9 @@ class SetFile:
                 self._seen.pop(number, None)
             yield -1, [], [[number, None, 0, str(number), []] for number in sorted(left)]
         self._is_scanned = True
+        # A change within the tick of the clock in which the file was read may not show.
+        if time.time() - (self._stamps[0][0] / 1e9 if self._stamps[0] else 0) > SAME_TICK_SECONDS:
+            self._scanned_stamps = self._stamps
         # A share of the time, however large the set is.
         self._scan_at = time.monotonic() + SCAN_REST * (time.monotonic() - began)
 
@@ -311,9 +329,6 @@ class SetFile:
     def _has_micrographs(self, names):
         return self.micrograph_of is not None and "_micId" in names
 
-    def _columns_of(self, connection):
-        return self._checked(_classes(connection, self._table("Classes")))
-
     def _see(self, number, creation):
         self._seen[number] = creation
         if number > self._last:
@@ -324,7 +339,7 @@ class SetFile:
 
     def _values(self, names, row):
         """What a message says of an item, of a series with its images, of coordinates with the micrograph's file."""
-        values = [cell.hex() if isinstance(cell, bytes) else cell for cell in row[2:]]
+        values = list(map(_plain, row[2:]))
         known = dict(zip(names, values))
         if self._are_series:
             values.append(self._images(known.get("_tsId") or ""))
@@ -375,6 +390,10 @@ def _classes(connection, table):
 
 def _query(columns, table):
     return "SELECT id, label, %s FROM %s" % (", ".join([column for _, column in columns] + OF_ITEMS), table)
+
+
+def _plain(cell):
+    return cell.hex() if isinstance(cell, bytes) else cell
 
 
 def _first(known, names):

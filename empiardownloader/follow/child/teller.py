@@ -9,7 +9,7 @@ is read before its items, and END_SCAN is told only after them: what was there w
 import time
 
 from databases import BusyError, NotYetError, RestartedError, UnreadableError
-from marks import digest_of, pack_digests, unpack_digests
+from marks import digest_of, unpack_digests
 from micrographs import Micrographs
 from project import ENDED, KILLED, STARTED, Project
 
@@ -32,6 +32,7 @@ class Told:
         self.launch, self.status = state["ended"] or (None, None)       # when its end was told
         self.outputs = {}           # by name and class: Seen
         self.info = None            # as it was told last
+        self.known = False          # to a reader whose filter looks at nodes
 
 
 class Seen:
@@ -61,6 +62,8 @@ class Teller:
         since = request["since"] or {"project": False, "runs": {}, "sets": {}}
         self._project_told = since["project"]
         self._told = {name: Told(state) for name, state in since["runs"].items()}       # by name of the run
+        # A walk that goes on does not tell of the nodes again, and a filter may be about them.
+        self._tells_known = request["tells_known"]
         self._since = since["sets"]             # by db_name and class, as long as they were not taken up
         self.pending = True                     # something that is to be told could not be seen at the last look,
         self.busy = False                       # because somebody keeps it locked
@@ -72,12 +75,16 @@ class Teller:
         if not self._project_told and not self._run_name:
             self._project_told = True
             yield from self._node(self._project_node())
+        elif self._tells_known and self._first and not self._run_name:
+            yield {"known": self._project_node()}
         if PROJECT not in self._exclude or self._run_name:
             for run in list(self._project.runs.values()):
                 if not self._run_name or run.name == self._run_name:
                     yield from self._look_at(run)
         self.gone = self._run_name in self._told and self._run_name not in self._project.runs
         self._told = {name: told for name, told in self._told.items() if name in self._project.runs}
+        self._since = {key: state for key, state in self._since.items()
+                       if key.partition(":")[0] in self._project.runs}
         if not self.pending:
             self._first = self._silent = False
 
@@ -93,6 +100,9 @@ class Teller:
             if not self._output_name:
                 yield from self._node(self._run_node(run))
                 told.info = run.info() if self._infos else None
+        elif self._tells_known and not told.known:
+            yield {"known": self._run_node(run)}
+        told.known = True
         if told.ended and (run.status in STARTED or run.launch != told.launch
                            or (told.status == KILLED and run.has_ended_itself())):
             # Continued, or restarted, or not dead at all: all of it comes once more, but for what was told already.
@@ -131,12 +141,14 @@ class Teller:
         seen = told.outputs[output.key]
         another = False
         if not output.is_set:
-            seen.visible, seen.fresh = True, not seen.told
-            if seen.state is not None:
+            # Its node may have been told, and the item not yet.
+            was_told = seen.told and (seen.state is None or bool(seen.state["seen"]))
+            seen.visible, seen.fresh = True, not was_told
+            if seen.state is not None and was_told:
                 (_, seen.digest), = unpack_digests(seen.state["digests"], [output.id]) or [(None, None)]
-                seen.state = None
-                if self._changes:
+                if self._changes and seen.digest is not None:
                     yield {"taken_up": _key(output), "digests": [(output.id, seen.digest)]}
+            seen.state = None
         else:
             try:
                 if output.set is None:
@@ -193,6 +205,7 @@ class Teller:
                 output.set.skip_items()
             else:
                 for first, names, items in output.set.new_items():
+                    seen.closed = False         # it was opened again
                     yield from self._items_of(output, first, names, items)
         except NotYetError:
             return False
@@ -230,17 +243,19 @@ class Teller:
     def _infos_of(self, run, told, outputs):
         """Nodes of which something else is known now than when they were told."""
         if not self._output_name and told.info != run.info():
-            told.info = run.info()
-            yield from self._event(INFO, self._run_node(run), None)
+            is_news, told.info = told.info is not None, run.info()
+            if is_news:
+                yield from self._event(INFO, self._run_node(run), None)
         for output in outputs:
             seen = told.outputs[output.key]
             if seen.told and seen.visible and seen.info != output.info():
-                seen.info = output.info()
-                yield from self._event(INFO, self._output_node(output), None)
+                is_news, seen.info = seen.info is not None, output.info()
+                if is_news:
+                    yield from self._event(INFO, self._output_node(output), None)
 
     def state(self):
         """How much was told, as a position has it; once, where all that is there counts as told."""
-        runs, sets = {}, {}
+        runs, sets, exact = {}, {}, {}
         for name, told in self._told.items():
             runs[name] = {"prepared": told.prepared, "ended": [told.launch, told.status] if told.ended else None}
             run = self._project.runs.get(name)
@@ -249,9 +264,11 @@ class Teller:
                 if seen is not None and seen.told:
                     sets[_key(output)] = dict(
                         output.set.state() if output.is_set and output.set is not None
-                        else {"seen": [[output.id, output.id]], "marks": {}, "digests": pack_digests(
-                            {output.id: seen.digest} if seen.digest is not None else {})}, closed=seen.closed)
-        return {"project": self._project_told, "runs": runs, "sets": sets}
+                        else {"seen": [[output.id, output.id]], "marks": {}, "digests": ""}, closed=seen.closed)
+                    if self._changes:
+                        exact[_key(output)] = output.set.digests if output.is_set and output.set is not None else [
+                            (output.id, seen.digest)] if seen.digest is not None else []
+        return {"project": self._project_told, "runs": runs, "sets": sets, "exact": exact}
 
     def _wants_items(self, output):
         return self._items and self._tells_of(output.type)
