@@ -90,6 +90,9 @@ def _parse(arguments: Optional[List[str]], program: str) -> argparse.Namespace:
         parser.error("--timeout is for events, not for --nodes")
     if options.nodes and (options.changes or options.infos or options.positions or options.since):
         parser.error("--changes, --infos, --positions and --since are for events, not for --nodes")
+    if options.serve and (options.nodes or options.new or options.positions or options.no_wait):
+        parser.error("--serve gives events with positions to whoever asks, from the beginning or from where he was: "
+                     "leave out --nodes, --new, --positions and --no-wait")
     if options.new and options.since:
         parser.error("--new begins now, --since where a position says: choose one")
     return options

@@ -7,11 +7,17 @@ Each reader has a walk of its own, which waits for it: one that is slow or gone 
 """
 import asyncio
 import concurrent.futures
+import contextlib
+import errno
 import hmac
 import html
 import json
+import os
 import secrets
+import socket
+import stat
 import time
+from collections import OrderedDict
 from typing import Any, Callable, Dict, List, Optional
 from urllib.parse import urlsplit
 
@@ -32,7 +38,8 @@ REQUEST_SECONDS = 10.0
 ALIVE_SECONDS = 15.0
 FROZEN_SECONDS = 30.0               # after which a reader that takes nothing may give way to another one
 RETRY_MS = 2000                     # after which a browser asks anew
-MOST_HEADER_BYTES = 64 << 10        # a position may be long
+MOST_HEADER_BYTES, MOST_ID_LETTERS = 64 << 10, 8 << 10     # a position may be long
+FULL_MS = 15000                     # after which a browser asks anew that found no place
 POLICY = ("default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; "
           "base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
 PAGE = """<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>%s</title></head>
@@ -53,8 +60,10 @@ class Server:
         # One that waits for an event, and one that begins or ends.
         self.executor = concurrent.futures.ThreadPoolExecutor(2 * MOST_READERS, "reader")
         self.walks: "set[Walk[Any]]" = set()
-        self.sockets = [tornado.netutil.bind_unix_socket(path, mode=0o600)] if path else tornado.netutil.bind_sockets(
-            port, "127.0.0.1")
+        self.is_over = False
+        self._long: "OrderedDict[str, str]" = OrderedDict()     # short id -> position
+        self._path = path
+        self.sockets = [_own_socket(path)] if path else tornado.netutil.bind_sockets(port, "127.0.0.1")
         self.port = 0 if path else self.sockets[0].getsockname()[1]
         self._server = _Bounded(
             tornado.web.Application([("/", _Front), ("/events", _Events)], server=self, default_handler_class=_Nothing),
@@ -69,15 +78,48 @@ class Server:
     def cookie(self) -> str:
         return COOKIE % self.port
 
+    def id_of(self, position: str) -> str:
+        """What a browser has to send to go on: the position, or, where that is too long for a header, a word for it
+        that is good as long as this server lives."""
+        if len(position) <= MOST_ID_LETTERS:
+            return position
+        word = "@" + secrets.token_urlsafe(12)
+        self._long[word] = position
+        while len(self._long) > MOST_READERS * 4:
+            self._long.popitem(last=False)
+        return word
+
+    def position_of(self, word: str) -> str:
+        """Raises FollowError."""
+        if not word.startswith("@"):
+            return word
+        if word not in self._long:
+            msg = "This position is of a server that has ended: follow from the beginning."
+            raise FollowError(msg)
+        return self._long[word]
+
     async def run(self, ending: asyncio.Event) -> None:
         """Serve until ``ending``."""
         self._server.add_sockets(self.sockets)
         await ending.wait()
+        self.is_over = True
         self._server.stop()
         for walk in list(self.walks):
             walk.stop()
         await self._server.close_all_connections()
         self.executor.shutdown(wait=False)
+        if self._path:
+            with contextlib.suppress(OSError):
+                os.remove(self._path)
+
+
+def _own_socket(path: str) -> socket.socket:
+    """A socket file; one that a server left behind is taken. Raises OSError where one listens, or for other files."""
+    if os.path.lexists(path):
+        with contextlib.closing(socket.socket(socket.AF_UNIX)) as other:
+            if not stat.S_ISSOCK(os.stat(path).st_mode) or other.connect_ex(path) == 0:
+                raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
+    return tornado.netutil.bind_unix_socket(path, mode=0o600)
 
 
 class _Bounded(tornado.httpserver.HTTPServer):
@@ -172,8 +214,11 @@ class _Events(_Handler):
 
     async def get(self) -> None:
         server = self.server
-        if len(server.readers) >= MOST_READERS:
-            self._make_room()
+        if len(server.readers) >= MOST_READERS and not self._made_room():
+            # A browser never comes back after an error, but after this.
+            self.set_header("Content-Type", "text/event-stream; charset=utf-8")
+            self.write("retry: %d\n\nevent: full\ndata: {}\n\n" % FULL_MS)
+            return
         since = self.request.headers.get("Last-Event-ID") or self.get_query_argument("since", "")
         loop = asyncio.get_event_loop()
         server.readers.append(self)
@@ -182,7 +227,7 @@ class _Events(_Handler):
             self.write("retry: %d\n\n" % RETRY_MS)
             try:
                 # Beside: to begin a walk takes a while, on another machine seconds.
-                self._walk = await loop.run_in_executor(server.executor, server.begin, since)
+                self._walk = await loop.run_in_executor(server.executor, server.begin, server.position_of(since))
                 server.walks.add(self._walk)
                 await self._tell(self._walk, loop)
             except FollowError as error:
@@ -193,15 +238,18 @@ class _Events(_Handler):
             server.readers.remove(self)
             if self._walk is not None:
                 server.walks.discard(self._walk)
-                loop.run_in_executor(server.executor, self._walk.close)
+                self._walk.stop()
+                if not server.is_over:
+                    loop.run_in_executor(server.executor, self._walk.close)
 
-    def _make_room(self) -> None:
+    def _made_room(self) -> bool:
         """One that has not taken anything for long gives way: it comes back by itself when it wakes."""
         frozen = min(self.server.readers, key=lambda reader: reader._waits_since)
         if time.monotonic() - frozen._waits_since < FROZEN_SECONDS:
-            self._refuse(503, "%d readers are here already." % MOST_READERS)
+            return False
         connection: Any = frozen.request.connection
         connection.stream.close()
+        return True
 
     async def _send(self) -> None:
         self._waits_since = time.monotonic()
@@ -213,7 +261,7 @@ class _Events(_Handler):
     async def _tell(self, walk: "Walk[Any]", loop: asyncio.AbstractEventLoop) -> None:
         await self._send()
         coming = None
-        while True:
+        while not self.server.is_over:
             coming = coming or loop.run_in_executor(self.server.executor, _next, walk)
             done, _ = await asyncio.wait([coming], timeout=ALIVE_SECONDS)
             if not done:
@@ -221,12 +269,14 @@ class _Events(_Handler):
                 await self._send()
                 continue
             told, coming = coming.result(), None
+            if self.server.is_over:
+                return
             if told is _OVER:
                 await self._say("over", {})
                 return
             event, position = told
             self.write("id: %s\nevent: %s\ndata: %s\n\n" % (
-                position, event.type.name, self.server.line(event.as_dict())))
+                self.server.id_of(position), event.type.name, self.server.line(event.as_dict())))
             # Not before the reader has taken it: what waits, waits in the walk.
             await self._send()
 

@@ -10,7 +10,15 @@ import sys
 import threading
 import time
 
-from empiardownloader.follow import EventType, FollowError, GoneError, RestartedError
+from empiardownloader.follow import (
+    EventType,
+    FollowError,
+    GoneError,
+    NeverError,
+    NotThereYetError,
+    RemoteNodeWalker,
+    RestartedError,
+)
 from empiardownloader.follow.child.marks import MOST_DIGESTS, Ids
 from empiardownloader.tests.follow_case import END, NEW_DATA, NEW_NODE, PREPARED, FollowCase
 from empiardownloader.tests.scipion_files import execute
@@ -37,13 +45,16 @@ class Reader(threading.Thread):
 
     def __init__(self, walk):
         super().__init__(daemon=True)
-        self.walk, self.events, self.positions = walk, [], []
+        self.walk, self.events, self.positions, self.error = walk, [], [], None
         self.start()
 
     def run(self):
-        for event in self.walk:
-            self.positions.append(self.walk.position)
-            self.events.append(event)
+        try:
+            for event in self.walk:
+                self.positions.append(self.walk.position)
+                self.events.append(event)
+        except Exception as error:  # noqa: BLE001 - for the test
+            self.error = error
 
     def wait_for_silence(self, seconds=0.6):
         """Until no event has come for a while."""
@@ -224,6 +235,156 @@ class TestPositions(FollowCase):
         self.assertEqual([[4, 5], [2]], ids_of(found))
         self.assertEqual([PREPARED, NEW_DATA, CHANGED], [event.type for event in found if event.type is not CLOSED])
 
+    def seen(self, run, since, **options):
+        return [[event.type.name, event.node.name, [item.id for item in event.data.data] if event.data and isinstance(
+            event.data.data, list) else None] for event in self.walker(run.name).walk_events(
+                wait=False, since=since, **options)]
+
+    def position_after(self, run, count, since="", **options):
+        with self.walker(run.name).walk_events(since=since, **options) as walk:
+            for _ in range(count):
+                next(walk)
+            return walk.position
+
+    def test_between_a_node_and_its_items(self):
+        """Of a single object, and of a set that had none by then."""
+        run = self.project.add_run()
+        run.launch()
+        number = run.project.ids(2)
+        execute(run.database, ["INSERT INTO Objects (id, parent_id, name, classname) VALUES (?, ?, ?, 'Volume')",
+                               number[0], run.id, "%d.outputVolume" % run.id],
+                ["INSERT INTO Objects (id, parent_id, name, classname, value) VALUES (?, ?, ?, 'Float', '1.5')",
+                 number[1], number[0], "%d.%d._samplingRate" % (run.id, number[0])])
+        run.put(_outputs="outputVolume")
+        run.put(status="finished")
+        for changes in (False, True):
+            since = self.position_after(run, 2, changes=changes)
+            self.assertEqual([["PREPARED_SCAN", run.name, None], ["NEW_DATA", "outputVolume", [number[0]]],
+                              ["END_SCAN", run.name, None]], self.seen(run, since, changes=changes))
+            with self.walker(run.name).walk_events(wait=False, since=since, changes=changes) as walk:
+                for _ in walk:
+                    self.assertTrue(walk.position)
+        other = self.project.add_run()
+        other.launch()
+        movies = other.add_output(movies=0)
+        since = self.position_after(other, 3)
+        movies.append(2)
+        found = next(event for event in self.walker(other.name).walk_events(wait=False, since=since)
+                     if event.type is NEW_DATA)
+        self.assertEqual(0, found.data.first_index)
+
+    def test_changes_that_were_not_told_yet(self):
+        """A second reader takes over while the first one has told a part of what changed, and of what is gone."""
+        run = self.finished_run(movies=6)
+        with self.walker(run.name).walk_events(wait=False, changes=True) as walk:
+            list(walk)
+        movies = self.movies(run)
+        execute(movies.path, ["UPDATE Objects SET c03 = 9.0 WHERE id IN (1, 4)"])
+        movies.take(5)
+        since = self.position_after(run, 1, walk.position, changes=True)
+        self.assertEqual([["CHANGED_DATA", "outputMovies", [4]], ["REMOVED", "outputMovies", [5]]],
+                         self.seen(run, since, changes=True))
+        execute(movies.path, ["UPDATE Objects SET c03 = 8.0 WHERE id = 6"])
+        # They follow one another in the set, now that 5 is gone.
+        self.assertEqual([["CHANGED_DATA", "outputMovies", [4, 6]], ["REMOVED", "outputMovies", [5]]],
+                         self.seen(run, since, changes=True))
+
+    def test_of_new_events_and_on(self):
+        run = self.project.add_run()
+        run.launch()
+        movies = run.add_output(movies=4)
+        with self.walker(run.name).walk_on_new_events(changes=True) as walk:
+            movies.append(2, 5)
+            next(walk)
+            execute(movies.path, ["UPDATE Objects SET c03 = 9.0 WHERE id = 2"])
+            event = next(walk)
+            while event.type is not CHANGED:
+                event = next(walk)
+            since = walk.position
+        self.assertEqual([], self.seen(run, since, changes=True))
+        execute(movies.path, ["UPDATE Objects SET c03 = 7.0 WHERE id = 6"])
+        movies.take(5)
+        self.assertEqual([["CHANGED_DATA", "outputMovies", [6]], ["REMOVED", "outputMovies", [5]]],
+                         self.seen(run, since, changes=True))
+
+    def test_series_and_picks_that_have_not_changed(self):
+        run = self.project.add_run()
+        run.launch()
+        series = run.add_output("outputTiltSeries", "SetOfTiltSeries", movies=0)
+        series.make_series()
+        for number in (1, 2):
+            series.append_series(number, 3)
+            series.append_images(number, 3)
+        run.put(status="finished")
+        with self.walker(run.name).walk_events(wait=False, changes=True) as walk:
+            self.assertEqual(2, sum(len(event.data.data) for event in walk if event.type is NEW_DATA))
+        self.assertEqual([], self.seen(run, walk.position, changes=True))
+        execute(series.path, ["UPDATE TS_2_Objects SET c03 = 33.0 WHERE id = 1"])
+        self.assertEqual([["CHANGED_DATA", "outputTiltSeries", [2]]], self.seen(run, walk.position, changes=True))
+
+    def test_what_is_no_restart(self):
+        """All items are gone; one was removed and added again."""
+        for again, expected in (((), []), ((3,), [["NEW_DATA", "outputMovies", [3]]]),
+                                ((2,), [["NEW_DATA", "outputMovies", [2]]])):
+            run = self.finished_run(movies=3)
+            with self.walker(run.name).walk_events(wait=False) as walk:
+                list(walk)
+            movies = self.movies(run)
+            movies.take(*(again or (1, 2, 3)))
+            for number in again:
+                movies.append(1, number, "2037-01-01 00:00:00")
+            with self.subTest(again):
+                self.assertEqual(expected, self.seen(run, walk.position))
+        # And one that is: its first item is not the first one.
+        run = self.finished_run(movies=3)
+        with self.walker(run.name).walk_events(wait=False) as walk:
+            list(walk)
+        movies = self.movies(run)
+        movies.take(1, 2, 3)
+        movies.append(1, 2, "2037-01-01 00:00:00")
+        with self.assertRaises(RestartedError):
+            self.seen(run, walk.position)
+
+    def test_a_filter_that_looks_at_nodes(self):
+        run = self.finished_run(movies=2)
+
+        def excluded(node):
+            return node.type == "run"
+
+        walker = self.walker()
+        with walker.walk_events(wait=False, exclude_children=excluded) as walk:
+            self.assertNotIn("SetOfMovies", [event.node.type for event in walk])
+        self.movies(run).append(2, 3)
+        self.assertNotIn("SetOfMovies", [event.node.type for event in walker.walk_events(
+            wait=False, exclude_children=excluded, since=walk.position)])
+
+    def test_a_position_while_another_thread_waits(self):
+        run = self.project.add_run()
+        run.launch()
+        with self.walker(run.name).walk_events() as walk:
+            next(walk)
+            threading.Thread(target=next, args=(walk, None), daemon=True).start()
+            time.sleep(0.2)
+            self.assertTrue(walk.position)
+            walk.stop()
+
+    def test_a_run_that_is_deleted_and_made_again(self):
+        run = self.finished_run(movies=2)
+        with self.walker(run.name).walk_events(wait=False, changes=True) as walk:
+            list(walk)
+        rows = [["DELETE FROM Objects WHERE id = ? OR parent_id = ?", run.id, run.id]]
+        shutil.move(run.path, run.path + ".away")
+        execute(self.project.database, *rows)
+        with self.walker(run.name).walk_events(since=walk.position, changes=True) as later:
+            reader = Reader(later)
+            time.sleep(0.5)
+            execute(self.project.database, *run._insert)
+            shutil.move(run.path + ".away", run.path)
+            reader.wait_for_silence()
+            later.stop()
+            reader.join()
+        self.assertIsNone(reader.error)
+
     def test_what_is_no_position(self):
         run = self.finished_run()
         with self.walker(run.name).walk_events(wait=False) as walk:
@@ -367,7 +528,6 @@ class TestWhatIsThere(FollowCase):
         self.assertEqual("project", self.walker().get("").type)
 
     def test_typed_errors(self):
-        from empiardownloader.follow import NeverError, NotThereYetError
         run = self.project.add_run()
         later = "%06d_ProtSomething" % (run.id + 100)
         walker = self.walker()
@@ -395,7 +555,7 @@ class TestWhatIsThere(FollowCase):
                 next(walk)
 
     def test_wait_for_the_last_run_of_a_class(self):
-        from empiardownloader.follow import NotThereYetError
+
         self.finished_run(class_name="ProtOther")
         with self.assertRaises(NotThereYetError):
             self.walker().wait_for_run("ProtSomething", timeout=0.3)
@@ -409,8 +569,48 @@ class TestWhatIsThere(FollowCase):
         self.addCleanup(process.wait)
         self.assertEqual("ProtLate", self.walker().wait_for_run("ProtLate", timeout=30).info["class"])
 
+    def test_timeouts_hold(self):
+        """Whatever is silent: another machine, or a run whose process cannot be seen."""
+        path = os.path.join(self.folder, "ssh")
+        with open(path, "w") as stream:
+            stream.write("#!/bin/sh\nsleep 97.%d\n" % os.getpid())
+        os.chmod(path, 0o755)
+        far = RemoteNodeWalker("host:/x", ssh=path)
+        self.addCleanup(far.__exit__)
+        hidden = self.project.add_run()
+        hidden.launch(pid=4000000)
+        other = self.finished_run(class_name="ProtOther")
+        near = self.walker()
+        for ask in (lambda: far.wait_for_run("X", timeout=0.5), lambda: far.get("", timeout=0.5),
+                    lambda: near.wait_for_run("ProtNone", timeout=0.5),
+                    lambda: far.wait_until_closed(other.name + ":outputMovies", timeout=0.5)):
+            began = time.monotonic()
+            with self.assertRaises(NotThereYetError):
+                ask()
+            self.assertLess(time.monotonic() - began, 20)
+        self.assertEqual(other.name, near.wait_for_run("ProtOther", timeout=2).name)
+        self.assertEqual(hidden.name, near.get(hidden.name).name)
+
+    def test_what_is_closed_and_what_is_none(self):
+        run = self.project.add_run()
+        run.launch()
+        run.add_output(movies=1)
+        walker = self.walker()
+        for name in (run.name, "", None):
+            with self.subTest(name), self.assertRaises(FollowError):
+                walker.wait_until_closed(name, timeout=5)
+        name = run.name + ":outputMovies"
+        threading.Timer(0.5, run.delete).start()
+        with self.assertRaises(GoneError):
+            walker.wait_until_closed(name, timeout=30)
+        damaged = self.project.add_run()
+        damaged.launch()
+        with open(damaged.add_output(movies=1).path, "wb") as stream:
+            stream.write(b"no database at all, but long enough to be looked at" * 99)
+        with self.assertRaisesRegex(FollowError, "no SQLite database"):
+            walker.wait_until_closed(damaged.name + ":outputMovies", timeout=30)
+
     def test_wait_until_an_output_is_closed(self):
-        from empiardownloader.follow import NeverError, NotThereYetError
         run = self.project.add_run()
         run.launch()
         movies = run.add_output(movies=2)

@@ -61,7 +61,7 @@ class TestPlugin(unittest.TestCase):
         windows = r"\.\.(protocols|wizards|viewers|demo)\b|from \.\. import (?!constants)"
         forbidden = {
             # It serves addresses, and asks none.
-            "follow": "|".join((scipion, r"ftplib|requests|urllib\.request|socket", windows,
+            "follow": "|".join((scipion, r"ftplib|requests|urllib\.request", windows,
                                  r"^(import|from) (numpy|mrcfile|tifffile)",
                                 r"\.\.(archive|transfer|download|images|live)\b")),
             "images": "|".join((scipion, network, windows, r"\.\.(archive|transfer|download|follow|live)\b")),
