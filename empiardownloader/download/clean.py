@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """empiar clean: what is in a shared download folder, which runs of Scipion use it, and what can be deleted."""
 import argparse
+import contextlib
 import json
 import os
 import shutil
@@ -22,7 +23,6 @@ DEPTH = 4                   # folders below one that is given, in which projects
 # A part that was written so shortly ago is of a download that goes on.
 UNDER_WAY_SECONDS = 600
 SCIPION_USER_DATA = "SCIPION_USER_DATA"
-UNUSED = "unused"
 NAMED = 3                   # runs and folders that a sentence names
 
 
@@ -41,8 +41,9 @@ class Kept:
     inodes: Set[Tuple[int, int]] = field(default_factory=set)
 
     @property
-    def is_unused(self) -> bool:
-        """Whether it is known that nobody uses it: who filled it has left notes, and all of these runs are deleted."""
+    def has_no_known_use(self) -> bool:
+        """Whether runs have left notes, and all of these are deleted. Others may use it all the same: runs of version
+        1.1, programs that are none of Scipion's; so nothing is deleted but by its name."""
         return self.has_notes and not self.runs and not self.unknown and not self.is_filled
 
 
@@ -67,16 +68,18 @@ def survey(folder: str, projects: List[str], stopped: threading.Event) -> Survey
     tops = tuple({os.path.abspath(folder), os.path.realpath(folder)})
     seen: Set[str] = set()
     for given in projects:
-        count = found.projects
-        for _, runs in runs_below(given, DEPTH, found.blind):
-            found.projects += 1
+        is_empty = True
+        for project, runs in runs_below(given, DEPTH, found.blind):
+            is_empty = False
+            seen.add(os.path.realpath(project))
             for run_folder in runs:
                 if os.path.realpath(run_folder) not in seen:
                     seen.add(os.path.realpath(run_folder))
                     found.runs += 1
                     _look_at(run_folder, found, tops, stopped)
-        if found.projects == count:
+        if is_empty:
             found.empty.append(given)
+    found.projects = len(seen) - found.runs
     return found
 
 
@@ -91,9 +94,16 @@ def _kept(name: str, folder: str, stopped: threading.Event) -> Kept:
         is_part = os.path.basename(path).startswith(PREFIX)
         kept.files += 1
         kept.half += is_part and not path.endswith(JOURNAL)
-        kept.is_filled = kept.is_filled or (is_part and time.time() - state.st_mtime < UNDER_WAY_SECONDS)
+        kept.is_filled = kept.is_filled or (is_part and abs(time.time() - state.st_mtime) < UNDER_WAY_SECONDS)
         kept.bytes += state.st_blocks * 512
         kept.inodes.add((state.st_dev, state.st_ino))
+        with contextlib.suppress(OSError):
+            state = os.stat(path)
+            kept.inodes.add((state.st_dev, state.st_ino))
+    for current, _, _ in os.walk(folder):
+        with contextlib.suppress(OSError):
+            state = os.stat(current)
+            kept.inodes.add((state.st_dev, state.st_ino))
     uses = noted_uses(folder)
     kept.has_notes = uses is not None
     kept.runs.update(_run_of(use.run) for use in uses or () if use.state == Use.USED)
@@ -109,7 +119,7 @@ def _run_of(folder: str) -> str:
 def _look_at(run_folder: str, found: Survey, tops: Tuple[str, ...], stopped: threading.Event) -> None:
     """By the names on the way of each link, for the last one may be elsewhere; and by what it leads to, for the folder
     may be there under another name."""
-    for steps in links_in(run_folder, found.blind):
+    for steps in links_in(run_folder, found.blind, os.path.realpath(tops[0])):
         _check(stopped)
         for step in steps:
             for top in tops:
@@ -155,9 +165,9 @@ def main(arguments: Optional[List[str]] = None, program: str = "empiar clean") -
     parser.add_argument("--projects", action="extend", nargs="+", metavar="FOLDER", default=[],
                         help="folders in which Scipion projects are looked for, down to four folders below (Scipion's "
                              "own folder of this account, SCIPION_USER_DATA)")
+    parser.add_argument("--no-projects", action="store_true", help="there is no project any more that could use them")
     parser.add_argument("--delete", action="extend", nargs="+", metavar="ENTRY", default=[],
-                        help="delete what was downloaded of these entries, if no run uses it; 'unused' stands for all "
-                             "that runs have downloaded and of which all these runs are deleted")
+                        help="delete the data of these entries, unless a run is known to use them")
     parser.add_argument("--yes", action="store_true", help="delete without asking")
     parser.add_argument("--json", action="store_true", help="the list as JSON")
     options = parser.parse_args(arguments)
@@ -181,7 +191,7 @@ def _clean(options: argparse.Namespace, stopped: threading.Event) -> int:
         print(json.dumps([{
             "number": each.number, "files": each.files, "bytes": each.bytes, "unfinished": each.half,
             "being_filled": each.is_filled, "runs": sorted(each.runs), "perhaps_used_by": sorted(each.unknown),
-            "unused": each.is_unused} for each in found.entries.values()]))
+            "known_runs_deleted": each.has_no_known_use} for each in found.entries.values()]))
     elif not options.delete:
         print("\n".join(_table(found, projects)))
     return _delete(options, found, projects, stopped) if options.delete else 0
@@ -195,7 +205,7 @@ def _table(found: Survey, projects: List[str]) -> List[str]:
         elif each.unknown:
             used = "perhaps: %s" % min(each.unknown)
         else:
-            used = "nobody any more" if each.is_unused else "no run that was looked at"
+            used = "nobody known: its runs are deleted" if each.has_no_known_use else "no run that was looked at"
         half = ", %d unfinished" % each.half if each.half else ""
         half += ", being downloaded now" if each.is_filled else ""
         lines.append("%-8s %10s %7d  %s%s" % (each.number, format_bytes(each.bytes), each.files, used, half))
@@ -209,40 +219,50 @@ def _table(found: Survey, projects: List[str]) -> List[str]:
 
 def _delete(options: argparse.Namespace, found: Survey, projects: List[str], stopped: threading.Event) -> int:
     wanted = _wanted(options, found, projects)
-    if not wanted:
-        say("There is nothing of which it is known that nobody uses it any more.")
-        return 0
     total = sum(found.entries[number].bytes for number in wanted)
     question = "Delete EMPIAR-%s, %s?" % (", EMPIAR-".join(wanted), format_bytes(total))
     doubts = sorted({text for number in wanted for text in found.entries[number].unknown})
     if doubts:
         question = "Perhaps still used by %s. %s" % ("; ".join(doubts[:NAMED]), question)
-    if not options.yes and not _agreed(question):
+    if options.yes:
+        say(question + " Yes.")
+    elif not _agreed(question):
         say("Nothing was deleted.")
         return EXIT_ERROR
-    if not options.yes:
-        # While the question stood there a run may have begun.
-        again = survey(options.folder, projects, stopped)
-        wanted = [number for number in _wanted(options, again, projects) if number in wanted]
+    code = 0
     for number in wanted:
-        folder = found.entries[number].folder
-        try:
-            # Only what runs have brought: what else somebody has put beside it stays.
-            for name in ("data", NOTES):
-                if os.path.lexists(os.path.join(folder, name)):
-                    shutil.rmtree(os.path.join(folder, name))
-            if not os.listdir(folder):
-                os.rmdir(folder)
-        except OSError as error:
-            msg = "%s could not be deleted whole (%s)." % (folder, error.strerror or error)
-            raise EntryError(msg) from error
-        say("EMPIAR-%s is deleted." % number)
+        # While the question stood there, or another entry was deleted, a run may have begun.
+        _check(stopped)
+        again = survey(options.folder, projects, stopped)
+        if number not in _wanted(options, again, projects) or not again.entries[number].unknown <= set(doubts):
+            msg = "EMPIAR-%s is kept: another run uses it by now." % number
+            raise EntryError(msg)
+        code = _remove(again.entries[number]) or code
+    return code
+
+
+def _remove(entry: Kept) -> int:
+    """Only what runs have brought: what else somebody has put beside it stays."""
+    try:
+        for name in ("data", NOTES):
+            path = os.path.join(entry.folder, name)
+            if os.path.islink(path):
+                os.remove(path)
+                say("%s was a link, which is removed; what it led to is there." % path)
+            elif os.path.lexists(path):
+                shutil.rmtree(path)
+        if not os.path.islink(entry.folder) and not os.listdir(entry.folder):
+            os.rmdir(entry.folder)
+    except OSError as error:
+        say("%s could not be deleted whole (%s)." % (entry.folder, error.strerror or error))
+        return EXIT_ERROR
+    say("EMPIAR-%s is deleted." % entry.number)
     return 0
 
 
 def _wanted(options: argparse.Namespace, found: Survey, projects: List[str]) -> List[str]:
     """The entries that are to go. Raises EntryError where that cannot be answered for."""
-    if not projects:
+    if not projects and not options.no_projects:
         msg = "Nothing is deleted, since no project was looked at: give --projects FOLDER to see which runs use the " \
               "files."
         raise EntryError(msg)
@@ -250,15 +270,13 @@ def _wanted(options: argparse.Namespace, found: Survey, projects: List[str]) -> 
         msg = "Nothing is deleted, since %s cannot be read, and its runs may use the files: give this command to an " \
               "account that may." % found.blind[0]
         raise EntryError(msg)
-    if found.empty:
-        msg = "Nothing is deleted, since there is no Scipion project in %s: give the folder that holds them." % (
-            found.empty[0])
+    if found.empty and not options.no_projects:
+        msg = "Nothing is deleted, since there is no Scipion project in %s: give the folder that holds them, or " \
+              "--no-projects where there is none any more." % found.empty[0]
         raise EntryError(msg)
-    wanted = [number for number, each in found.entries.items() if each.is_unused] if UNUSED in options.delete else []
+    wanted: List[str] = []
     for name in options.delete:
         number = name.upper().replace("EMPIAR-", "")
-        if name == UNUSED:
-            continue
         its = found.entries.get(number)
         if its is None:
             msg = "%s has nothing of entry %s." % (options.folder, name)
@@ -278,9 +296,11 @@ def _agreed(question: str) -> bool:
         say(question + " Give --yes, since nobody can be asked here.")
         return False
     # Ctrl-C is an answer, too.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         return input(question + " [y/N] ").strip().lower() in ("y", "yes")
     except (EOFError, KeyboardInterrupt):
         say("")
         return False
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -37,7 +37,6 @@ from .record.log import RecordWriter
 from .references import References, pattern_of
 from .request import Places, Request
 from .series import Tilts
-from .users import note_use
 from .versions import VersionCheck
 
 # After so long without a byte that is said, with so much of the reason.
@@ -97,8 +96,6 @@ class Download:
         Raises ArchiveError for what ends the run and EntryError when the image set has no image.
         """
         try:
-            if self._places.shared:
-                note_use(self._places.shared, self._request.entry.number, self._places.folder)
             self._recall()
             self._note(Began(self._archive.transport, self._archive.server, **self._request.identity(),
                              amount=self._request.amount, gain=self._request.gain,

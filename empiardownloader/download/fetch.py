@@ -73,6 +73,7 @@ def fetch(entry: str, folder: str, images: Optional[int] = 1, image_set: str = "
         foreign = facts.foreign if facts.begin else [there for there in os.listdir(folder) if there[0] != "."]
         places = Places(folder, os.path.join(folder, name), os.path.abspath(shared) if shared else "",
                         frozenset(foreign))
+        places.note_use(request)
         if not nothing_missing(request, places):
             archive = open_entry(number, transport, stop)
             facts = Download(request, archive, places, Settings(connections=connections), stop, _read_header,

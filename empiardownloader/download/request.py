@@ -12,6 +12,7 @@ from ..archive.kinds import Kind
 from ..archive.names import is_safe, split_compression, split_path
 from ..transfer.parts import PREFIX
 from .record.events import Began
+from .users import note_use
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,11 @@ class Places:
                 ascii(path), entry.name)
             raise DiskError(msg)
         return _apart_by_case(os.path.join(self.shared, entry.number, *parts))
+
+    def note_use(self, request: Request) -> None:
+        """Say in the shared folder, where there is one, that this run uses it. Raises DiskError."""
+        if self.shared:
+            note_use(self.shared, request.entry.number, self.folder)
 
     def has_shared(self, request: Request, path: str) -> bool:
         """Whether the shared folder, where there is one, has a remote file already."""

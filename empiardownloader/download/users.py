@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import platform
+import stat
 import time
 from dataclasses import dataclass
 from typing import Iterator, List, Optional, Tuple
@@ -17,6 +18,8 @@ from ..transfer.modes import make_folders, share_file
 
 logger = logging.getLogger(__name__)
 NOTES = ".empiar-runs"          # a folder beside data/
+MOST_NOTE_LETTERS = 1 << 16
+MOST_LINKED_FOLDERS = 100       # of a run
 # What an account may not write, or a disk may not take, does not keep a run from files that are there already.
 READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
 
@@ -58,31 +61,32 @@ def noted_uses(entry_folder: str) -> Optional[List[Use]]:
         names = os.listdir(folder)
     except FileNotFoundError:
         return None
-    found = []
-    for name in sorted(names):
-        if name.endswith(".json"):
-            with open(os.path.join(folder, name), encoding="utf-8", errors="surrogateescape") as stream:
-                try:
-                    note = json.load(stream)
-                    found.append(_use(str(note["run"]), str(note["host"])))
-                except (ValueError, KeyError, TypeError):
-                    found.append(Use(os.path.join(folder, name), "", Use.UNKNOWN))
-    return found
+    return [_read(os.path.join(folder, name)) for name in sorted(names)]
+
+
+def _read(path: str) -> Use:
+    """A note that cannot be read is a run of which nothing is known: others may write there."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with open(descriptor, encoding="utf-8", errors="surrogateescape") as stream:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                return Use(path, "", Use.UNKNOWN)
+            note = json.loads(stream.read(MOST_NOTE_LETTERS))
+        return _use(str(note["run"]), str(note["host"]))
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return Use(path, "", Use.UNKNOWN)
 
 
 def _use(run: str, host: str) -> Use:
-    """A folder that is not there was deleted, where all above it is there; else its disk may only be away."""
+    """A run that is not there was deleted, where its project is there; else its disk may only be away. A folder that a
+    command has filled may have another name by now."""
+    above, runs = os.path.dirname(run), os.path.dirname(os.path.dirname(run))
     try:
-        os.stat(run)
-        return Use(run, host, Use.USED)
-    except FileNotFoundError:
-        pass
-    except OSError:
+        if os.path.lexists(run) or (os.path.basename(runs) == "Runs" and os.path.lexists(above)):
+            return Use(run, host, Use.USED)
+    except (OSError, ValueError):
         return Use(run, host, Use.UNKNOWN)
-    # Runs/000002_X/extra of a project that is there; or a folder that a command has filled.
-    runs = os.path.dirname(os.path.dirname(run))
-    above = runs if os.path.basename(runs) == "Runs" else os.path.dirname(run)
-    is_deleted = host == platform.node() and os.path.isdir(above)
+    is_deleted = host == platform.node() and os.path.basename(runs) == "Runs" and os.path.isdir(runs)
     return Use(run, host, Use.DELETED if is_deleted else Use.UNKNOWN)
 
 
@@ -94,14 +98,16 @@ def runs_below(folder: str, depth: int, blind: List[str]) -> Iterator[Tuple[str,
         if _is_project(above) and os.path.exists(os.path.join(above, "project.sqlite")):
             yield above, _folders(os.path.join(above, "Runs"), blind)
         above = os.path.dirname(above)
-    if not _is_project(folder):
-        yield from _projects(folder, depth, blind)
+    yield from _projects(folder, depth, blind)
 
 
 def _projects(folder: str, depth: int, blind: List[str]) -> Iterator[Tuple[str, List[str]]]:
+    has_database = os.path.exists(os.path.join(folder, "project.sqlite"))
     if _is_project(folder):
         yield folder, _folders(os.path.join(folder, "Runs"), blind)
-    elif depth:
+    elif has_database:
+        blind.append(os.path.join(folder, "Runs"))      # on a disk that is away, perhaps
+    if depth and not has_database:
         for each in _folders(folder, blind):
             yield from _projects(each, depth - 1, blind)
 
@@ -114,7 +120,9 @@ def _folders(folder: str, blind: List[str]) -> List[str]:
     found = []
     try:
         for entry in os.scandir(folder):
-            if entry.is_dir() and not entry.name.startswith("."):
+            if entry.is_symlink() and not os.path.exists(entry.path):
+                blind.append(entry.path)                # its disk may be away
+            elif entry.is_dir() and not entry.name.startswith("."):
                 if not os.access(entry.path, os.R_OK | os.X_OK):
                     blind.append(entry.path)
                 found.append(entry.path)
@@ -125,13 +133,24 @@ def _folders(folder: str, blind: List[str]) -> List[str]:
     return sorted(found)
 
 
-def links_in(folder: str, blind: List[str]) -> Iterator[List[str]]:
-    """Of each link in a run's folder the places that it leads to, one after the other, and the last one's real path."""
-    for current, folders, names in os.walk(folder, onerror=lambda error: blind.append(str(error.filename))):
-        for name in [*names, *folders]:
-            path = os.path.join(current, name)
-            if os.path.islink(path):
-                yield [*_steps(path), os.path.realpath(path)]
+def links_in(folder: str, blind: List[str], within: str = "") -> Iterator[List[str]]:
+    """Of each link in a run's folder the places that it leads to, one after the other, and the last one's real path.
+    A folder that is linked from elsewhere, a scratch disk, is a part of the run; ``within``: what is not."""
+    todo, seen = [folder], set()
+    while todo:
+        for current, folders, names in os.walk(todo.pop(), onerror=lambda error: blind.append(str(error.filename))):
+            for name in [*names, *folders]:
+                path = os.path.join(current, name)
+                if not os.path.islink(path):
+                    continue
+                real = os.path.realpath(path)
+                yield [*_steps(path), real]
+                if name in folders and real not in seen and not (real + os.sep).startswith(within + os.sep):
+                    seen.add(real)
+                    if len(seen) <= MOST_LINKED_FOLDERS:
+                        todo.append(real)
+                    else:
+                        blind.append(path)
 
 
 def _steps(path: str) -> Iterator[str]:

@@ -170,11 +170,11 @@ class EmpiarDownloader(EMProtocol):
             self.getSets().refresh(context)
 
     def downloadImagesStep(self, stamp):
-        """ Download what is missing. What arrives is written into the record,
-        where _stepsCheck finds it. """
+        """ Download what is missing; _stepsCheck finds in the record what arrives. """
         found = metadata.load(self._getMetadataFile())
         imageSet = found.entry.image_set(self.imageSet.get())
         request, places = self.getRequest(found.entry, imageSet), self.getPlaces()
+        places.note_use(request)
         if nothing_missing(request, places):
             self.info("All the %s asked for are here already." % request.kind.many)
             self._endStop()
