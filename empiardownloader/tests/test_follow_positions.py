@@ -40,6 +40,16 @@ def ids_of(events):
             and event.type is not PREPARED and event.type is not CLOSED]
 
 
+def add_volume(run):
+    """An output that is no set -> the numbers of its rows, the second one that of its pixel size."""
+    number = run.project.ids(2)
+    execute(run.database, ["INSERT INTO Objects (id, parent_id, name, classname) VALUES (?, ?, ?, 'Volume')",
+                           number[0], run.id, "%d.outputVolume" % run.id],
+            ["INSERT INTO Objects (id, parent_id, name, classname, value) VALUES (?, ?, ?, 'Float', '1.5')",
+             number[1], number[0], "%d.%d._samplingRate" % (run.id, number[0])])
+    return number
+
+
 class Reader(threading.Thread):
     """Reads a walk, and keeps the position after each event."""
 
@@ -250,11 +260,7 @@ class TestPositions(FollowCase):
         """Of a single object, and of a set that had none by then."""
         run = self.project.add_run()
         run.launch()
-        number = run.project.ids(2)
-        execute(run.database, ["INSERT INTO Objects (id, parent_id, name, classname) VALUES (?, ?, ?, 'Volume')",
-                               number[0], run.id, "%d.outputVolume" % run.id],
-                ["INSERT INTO Objects (id, parent_id, name, classname, value) VALUES (?, ?, ?, 'Float', '1.5')",
-                 number[1], number[0], "%d.%d._samplingRate" % (run.id, number[0])])
+        number = add_volume(run)
         run.put(_outputs="outputVolume")
         run.put(status="finished")
         for changes in (False, True):
@@ -440,11 +446,7 @@ class TestChanged(FollowCase):
         run = self.project.add_run()
         run.launch()
         classes = run.add_output("outputClasses", "SetOfClasses2D", movies=2)
-        number = run.project.ids(2)
-        execute(run.database, ["INSERT INTO Objects (id, parent_id, name, classname) VALUES (?, ?, ?, 'Volume')",
-                               number[0], run.id, "%d.outputVolume" % run.id],
-                ["INSERT INTO Objects (id, parent_id, name, classname, value) VALUES (?, ?, ?, 'Float', '1.5')",
-                 number[1], number[0], "%d.%d._samplingRate" % (run.id, number[0])])
+        number = add_volume(run)
         run.put(_outputs="outputClasses,outputVolume")
         with self.walker(run.name).walk_events(changes=True) as walk:
             seen = []
