@@ -5,6 +5,7 @@ import asyncio
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -20,7 +21,7 @@ from empiardownloader.follow import (
     RestartedError,
 )
 from empiardownloader.follow.child.marks import MOST_DIGESTS, Ids
-from empiardownloader.tests.follow_case import END, NEW_DATA, NEW_NODE, PREPARED, FollowCase
+from empiardownloader.tests.follow_case import END, NEW_DATA, NEW_NODE, PREPARED, FollowCase, children
 from empiardownloader.tests.scipion_files import execute
 
 IS_QUICK = True
@@ -66,7 +67,7 @@ class Reader(threading.Thread):
         except Exception as error:  # noqa: BLE001 - for the test
             self.error = error
 
-    def wait_for_silence(self, seconds=0.6):
+    def wait_for_silence(self, seconds=1.2):
         """Until no event has come for a while."""
         count, since = -1, time.monotonic()
         while time.monotonic() - since < seconds:
@@ -198,11 +199,16 @@ class TestPositions(FollowCase):
         with self.walker(run.name, interval=0.02).walk_events(changes=True) as walk:
             reader = Reader(walk)
             for moment in moments:
+                # It must not look while one file is of this moment and the next of the one before.
+                for pid in children():
+                    os.kill(pid, signal.SIGSTOP)
                 for folder, _, names in os.walk(moment):
                     for name in names:
                         target = os.path.join(self.project.folder, os.path.relpath(os.path.join(folder, name), moment))
                         os.makedirs(os.path.dirname(target), exist_ok=True)
                         shutil.copyfile(os.path.join(folder, name), target)      # the same file, as SQLite writes it
+                for pid in children():
+                    os.kill(pid, signal.SIGCONT)
                 reader.wait_for_silence()
                 once.append([told(event) for event in reader.events[sum(map(len, once)):]])
             walk.stop()
