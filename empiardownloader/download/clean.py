@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from dataclasses import dataclass, field
-from typing import Dict, Iterator, List, Optional, Set, Tuple
+from typing import Dict, List, Optional, Set, Tuple
 
 from ..archive.errors import EntryError, Stopped
 from ..command import EXIT_ERROR, run, say
@@ -40,6 +40,13 @@ class Kept:
     has_notes: bool = False                     # whether runs have said that they use it
     inodes: Set[Tuple[int, int]] = field(default_factory=set)
 
+    def know(self, path: str) -> None:
+        """A file, or what it leads to, and a folder are known again under other names."""
+        for look in (os.lstat, os.stat):
+            with contextlib.suppress(OSError):
+                state = look(path)
+                self.inodes.add((state.st_dev, state.st_ino))
+
     @property
     def has_no_known_use(self) -> bool:
         """Whether runs have left notes, and all of these are deleted. Others may use it all the same: runs of version
@@ -58,7 +65,17 @@ class Survey:
 
 
 def survey(folder: str, projects: List[str], stopped: threading.Event) -> Survey:
-    """The entries in a download folder, by number, and who uses them. Raises EntryError where there is none."""
+    """The entries in a download folder, by number, and who uses them. Raises EntryError where there is none, or where
+    it cannot be read; Stopped."""
+    try:
+        return _survey(folder, projects, stopped)
+    except OSError as error:
+        msg = "%s cannot be read (%s): give this command to an account that may." % (
+            error.filename or folder, (error.strerror or str(error)).lower())
+        raise EntryError(msg) from error
+
+
+def _survey(folder: str, projects: List[str], stopped: threading.Event) -> Survey:
     names = [name for name in sorted(os.listdir(folder), key=_by_number) if _by_number(name)
              and os.path.isdir(os.path.join(folder, name, "data"))]
     if not names:
@@ -85,25 +102,21 @@ def survey(folder: str, projects: List[str], stopped: threading.Event) -> Survey
 
 def _kept(name: str, folder: str, stopped: threading.Event) -> Kept:
     kept = Kept(name, folder)
-    for path in _files(folder):
-        _check(stopped)
-        try:
-            state = os.lstat(path)
-        except FileNotFoundError:
-            continue            # finished, or given up, this moment
-        is_part = os.path.basename(path).startswith(PREFIX)
-        kept.files += 1
-        kept.half += is_part and not path.endswith(JOURNAL)
-        kept.is_filled = kept.is_filled or (is_part and abs(time.time() - state.st_mtime) < UNDER_WAY_SECONDS)
-        kept.bytes += state.st_blocks * 512
-        kept.inodes.add((state.st_dev, state.st_ino))
-        with contextlib.suppress(OSError):
-            state = os.stat(path)
-            kept.inodes.add((state.st_dev, state.st_ino))
-    for current, _, _ in os.walk(folder):
-        with contextlib.suppress(OSError):
-            state = os.stat(current)
-            kept.inodes.add((state.st_dev, state.st_ino))
+    for current, folders, names in os.walk(folder):
+        folders[:] = [each for each in folders if each != NOTES]
+        kept.know(current)
+        for path in (os.path.join(current, each) for each in names):
+            _check(stopped)
+            try:
+                state = os.lstat(path)
+            except FileNotFoundError:
+                continue            # finished, or given up, this moment
+            is_part = os.path.basename(path).startswith(PREFIX)
+            kept.files += 1
+            kept.half += is_part and not path.endswith(JOURNAL)
+            kept.is_filled = kept.is_filled or (is_part and abs(time.time() - state.st_mtime) < UNDER_WAY_SECONDS)
+            kept.bytes += state.st_blocks * 512
+            kept.know(path)
     uses = noted_uses(folder)
     kept.has_notes = uses is not None
     kept.runs.update(_run_of(use.run) for use in uses or () if use.state == Use.USED)
@@ -149,14 +162,6 @@ def _by_number(name: str) -> int:
     return int(name) if name.isdecimal() and name.isascii() and len(name) <= DIGITS else 0
 
 
-def _files(folder: str) -> Iterator[str]:
-    for current, folders, names in os.walk(folder):
-        if NOTES in folders:
-            folders.remove(NOTES)
-        for name in names:
-            yield os.path.join(current, name)
-
-
 def main(arguments: Optional[List[str]] = None, program: str = "empiar clean") -> int:
     parser = argparse.ArgumentParser(
         prog=program, description="What is in the download folder that several runs share, which runs link to it, "
@@ -181,12 +186,7 @@ def _clean(options: argparse.Namespace, stopped: threading.Event) -> int:
             raise EntryError(msg)
     data = os.environ.get(SCIPION_USER_DATA) or os.path.join(os.path.expanduser("~"), "ScipionUserData")
     projects = options.projects or ([data] if os.path.isdir(data) else [])
-    try:
-        found = survey(options.folder, projects, stopped)
-    except OSError as error:
-        msg = "%s cannot be read (%s): give this command to an account that may." % (
-            error.filename or options.folder, (error.strerror or str(error)).lower())
-        raise EntryError(msg) from error
+    found = survey(options.folder, projects, stopped)
     if options.json:
         print(json.dumps([{
             "number": each.number, "files": each.files, "bytes": each.bytes, "unfinished": each.half,
@@ -218,10 +218,11 @@ def _table(found: Survey, projects: List[str]) -> List[str]:
 
 
 def _delete(options: argparse.Namespace, found: Survey, projects: List[str], stopped: threading.Event) -> int:
-    wanted = _wanted(options, found, projects)
-    total = sum(found.entries[number].bytes for number in wanted)
+    _refuse_blindness(options, found, projects)
+    wanted = {entry.number: entry for entry in (_unused(options.folder, name, found) for name in options.delete)}
+    total = sum(entry.bytes for entry in wanted.values())
     question = "Delete EMPIAR-%s, %s?" % (", EMPIAR-".join(wanted), format_bytes(total))
-    doubts = sorted({text for number in wanted for text in found.entries[number].unknown})
+    doubts = sorted({text for entry in wanted.values() for text in entry.unknown})
     if doubts:
         question = "Perhaps still used by %s. %s" % ("; ".join(doubts[:NAMED]), question)
     if options.yes:
@@ -234,10 +235,12 @@ def _delete(options: argparse.Namespace, found: Survey, projects: List[str], sto
         # While the question stood there, or another entry was deleted, a run may have begun.
         _check(stopped)
         again = survey(options.folder, projects, stopped)
-        if number not in _wanted(options, again, projects) or not again.entries[number].unknown <= set(doubts):
+        _refuse_blindness(options, again, projects)
+        entry = _unused(options.folder, number, again)
+        if not entry.unknown <= set(doubts):
             msg = "EMPIAR-%s is kept: another run uses it by now." % number
             raise EntryError(msg)
-        code = _remove(again.entries[number]) or code
+        code = _remove(entry) or code
     return code
 
 
@@ -260,8 +263,8 @@ def _remove(entry: Kept) -> int:
     return 0
 
 
-def _wanted(options: argparse.Namespace, found: Survey, projects: List[str]) -> List[str]:
-    """The entries that are to go. Raises EntryError where that cannot be answered for."""
+def _refuse_blindness(options: argparse.Namespace, found: Survey, projects: List[str]) -> None:
+    """Raises EntryError where it cannot be seen who uses what."""
     if not projects and not options.no_projects:
         msg = "Nothing is deleted, since no project was looked at: give --projects FOLDER to see which runs use the " \
               "files."
@@ -274,21 +277,21 @@ def _wanted(options: argparse.Namespace, found: Survey, projects: List[str]) -> 
         msg = "Nothing is deleted, since there is no Scipion project in %s: give the folder that holds them, or " \
               "--no-projects where there is none any more." % found.empty[0]
         raise EntryError(msg)
-    wanted: List[str] = []
-    for name in options.delete:
-        number = name.upper().replace("EMPIAR-", "")
-        its = found.entries.get(number)
-        if its is None:
-            msg = "%s has nothing of entry %s." % (options.folder, name)
-            raise EntryError(msg)
-        if its.runs:
-            msg = "EMPIAR-%s is used by %s: delete that run first, or keep the files." % (number, min(its.runs))
-            raise EntryError(msg)
-        if its.is_filled:
-            msg = "EMPIAR-%s is being downloaded at the moment: wait until that is over." % number
-            raise EntryError(msg)
-        wanted += [number] if number not in wanted else []
-    return wanted
+
+
+def _unused(folder: str, name: str, found: Survey) -> Kept:
+    """An entry that no run is known to use, by its number or its name. Raises EntryError."""
+    number = name.upper().replace("EMPIAR-", "")
+    entry = found.entries.get(number)
+    if entry is None:
+        msg = "%s has nothing of entry %s." % (folder, name)
+    elif entry.runs:
+        msg = "EMPIAR-%s is used by %s: delete that run first, or keep the files." % (number, min(entry.runs))
+    elif entry.is_filled:
+        msg = "EMPIAR-%s is being downloaded at the moment: wait until that is over." % number
+    else:
+        return entry
+    raise EntryError(msg)
 
 
 def _agreed(question: str) -> bool:

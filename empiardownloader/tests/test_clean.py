@@ -117,6 +117,16 @@ class TestClean(ArchiveTestCase):
         # What did not come from the archive is not ours.
         self.assertEqual(["my_results"], os.listdir(os.path.join(self.shared, "10002")))
 
+    def test_several_by_one_command(self):
+        """Each is looked at anew before it goes, and those that went before it are no fault."""
+        self.age()
+        self.put("10003/data/m_1.mrc")
+        code, _, errors = self.clean(self.shared, "--projects", self.projects, "--delete", "10002", "EMPIAR-10003",
+                                     "10002", "--yes")
+        self.assertEqual((0, ["EMPIAR-10002 is deleted.", "EMPIAR-10003 is deleted."]), (
+            code, errors.splitlines()[1:]), errors)
+        self.assertEqual(["10001", "10004", "90003", "notes.txt"], self.there())
+
     def test_where_there_is_no_project_any_more(self):
         """The course is over: its projects are deleted, or whole homes."""
         self.age()
