@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Sizes and times in words."""
+"""Sizes, times and long names in words."""
 from typing import Tuple
 
 
@@ -19,6 +19,13 @@ def format_seconds(seconds: float) -> str:
         return "%d min %d s" % (minutes, seconds)
     hours, minutes = divmod(minutes, 60)
     return "%d h %d min" % (hours, minutes)
+
+
+def shortened(name: str, front: int, behind: int) -> str:
+    """A name with so many of its first and last letters: what tells names apart is at their end, or at their
+    beginning."""
+    dots = "..."
+    return name if len(name) <= front + len(dots) + behind else name[:front] + dots + name[-behind:]
 
 
 def unit_for(size: float) -> Tuple[str, float]:

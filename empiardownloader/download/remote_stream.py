@@ -88,7 +88,6 @@ def size_of(connection: Connection, path: str) -> Optional[Header]:
         return None
     try:
         remote = RemoteStream(connection, path, connection.state(path).size or 0, HEADER_BUDGET)
-        found = size_of_first(cast(BinaryIO, remote), remote.size)
+        return size_of_first(cast(BinaryIO, remote), remote.size)
     except (NotFoundError, BrokenFileError, BudgetError):
         return None         # the run, which has the whole file, says what is wrong with it
-    return None if found is None else Header(found[0], found[1], found[2] or 0)

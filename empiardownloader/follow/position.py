@@ -8,7 +8,7 @@ import json
 import zlib
 from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Tuple
 
-from .child.marks import UNKNOWN, Ids, add_marks, digest_of, pack_digests
+from .child.marks import UNKNOWN, Ids, add_marks, digest_of, key_of, pack_digests
 from .events import FollowError
 
 VERSION = "1"
@@ -72,7 +72,7 @@ class Position:
         elif ":" not in step.db_name:
             self._apply_run(step)
         elif step.kind != "INFO":
-            key = "%s %s" % (step.db_name, step.type)
+            key = key_of(step.db_name, step.type)
             if step.kind == "NEW_NODE":
                 self._sets[key] = _nothing_told()
             self._apply_items(self._sets.setdefault(key, _nothing_told()), step)

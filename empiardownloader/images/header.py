@@ -4,12 +4,14 @@
 Sources: the MRC2014 format (https://www.ccpem.ac.uk/mrc_format/mrc2014.php, with IMOD's modes 16 and
 101), TIFF 6.0, BigTIFF; EER files are BigTIFF with one directory per frame.
 """
+import functools
 import os
 import struct
 from dataclasses import dataclass, field
-from typing import BinaryIO, Callable, Dict, List, Optional, Tuple
+from typing import BinaryIO, Callable, Dict, List, NamedTuple, Optional, Tuple
 
 MRC_HEADER_BYTES = 1024
+TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")      # the last two of BigTIFF
 MRC_MODE_BITS = {0: 8, 1: 16, 2: 32, 3: 32, 4: 64, 6: 16, 7: 32, 12: 16, 16: 24}
 MRC_MODE_4BIT = 101  # two pixels in a byte, every row starts on a new byte
 MAX_PIXELS = 1 << 17  # a side longer than this is no camera but a misread header
@@ -74,7 +76,7 @@ def read_header(path: str) -> Header:
     with open(path, "rb") as stream:
         start = stream.read(MRC_HEADER_BYTES)
         try:
-            if start[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+            if start[:4] in TIFF_STARTS:
                 return _read_tiff(stream, start, size)
             return _read_mrc(start, size)
         except (struct.error, ValueError, OverflowError, MemoryError) as error:
@@ -96,31 +98,25 @@ def peek_header(start: bytes, size: int) -> Optional[Header]:
     return _read_mrc(start, size)
 
 
-def size_of_first(stream: BinaryIO, size: int) -> Optional[Tuple[int, int, Optional[int]]]:
-    """(width, height, frames) by the first bytes of an MRC or TIFF file and by nothing but the first directory of the
-    latter, whose ``frames`` are None; None where they do not tell. ``stream`` may be far away: OSError is its own."""
+def size_of_first(stream: BinaryIO, size: int) -> Optional[Header]:
+    """The header by the first bytes of an MRC or TIFF file and by nothing but the first directory of the latter, whose
+    ``frames`` are 0; None where they do not tell. ``stream`` may be far away: what it raises is its own."""
     start = stream.read(MRC_HEADER_BYTES)
     try:
-        if start[:4] not in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+        if start[:4] not in TIFF_STARTS:
             layout = mrc_layout(start)
-            return layout.width, layout.height, layout.frames
-        order, big = "<" if start[:2] == b"II" else ">", b"+" in start[2:4]
-        offset_code, count_code, entry_bytes = ("Q", "Q", 20) if big else ("I", "H", 12)
-        offset, = struct.unpack_from(order + offset_code, start, 8 if big else 4)
-
-        def unpack_at(place: int, code: str) -> Tuple[int, ...]:
-            stream.seek(place)
-            return struct.unpack(order + code, stream.read(struct.calcsize(order + code)))
-
-        entries, = unpack_at(offset, count_code)
-        if not 0 < entries * entry_bytes <= min(size, MAX_DIRECTORY_BYTES):
+            return Header(layout.width, layout.height, layout.frames)
+        tiff = _tiff_layout(start)
+        unpack_at = functools.partial(tiff.unpack_at, stream)
+        entries, = unpack_at(tiff.first, tiff.count_code)
+        if not 0 < entries * tiff.entry_bytes <= min(size, MAX_DIRECTORY_BYTES):
             return None
-        directory = stream.read(entries * entry_bytes)
-        tags = _tags(directory, entries, order, big, unpack_at)
+        directory = stream.read(entries * tiff.entry_bytes)
+        tags = _tags(directory, entries, tiff.order, tiff.is_big, unpack_at)
     except (struct.error, ValueError, OverflowError, BadImageError):
         return None
     width, height = tags.get(TIFF_WIDTH, 0), tags.get(TIFF_HEIGHT, 0)
-    return (width, height, None) if 0 < width <= MAX_PIXELS and 0 < height <= MAX_PIXELS else None
+    return Header(width, height, 0) if 0 < width <= MAX_PIXELS and 0 < height <= MAX_PIXELS else None
 
 
 @dataclass(frozen=True)
@@ -186,18 +182,33 @@ def mrc_layout(start: bytes) -> MrcLayout:
                      frames > 1 and space_group == 0 and depth == 1, unsigned, order)
 
 
-def _read_tiff(stream: BinaryIO, start: bytes, size: int) -> Header:
-    order = "<" if start[:2] == b"II" else ">"
-    big = b"+" in start[2:4]
-    # Code of an offset, of the entry count of a directory; bytes of a directory entry.
-    offset_code, count_code, entry_bytes = ("Q", "Q", 20) if big else ("I", "H", 12)
-    next_offset, = struct.unpack_from(order + offset_code, start, 8 if big else 4)
+class _TiffLayout(NamedTuple):
+    """How a TIFF or BigTIFF file writes its numbers, as struct has it."""
+    order: str
+    is_big: bool
+    offset_code: str
+    count_code: str         # of the entries of a directory
+    entry_bytes: int        # of one of these
+    first: int              # where the first directory is
 
-    def unpack_at(offset: int, code: str) -> Tuple[int, ...]:
+    def unpack_at(self, stream: BinaryIO, offset: int, code: str) -> Tuple[int, ...]:
         stream.seek(offset)
-        layout = order + code
+        layout = self.order + code
         return struct.unpack(layout, stream.read(struct.calcsize(layout)))
 
+
+def _tiff_layout(start: bytes) -> _TiffLayout:
+    """Raises struct.error."""
+    order, is_big = "<" if start[:2] == b"II" else ">", b"+" in start[2:4]
+    offset_code, count_code, entry_bytes = ("Q", "Q", 20) if is_big else ("I", "H", 12)
+    first, = struct.unpack_from(order + offset_code, start, 8 if is_big else 4)
+    return _TiffLayout(order, is_big, offset_code, count_code, entry_bytes, first)
+
+
+def _read_tiff(stream: BinaryIO, start: bytes, size: int) -> Header:
+    tiff = _tiff_layout(start)
+    order, big, offset_code, count_code, entry_bytes, next_offset = tiff
+    unpack_at = functools.partial(tiff.unpack_at, stream)
     sizes: List[Tuple[int, int]] = []           # of the pages with pixels
     eer_sizes: List[Tuple[int, int]] = []       # of those that are compressed as frames of EER files
     frames = 0

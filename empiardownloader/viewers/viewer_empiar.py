@@ -27,7 +27,7 @@ from ..images.previews import PREVIEW_FOLDER, contrast, load_preview
 from ..protocols.headers import iterFrames
 from ..protocols.outputs.nothing import NoSets
 from ..protocols.protocol_empiar_download import EmpiarDownloader
-from ..units import format_bytes, unit_for
+from ..units import format_bytes, shortened, unit_for
 
 logger = logging.getLogger(__name__)
 
@@ -230,9 +230,7 @@ class ImagesPage:
             threading.Thread(target=self._readPreviews, args=(self.page, new), daemon=True).start()
 
     def _entitle(self, column, image, remark=""):
-        name = os.path.basename(image.path)
-        # What tells names apart is at their end, or at their beginning.
-        name = name if len(name) <= 34 else name[:12] + "..." + name[-19:]
+        name = shortened(os.path.basename(image.path), 12, 19)
         size = format_bytes(os.path.getsize(image.path)) if os.path.exists(image.path) else "file is gone"
         remark = textwrap.shorten(remark, 2 * TITLE_LETTERS, placeholder=" ...")
         self._axes[0][column].set_title("%s\n%s, %s%s%s" % (

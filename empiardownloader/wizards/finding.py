@@ -19,7 +19,7 @@ from ..catalogue.facts import METHODS, EntryFacts, from_record
 from ..catalogue.search import COURSE_BYTES, COURSE_RESOLUTION, RELEVANCE, SIZE, Found, Query, search
 from ..catalogue.store import kept
 from ..constants import EMPIAR_API_URL, EMPIAR_PICTURE_URL
-from ..units import format_bytes
+from ..units import format_bytes, shortened
 from ..values import angstrom, pixel_sizes, size, years
 
 MOST_ROWS = 300             # of the list; more words bring fewer
@@ -133,10 +133,8 @@ def askFile(number, path, transport, addresses, job):
 
 def _drawn(shown):
     from ..images.picture import picture_of
-    path = shown.path
-    # What tells names apart is at their end, or at their beginning.
-    short = path if len(path) <= 60 else path[:20] + "..." + path[-37:]
-    return (lambda side: picture_of(shown.preview, shown.pixel_size, side)), shown.describe().replace(path, short, 1)
+    caption = shown.describe().replace(shown.path, shortened(shown.path, 20, 37), 1)
+    return (lambda side: picture_of(shown.preview, shown.pixel_size, side)), caption
 
 
 def newer(facts, record):

@@ -23,6 +23,11 @@ def digest_of(values: Any) -> int:
     return zlib.crc32(json.dumps(values).encode("ascii")) or 1
 
 
+def key_of(db_name: str, kind: str) -> str:
+    """What a position calls an output: another class under the same name is another one."""
+    return "%s %s" % (db_name, kind)
+
+
 class Ids:
     """Numbers of items, kept as ranges: most follow one another."""
 

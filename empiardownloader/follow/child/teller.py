@@ -9,7 +9,7 @@ is read before its items, and END_SCAN is told only after them: what was there w
 import time
 
 from databases import BusyError, NotYetError, RestartedError, UnreadableError
-from marks import digest_of, unpack_digests
+from marks import digest_of, key_of, unpack_digests
 from micrographs import Micrographs
 from project import ENDED, KILLED, STARTED, Project
 
@@ -220,8 +220,9 @@ class Teller:
             return True
         if not output.is_set:
             names, item = output.single_item()
-            if digest_of(item[4]) != seen.digest:
-                seen.digest = digest_of(item[4])
+            digest = digest_of(item[4])
+            if digest != seen.digest:
+                seen.digest = digest
                 yield from self._items_of(output, 0, names, [item], CHANGED_DATA)
             return True
         try:
@@ -242,16 +243,17 @@ class Teller:
 
     def _infos_of(self, run, told, outputs):
         """Nodes of which something else is known now than when they were told."""
-        if not self._output_name and told.info != run.info():
-            is_news, told.info = told.info is not None, run.info()
-            if is_news:
-                yield from self._event(INFO, self._run_node(run), None)
+        if not self._output_name:
+            yield from self._info_of(told, self._run_node(run))
         for output in outputs:
             seen = told.outputs[output.key]
-            if seen.told and seen.visible and seen.info != output.info():
-                is_news, seen.info = seen.info is not None, output.info()
-                if is_news:
-                    yield from self._event(INFO, self._output_node(output), None)
+            if seen.told and seen.visible:
+                yield from self._info_of(seen, self._output_node(output))
+
+    def _info_of(self, told, node):
+        former, told.info = told.info, node["info"]
+        if former is not None and former != told.info:
+            yield from self._event(INFO, node, None)
 
     def state(self):
         """How much was told, as a position has it; once, where all that is there counts as told."""
@@ -303,5 +305,4 @@ class Teller:
 
 
 def _key(output):
-    """As a position has it."""
-    return "%s %s" % (output.db_name, output.type)
+    return key_of(output.db_name, output.type)
