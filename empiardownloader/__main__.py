@@ -171,7 +171,7 @@ WORDS: Dict[str, Tuple[Callable[[List[str]], int], str]] = {
     "cite": (_cite, "how to cite an entry, as text to copy"),
     "clean": (_clean, "what is in a shared download folder, which runs use it, and what can be deleted"),
     "follow": (_follow, "what happens in a Scipion project, line by line"),
-    "live": (_live, "what arrives in a Scipion project, in napari or ImageJ"),
+    "live": (_live, "what arrives in a Scipion project, in napari, ImageJ or a browser"),
     "completion": (_completion, "what makes the tab key complete these words and their options")}
 
 

@@ -5,7 +5,6 @@ import asyncio
 import json
 import math
 import os
-import platform
 import select
 import signal
 import sys
@@ -121,13 +120,7 @@ def _serve(walker: RemoteNodeWalker, options: argparse.Namespace) -> int:
             msg = "No reader can be served at %s (%s): choose another one." % (
                 options.socket or "port %d" % options.port, (error.strerror or str(error)).lower())
             raise FollowError(msg) from error
-        if options.socket:
-            print("Events: the socket %s, with the header Authorization: Bearer %s" % (options.socket, server.token),
-                  flush=True)
-        else:
-            print("Events: %s" % server.address, flush=True)
-            print("From another machine first: ssh -N -L %d:127.0.0.1:%d %s" % (
-                server.port, server.port, platform.node()), flush=True)
+        print("\n".join(server.places("Events")), flush=True)
         await server.run(ending)
 
     walker.get("")          # is there, or says why not

@@ -7,15 +7,18 @@ import contextlib
 import io
 import json
 import os
+import re
 import struct
-from typing import Any, Iterator, List, Optional, Union
+from typing import Any, Iterator, List, Optional, Sequence, Union
 
+from ..units import format_bytes
 from .events import FollowError, Item, NodeContent
 from .process import MARK, end, last_words, split_host, start
 from .walker import RemoteNodeWalker
 
 MRC = (".mrc", ".mrcs", ".map", ".st", ".ali", ".rec", ".preali")
 TIFF = (".tif", ".tiff")
+FORMAT_BEHIND = re.compile(r":(mrcs?|map|tiff?)$", re.IGNORECASE)
 REMOTE_BUFFER = 1 << 20
 # IMOD writes this stamp, and behind it flags of which the first says whether bytes are signed.
 IMOD_STAMP, IMOD_STAMP_OFFSET_BYTES, IMOD_SIGNED_BYTES = 1146047817, 152, 1
@@ -102,33 +105,59 @@ class ImageView:
         return (self.get_image(place) for place in range(self.first_index, self.last_index))
 
 
-def read_image(path: Optional[str], index: int = 0, ssh: Union[str, List[str]] = "ssh") -> Any:
+def read_image(path: Optional[str], index: int = 0, ssh: Union[str, List[str]] = "ssh",
+               most_bytes: Optional[int] = None) -> Any:
     """An image file, or with ``index`` (from 1) one image of a stack -> array, as stored.
 
     Of an MRC file the first row is the lowest in the picture, of a TIFF file the highest: rows are given as they are in
-    the file. ``path`` may lie on another machine: 'user@host:/folder/name'. Raises FollowError.
+    the file. ``path`` may lie on another machine: 'user@host:/folder/name'. Raises FollowError, also where the image
+    has more than ``most_bytes``.
     """
+    return next(read_images(path, [index], ssh, most_bytes))
+
+
+def read_images(path: Optional[str], indices: Sequence[int], ssh: Union[str, List[str]] = "ssh",
+                most_bytes: Optional[int] = None) -> Iterator[Any]:
+    """Several images of a stack, which is opened once; as ``read_image``."""
     if not path:
         msg = "This item has no file of its own."
         raise FollowError(msg)
-    if index < 0:
+    if min(indices) < 0:
         msg = "%s: images of a stack are counted from 1, 0 stands for all." % path
         raise FollowError(msg)
+    path = plain_path(path)
     ending = os.path.splitext(path)[1].lower()
     if ending not in MRC + TIFF:
         msg = "%s: only MRC and TIFF files are read here." % path
         raise FollowError(msg)
     with contextlib.closing(_opened(path, ssh)) as stream:
-        try:
-            return _read_mrc(stream, index) if ending in MRC else _read_tiff(stream, index)
-        except ImportError as error:
-            msg = "To read %s, install %s: pip install numpy mrcfile tifffile" % (path, error.name)
-            raise FollowError(msg) from error
-        except FollowError:
-            raise
-        except Exception as error:  # whatever a damaged file makes the readers raise
-            msg = "%s cannot be read (%s)." % (path, " ".join(str(error).split()) or type(error).__name__)
-            raise FollowError(msg) from error
+        for index in indices:
+            stream.seek(0)
+            yield _read(path, ending, stream, index, most_bytes)
+
+
+def plain_path(path: str) -> str:
+    """Without what Scipion and Xmipp write behind some names to say how the file is to be read: 'map.mrc:mrc'."""
+    return FORMAT_BEHIND.sub("", path)
+
+
+def map_image(path: str) -> Any:
+    """An MRC file of this machine as an array of which only what is asked for is read. Raises FollowError."""
+    with contextlib.closing(_opened(path, "")) as stream:
+        return _read(path, os.path.splitext(path)[1].lower(), stream, 0, None, is_mapped=True)
+
+
+def _read(path: str, ending: str, stream: Any, index: int, most_bytes: Optional[int], is_mapped: bool = False) -> Any:
+    try:
+        return _read_mrc(stream, index, most_bytes, is_mapped) if ending in MRC else _read_tiff(stream, index)
+    except ImportError as error:
+        msg = "To read %s, install %s: pip install numpy mrcfile tifffile" % (path, error.name)
+        raise FollowError(msg) from error
+    except FollowError:
+        raise
+    except Exception as error:  # whatever a damaged file makes the readers raise
+        msg = "%s cannot be read (%s)." % (path, " ".join(str(error).split()) or type(error).__name__)
+        raise FollowError(msg) from error
 
 
 def _opened(path: str, ssh: Union[str, List[str]]) -> Any:
@@ -142,7 +171,7 @@ def _opened(path: str, ssh: Union[str, List[str]]) -> Any:
         raise FollowError(msg) from error
 
 
-def _read_mrc(stream: Any, index: int) -> Any:
+def _read_mrc(stream: Any, index: int, most_bytes: Optional[int], is_mapped: bool) -> Any:
     import mrcfile.utils
     import numpy
     from mrcfile.mrcinterpreter import MrcInterpreter
@@ -168,6 +197,11 @@ def _read_mrc(stream: Any, index: int) -> Any:
     if stream.seek(0, io.SEEK_END) < start + _size(shape) * kind.itemsize:
         msg = "it is shorter than its header promises"
         raise ValueError(msg)
+    if most_bytes is not None and _size(shape) * kind.itemsize > most_bytes:
+        msg = "it has more than %s" % format_bytes(most_bytes)
+        raise ValueError(msg)
+    if is_mapped:
+        return numpy.memmap(stream, kind, "r", start, tuple(shape))
     stream.seek(start)
     data = stream.read(_size(shape) * kind.itemsize)
     return numpy.frombuffer(data, kind).reshape(shape)

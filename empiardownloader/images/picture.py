@@ -18,11 +18,11 @@ LEAST_RADIUS = 12       # of a ring
 def picture_of(preview: Preview, pixel_size: Optional[float], side: int = PREVIEW_PIXELS) -> Image.Image:
     """A grey picture; the first row of a preview is its lowest one. ``pixel_size``: angstrom, of the movie; ``side``:
     pixels of the spectrum, and of the longer side of the average."""
-    average = _grey(preview.average[::-1], *preview.limits())
+    average = grey(preview.average[::-1], *preview.limits())
     scale = min(side / max(average.size), 1.0)
     average = average.resize((max(1, round(average.width * scale)), max(1, round(average.height * scale))),
                              Image.BOX) if scale < 1 else average
-    spectrum = _grey(preview.spectrum[::-1], *contrast(preview.spectrum)).resize((side, side), Image.BOX)
+    spectrum = grey(preview.spectrum[::-1], *contrast(preview.spectrum)).resize((side, side), Image.BOX)
     height = max(average.height, spectrum.height)
     whole = Image.new("L", (average.width + GAP + spectrum.width, height), WHITE)
     whole.paste(average, (0, 0))
@@ -34,7 +34,8 @@ def picture_of(preview: Preview, pixel_size: Optional[float], side: int = PREVIE
     return whole
 
 
-def _grey(image: np.ndarray, black: float, white: float) -> Image.Image:
+def grey(image: np.ndarray, black: float, white: float) -> Image.Image:
+    """An image (height, width) as a grey picture; what is no number is black."""
     scaled = np.clip((np.nan_to_num(image, nan=black) - black) / max(white - black, 1e-12), 0, 1)
     return Image.fromarray((scaled * 255).astype("uint8"))
 

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Show images in napari or ImageJ while they arrive; the viewer is a process of its own, which may be closed or die.
+"""Show images in napari, ImageJ or a browser while they arrive; the viewer is a process of its own, which may be closed
+or die.
 
     from empiardownloader.live import NapariStreamingBackend
     with NapariStreamingBackend() as viewer:
@@ -11,7 +12,8 @@ from typing import Any
 
 # Imported when they are asked for: so __main__.py can say in a sentence that numpy, say, is not here.
 _MODULES = {"FijiStreamingBackend": "fiji", "LiveError": "errors", "NapariStreamingBackend": "napari",
-            "Picks": "entries", "QueueTracker": "tracker", "StreamingBackend": "backend"}
+            "Facts": "entries", "Picks": "entries", "QueueTracker": "tracker", "StreamingBackend": "backend",
+            "WebStreamingBackend": "web"}
 __all__ = list(_MODULES)
 
 

@@ -11,12 +11,12 @@ import os
 import queue
 import threading
 import time
-from typing import Any, Dict, Iterable, Optional, Type, Union
+from typing import Any, Dict, Iterable, List, Optional, Type, Union
 
 import numpy as np
 
 from . import places
-from .entries import Picks, Waiting, entry_of
+from .entries import Facts, Picks, Waiting, entry_of
 from .errors import LiveError
 from .links import IPC, LOCAL, TCP, Link
 from .outbox import Outbox
@@ -101,6 +101,14 @@ class StreamingBackend(abc.ABC):
         """Of the viewer's process."""
         return self._sender.viewer.pid if self.is_open() else None
 
+    def places(self, seconds: float = 60.0) -> List[str]:
+        """How the viewer is reached where it has no window: lines for the user, as soon as it is there."""
+        deadline = time.monotonic() + seconds
+        while self.is_open() and time.monotonic() < deadline:
+            if self._sender.said_hello.wait(0.2):
+                return self._sender.places
+        return []
+
     def problem(self) -> str:
         """Why the viewer ended, where that was not its user's will."""
         return self._sender.problem if self._sender is not None else ""
@@ -135,21 +143,24 @@ class StreamingBackend(abc.ABC):
 
     # What is shown.
 
-    def save(self, data: Union[np.ndarray, Picks], file_path: Union[str, os.PathLike], **kwargs: Any) -> bool:
-        """Show an image, array (height, width) of numbers, or Picks over the image saved under the same name ->
-        whether it was taken; if not, ``tracker.lost()`` counts it.
+    def save(self, data: Union[np.ndarray, Picks, Facts], file_path: Union[str, os.PathLike], **kwargs: Any) -> bool:
+        """Show an image, array (height, width) of numbers, or Picks or Facts over the image saved under the same name
+        -> whether it was taken; if not, ``tracker.lost()`` counts it.
 
         ``file_path``: where it comes from; its name is the image's. Keywords, all optional: ``kind`` ('images'): what
         it is a picture of, each kind has a stack of its own; ``source``: whose it is, where several are shown;
         ``place``: number by which images are ordered (as saved); ``name``: images of one name, of whatever kind and
         source, are looked at together; ``pixel_size`` in angstrom; ``binning``: pixels of the original that make one of
         the image; ``limits``: grey values of black and white; ``remark``: a few words for the title; ``metadata``;
-        ``over``: of Picks, the sources of the images that they belong to (all). An image of the same kind, source and
+        ``over``: of Picks and Facts, the sources of the images that they belong to (all); ``section``: one of
+        SECTIONS in window/live_messages.py, what is looked at by itself; ``created``: when, as Scipion's sets have it;
+        ``movie_pixel_size``: of a power spectrum, that of the image it is of; ``cells``: of a montage, 'side' in
+        pixels, 'columns' and 'labels'. An image of the same kind, source and
         path takes the place of the former. Raises ValueError for what is no image.
         """
         return self.save_batch([data], [file_path], **kwargs) == 1
 
-    def save_batch(self, data: Iterable[Union[np.ndarray, Picks]], file_paths: Iterable[Union[str, os.PathLike]],
+    def save_batch(self, data: Iterable[Union[np.ndarray, Picks, Facts]], file_paths: Iterable[Union[str, os.PathLike]],
                    **kwargs: Any) -> int:
         """``save`` for each of several, with the same keywords -> how many were taken."""
         items, paths = list(data), [os.fsdecode(path) for path in file_paths]
@@ -167,9 +178,9 @@ class StreamingBackend(abc.ABC):
         return sum(self._take(entry) for entry in entries)
 
     def note(self, **facts: Any) -> None:
-        """Tell the viewer about the run as a whole: ``title``, ``state``."""
+        """Tell the viewer about the run as a whole: ``title``, ``state``, ``head`` (pairs of words)."""
         if self.is_open():
-            self._outbox.put_note({name: value if isinstance(value, bool) else str(value)
+            self._outbox.put_note({name: value if isinstance(value, (bool, list)) else str(value)
                                    for name, value in facts.items()})
             self._sender.wake()
 
@@ -177,6 +188,10 @@ class StreamingBackend(abc.ABC):
         """Take away all that was saved with this ``source``; what waits of it is given up and counted."""
         self._outbox.forget(source)
         self.note(forget=source)
+
+    def remove(self, source: str, name: str) -> None:
+        """Take away the images of a name that were saved with this ``source``."""
+        self.note(remove=[source, name])
 
     def snapshot(self, folder: str, seconds: float = 60.0) -> Dict[str, Any]:
         """Let the viewer write a picture of itself, ``window.png``, and the image each stack shows, ``0.npy`` and so

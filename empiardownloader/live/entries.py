@@ -9,7 +9,7 @@ from typing import Any, Dict, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
-from .window.live_messages import IMAGE, LARGEST, SHAPES
+from .window.live_messages import FACTS, IMAGE, LARGEST, SHAPES
 
 BYTES_A_POINT = 160         # in a list of lists of numbers
 IMAGE_KINDS = "biuf"        # of numpy's numbers: truth values, integers, floating point
@@ -23,9 +23,17 @@ class Picks:
     box: float = 0.0
 
 
+@dataclasses.dataclass(frozen=True)
+class Facts:
+    """What is known of an image: ``values``, of JSON's types. Viewers know 'rejected' (true or false), 'note' (words
+    for the title) and 'ctf' (defocus_u, defocus_v, angle, resolution, phase_shift, voltage, cs, contrast; angstrom,
+    degrees, kV, mm)."""
+    values: Dict[str, Any]
+
+
 @dataclasses.dataclass
 class Waiting:
-    """An image or shapes on the way to the viewer; ``header`` is what the message says of it."""
+    """An image, shapes or facts on the way to the viewer; ``header`` is what the message says of it."""
     header: Dict[str, Any]
     array: Optional[np.ndarray]
     block: Optional[str] = None
@@ -40,14 +48,16 @@ class Waiting:
         return BYTES_A_POINT * len(self.header.get("points", ())) if self.array is None else self.array.nbytes
 
 
-def entry_of(data: Union[np.ndarray, Picks], path: str, display: Dict[str, Any]) -> Waiting:
-    """What is to be sent of an image or points, with keywords as of ``save``. Raises ValueError."""
+def entry_of(data: Union[np.ndarray, Picks, Facts], path: str, display: Dict[str, Any]) -> Waiting:
+    """What is to be sent of an image, points or facts, with keywords as of ``save``. Raises ValueError."""
     header: Dict[str, Any] = {"path": path, "timestamp": time.time()}
     header["metadata"] = _plain(dict(metadata_of(path), **display.pop("metadata", None) or {}))
     header["display"] = _checked(dict(display, name=display.get("name") or header["metadata"]["name"]))
     if isinstance(data, Picks):
         points = [(float(x), float(y)) for x, y in data.points if np.isfinite(x) and np.isfinite(y)]
         return Waiting(dict(header, data_type=SHAPES, points=points, box=float(data.box)), None)
+    if isinstance(data, Facts):
+        return Waiting(dict(header, data_type=FACTS, facts=_plain(data.values)), None)
     array = np.asarray(data)
     if array.dtype.kind not in IMAGE_KINDS or array.ndim != 2 or not array.size:
         msg = "An image is an array (height, width) of numbers, not %s of %s." % (array.shape, array.dtype)
@@ -68,7 +78,8 @@ def _plain(value: Any) -> Any:
         raise TypeError(msg)
 
     try:
-        return json.loads(json.dumps(value, default=convert))
+        # What is no number is not known: JSON has no word for it.
+        return json.loads(json.dumps(value, default=convert), parse_constant=lambda word: None)
     except (TypeError, ValueError) as error:
         raise ValueError(str(error)) from error
 
@@ -76,11 +87,11 @@ def _plain(value: Any) -> Any:
 def _checked(display: Dict[str, Any]) -> Dict[str, Any]:
     """What is said of how to show an image, in the types that a viewer counts on; what makes no sense is left out."""
     found = _plain(display)
-    for name in ("kind", "source", "name", "remark", "group", "of"):
+    for name in ("kind", "source", "name", "remark", "group", "of", "section", "created"):
         if found.get(name) is not None:
             # Java has no letters for bytes that are none.
             found[name] = str(found[name]).encode("utf-8", "replace").decode("utf-8")
-    for name in ("place", "pixel_size", "binning"):
+    for name in ("place", "pixel_size", "binning", "movie_pixel_size"):
         number = _number(found.get(name))
         found[name] = number if name == "place" or number is None or number > 0 else None
     limits = found.get("limits")

@@ -3,36 +3,49 @@
 
 Pictures have the first row of the file at the bottom, as the page of Analyze results has.
 """
+import contextlib
 import os
 import queue
+import shutil
 import threading
 import time
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Set, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 from ..follow import Event, FollowError, Item, NodeContent, RemoteNodeWalker
+from ..follow.process import split_host
 from ..images.header import BadImageError
 from ..images.previews import PREVIEW_FOLDER, Preview, bin_image, contrast
-from . import pictures
+from ..units import format_bytes
+from . import kinds, pictures
 from .backend import StreamingBackend
 from .shown_run import (
     COORDINATES,
+    CTF,
+    FEW,
     IMAGES,
-    MICROGRAPHS,
+    MANY,
+    MOVIE_TILTS,
     MOVIES,
-    NOTHING_SHOWN,
     PROJECT,
     RUN,
+    SHOWN,
+    STACKS,
+    VOLUMES,
     Action,
     Forget,
+    Remove,
     Retitle,
+    ShowFacts,
     ShowImages,
+    ShowMontage,
     ShownRun,
 )
+from .window.live_messages import FULL_SIZE
 
-AVERAGES, SPECTRA = {MOVIES: "averages", MICROGRAPHS: "micrographs"}, "power spectra"
 FRAME_PIXELS = 1024         # longest side of a frame that was asked for
 RECORD = os.path.join("extra", "download.jsonl")    # of an EMPIAR download, whose folder takes previews
 LOOK_SECONDS = 0.2
+MOST_MONTAGES = 100         # of a stack that wait; then the oldest are not shown
 MOST_UNHEARD = 1000         # events that wait; then the walkers do
 QUIET_LOOKS = 3             # of a walker, without an event, before all that has ended is taken to be told
 PARTING_SECONDS = 2.0
@@ -40,9 +53,18 @@ NAMES_TOLD = 3
 
 
 class Job(NamedTuple):
-    """An image of a set that is to be shown."""
+    """An image of a set that is to be shown, or some of a stack that are shown side by side."""
     node: NodeContent
-    item: Item
+    items: Sequence[Item]
+    first: int = 0          # of a stack, the number of the first of them
+
+
+class Walking(NamedTuple):
+    """What a walker tells of."""
+    types: Tuple[str, ...]
+    without_items: Tuple[str, ...] = ()     # of these only that they are there
+    is_followed: bool = True                # it is of what the user wants to see
+    changes: bool = False
 
 
 class Feed:
@@ -57,15 +79,16 @@ class Feed:
                  ssh: Any = "ssh", tell: Callable[[str], None] = lambda text: None) -> None:
         """Raises FollowError."""
         self._backend, self._tell, self._ssh = backend, tell, ssh
-        self._followed = RemoteNodeWalker(project, db_name, interval, ssh)
-        # What each tells of, and what of only that it is there.
-        self._walkers: Dict[RemoteNodeWalker, Tuple[Tuple[str, ...], Tuple[str, ...]]] = {
-            self._followed: ((PROJECT, RUN, *IMAGES, COORDINATES), ())}
+        def walker(name: str) -> RemoteNodeWalker:
+            return RemoteNodeWalker(project, name, interval, ssh)
+
+        # What is few is looked at for changes, what may be millions is not.
+        self._walkers = {walker(db_name): Walking((PROJECT, RUN, *FEW), changes=True),
+                         walker(db_name): Walking((PROJECT, RUN, *MANY))}
         if db_name:
-            # Picks are another run's, and what they were picked on may be made of what is followed.
-            self._walkers = {
-                self._followed: ((RUN, *IMAGES), ()),
-                RemoteNodeWalker(project, "", interval, ssh): ((PROJECT, RUN, *IMAGES, COORDINATES), IMAGES)}
+            # Picks and CTFs are another run's, and what they are of may be made of what is followed.
+            self._walkers[walker("")] = Walking((PROJECT, RUN, *IMAGES, CTF, COORDINATES), IMAGES, is_followed=False)
+        self._folder = "" if split_host(project)[0] else project
         self._title = " ".join([os.path.basename(os.path.abspath(project.rpartition(":")[2])), db_name]).strip()
         self._events: "queue.Queue[Tuple[RemoteNodeWalker, Event]]" = queue.Queue(MOST_UNHEARD)
         self._lock = threading.Condition()      # guards what follows, up to the empty line
@@ -77,16 +100,17 @@ class Feed:
 
         self._quiet = QUIET_LOOKS * interval + 1.0
         self._stopping = threading.Event()
-        self._offered: Set[str] = set()         # paths of what the viewer was given; only of these frames can be asked
+        # What the viewer was given, by its path; only of these frames can be asked. One thread writes, another reads.
+        self._offered: Dict[str, Job] = {}
         self.unread: Dict[str, str] = {}        # path -> why it is not shown
 
     def run(self, until_end: bool = False) -> None:
         """Show what is there and what comes; ``until_end``: no longer than the run. Raises FollowError."""
-        threads = [threading.Thread(target=self._walk, args=(walker, *types), daemon=True)
-                   for walker, types in self._walkers.items()]
+        threads = [threading.Thread(target=self._walk, args=(walker, what), daemon=True)
+                   for walker, what in self._walkers.items()]
         threads.append(threading.Thread(target=self._listen, daemon=True))
         threads.append(threading.Thread(target=self._show_frames, daemon=True))
-        self._retitle("")
+        self._retitle(Retitle(""))
         for thread in threads:
             thread.start()
         try:
@@ -96,7 +120,7 @@ class Feed:
                     self._show(job)
                 elif until_end and self._is_over():
                     if not self._shown.has_shown:
-                        self._tell("Nothing was shown: there are %s." % NOTHING_SHOWN)
+                        self._tell("Nothing was shown: %s are, and there are none here." % SHOWN)
                     break
         finally:
             self._stopping.set()
@@ -110,9 +134,10 @@ class Feed:
 
     # What the walkers tell.
 
-    def _walk(self, walker: RemoteNodeWalker, types: Tuple[str, ...], without_items: Tuple[str, ...]) -> None:
+    def _walk(self, walker: RemoteNodeWalker, what: Walking) -> None:
         try:
-            with walker.walk_events(include_filter=types, exclude_children=without_items) as events:
+            with walker.walk_events(include_filter=what.types, exclude_children=what.without_items,
+                                    changes=what.changes, infos=what.changes) as events:
                 for event in events:
                     while not self._stopping.is_set():
                         try:
@@ -145,7 +170,7 @@ class Feed:
 
     def _hear(self, walker: RemoteNodeWalker, event: Event) -> None:
         with self._lock:
-            actions = self._shown.apply(event, walker is self._followed)
+            actions = self._shown.apply(event, self._walkers[walker].is_followed)
         for action in actions:
             self._perform(action)
         with self._lock:
@@ -157,21 +182,40 @@ class Feed:
     def _perform(self, action: Action) -> None:
         """Without the lock: a viewer may take its time."""
         if isinstance(action, ShowImages):
-            with self._lock:
-                self._jobs += [Job(action.node, item) for item in action.items]
-                self._lock.notify_all()
+            self._add([Job(action.node, [item]) for item in action.items])
+        elif isinstance(action, ShowMontage):
+            self._add([Job(action.node, action.items, action.first)])
         elif isinstance(action, Forget):
             with self._lock:
                 self._jobs = [job for job in self._jobs if job.node.db_name != action.source]
             self._backend.forget(action.source)
+        elif isinstance(action, Remove):
+            self._backend.remove(action.source, action.name)
         elif isinstance(action, Retitle):
-            self._retitle(action.state)
+            self._retitle(action)
+        elif isinstance(action, ShowFacts):
+            self._backend.save(action.facts, action.name, name=action.name, source=action.source, over=action.over)
         else:
             self._backend.save(action.picks, action.name, name=action.name, source=action.source,
                                pixel_size=action.pixel_size, over=action.over)
 
-    def _retitle(self, state: str) -> None:
-        self._backend.note(title=self._title, state=state, frames=True)
+    def _add(self, jobs: List[Job]) -> None:
+        with self._lock:
+            for job in jobs:
+                if job.first:
+                    # The same images and some more; and of a stack of millions not all can wait.
+                    its = [other for other in self._jobs if other.node.db_name == job.node.db_name]
+                    gone = [other for other in its if other.first == job.first] or its[:-MOST_MONTAGES]
+                    self._jobs = [other for other in self._jobs if other not in gone]
+                self._jobs.append(job)
+            self._lock.notify_all()
+
+    def _retitle(self, title: Retitle) -> None:
+        head = [list(pair) for pair in title.head]
+        if head and self._folder:
+            with contextlib.suppress(OSError):
+                head.append(["Disk", "%s free" % format_bytes(shutil.disk_usage(self._folder).free)])
+        self._backend.note(title=self._title, state=title.state, head=head, frames=True)
 
     def _is_over(self) -> bool:
         """Whether all runs that are followed have ended, and nothing is left to be shown."""
@@ -190,26 +234,29 @@ class Feed:
             return self._jobs.pop() if self._jobs else None
 
     def _show(self, job: Job) -> None:
-        node, item = job
+        item = job.items[-1]
         try:
-            preview = self._preview(node, item)
+            found = self._pictures(job, item)
         except (OSError, BadImageError, FollowError, MemoryError) as error:
             self._cannot_show(item, error)
             return
-        # Of a stack's images each has a place of its own.
-        path = "%d@%s" % (item.index, item.path) if item.index else item.path
-        self._offered.add(path)
-        pixel_size = node.info.get("sampling_rate")
-        common = {"source": node.db_name, "place": item.id, "name": item.name, "remark": preview.gain}
-        # Rows from the bottom to the top.
-        self._backend.save(
-            preview.average[::-1], path, kind=AVERAGES[node.type], pixel_size=pixel_size, binning=preview.binning,
-            limits=preview.limits(), flipped=True, metadata={"source": node.db_name, "id": item.id}, **common)
-        self._backend.save(
-            preview.spectrum[::-1], path, kind=SPECTRA, limits=contrast(preview.spectrum), takes_picks=False, **common)
+        for shown in found:
+            self._backend.save(shown.array, shown.path, **shown.words)
+
+    def _pictures(self, job: Job, item: Item) -> List[kinds.Shown]:
+        node = job.node
+        if node.type in STACKS:
+            return kinds.of_montage(node, job.first, job.items, self._ssh)
+        if node.type in VOLUMES:
+            return kinds.of_volume(node, item, self._ssh)
+        if node.type == CTF:
+            return kinds.of_fit(node, item, self._ssh)
+        preview = self._preview(node, item)
+        self._offered[kinds.address_of(item.path, item.index)] = Job(node, [item])
+        return kinds.of_image(node, item, preview)
 
     def _preview(self, node: NodeContent, item: Item) -> Preview:
-        gain = node.info.get("gain") if node.type == MOVIES else None
+        gain = node.info.get("gain") if node.type in (MOVIES, MOVIE_TILTS) else None
         folder = os.path.dirname(node.path)
         kept = os.path.join(folder, "extra", PREVIEW_FOLDER) if os.path.exists(os.path.join(folder, RECORD)) else None
         return pictures.preview(item.path, item.index, gain, kept, self._ssh)
@@ -226,22 +273,36 @@ class Feed:
                 wanted = self._backend.requests.get(timeout=LOOK_SECONDS)
             except queue.Empty:
                 continue
-            kind = "frames of %s" % wanted["name"]
-            if wanted["path"] not in self._offered:
+            job = self._offered.get(wanted["path"])
+            if job is None:
                 continue        # nothing that was shown
-            with self._lock:
-                gain = self._shown.gain_of(wanted["source"])
             try:
-                for number, (frame, remark) in enumerate(pictures.frames(wanted["path"], gain, self._ssh)):
-                    if self._stopping.is_set() or not self._backend.requests.empty():
-                        break
-                    small = bin_image(frame, FRAME_PIXELS)[::-1]
-                    self._backend.save(
-                        small, "%s#%d" % (wanted["path"], number), kind=kind, group="frames", place=number,
-                        name="%s, frame" % wanted["name"], limits=contrast(small), remark=remark, of=wanted["path"],
-                        takes_picks=False)
+                if wanted["what"] == FULL_SIZE:
+                    self._show_whole(job.node, job.items[0], wanted["path"])
+                else:
+                    self._show_frames_of(job.node, job.items[0], wanted["path"])
             except (OSError, BadImageError, FollowError, MemoryError) as error:
-                self._tell("The frames of %s cannot be shown (%s)." % (wanted["name"], _words(error)))
+                self._tell("The %s of %s cannot be shown (%s)." % (wanted["what"], wanted["name"], _words(error)))
+
+    def _show_frames_of(self, node: NodeContent, item: Item, path: str) -> None:
+        for number, (frame, remark) in enumerate(pictures.frames(item.path, self._gain_of(node), self._ssh)):
+            if self._stopping.is_set() or not self._backend.requests.empty():
+                break
+            small = bin_image(frame, FRAME_PIXELS)[::-1]
+            self._backend.save(
+                small, "%s#%d" % (path, number), kind="frames of %s" % item.name, group="frames", place=number,
+                name="%s, frame" % item.name, limits=contrast(small), remark=remark, of=path, takes_picks=False)
+
+    def _show_whole(self, node: NodeContent, item: Item, path: str) -> None:
+        image, remark = pictures.whole(item.path, item.index, self._gain_of(node), self._ssh)
+        self._backend.save(
+            image[::-1], path + "#all", kind="all pixels of %s" % item.name, group="full size", name=item.name,
+            source=node.db_name, pixel_size=node.info.get("sampling_rate"), limits=contrast(image), remark=remark,
+            of=path, flipped=True)
+
+    def _gain_of(self, node: NodeContent) -> Optional[str]:
+        with self._lock:
+            return self._shown.gain_of(node.db_name)
 
 
 def _words(error: Exception) -> str:

@@ -14,7 +14,8 @@ from .viewer_process import absent_modules, check_display, check_screen
 # What the viewer imports; napari itself brings all but pyzmq and one of Qt's bindings.
 NEEDS = ["napari", "zmq", "numpy", "qtpy"]
 QT = ["PyQt6", "PyQt5", "PySide6", "PySide2"]
-PACKAGES = {"live": "pyzmq", "imagej": "JPype1"}
+PACKAGES = {"live": "pyzmq", "imagej": "JPype1", "web": "tornado",
+            "picture": "Pillow"}
 CURE = """type in a terminal:
     python3 -m venv napari-env
     napari-env/bin/pip install napari PyQt6 pyzmq

@@ -8,9 +8,9 @@ import numpy as np
 from ..follow.images import read_image
 from ..follow.process import split_host
 from ..images.frames import iter_frames
-from ..images.gain import Correction
+from ..images.gain import NO_GAIN, Correction
 from ..images.header import BadImageError, is_gatan
-from ..images.previews import Preview, average_of, load_preview, make_preview, preview_of
+from ..images.previews import Preview, average_frames, average_of, load_preview, make_preview, preview_of
 
 
 def preview(path: Optional[str], index: int, gain: Optional[str], folder: Optional[str], ssh: Any = "ssh") -> Preview:
@@ -24,6 +24,16 @@ def preview(path: Optional[str], index: int, gain: Optional[str], folder: Option
     if folder is None or split_host(path)[0]:
         return make_preview(path, gain, reader)
     return load_preview(path, folder, gain, reader)
+
+
+def whole(path: str, index: int, gain: Optional[str], ssh: Any = "ssh") -> Tuple[np.ndarray, str]:
+    """An image with all its pixels, float32 (height, width): of a movie its average, and what has become of the gain.
+    Raises as above."""
+    if index:
+        return np.asarray(read_image(path, index, ssh), "float32"), NO_GAIN
+    reader = _reader(ssh)
+    average, remark = Correction(gain, path, reader).apply(average_frames(path, reader))
+    return average, remark
 
 
 def frames(path: str, gain: Optional[str], ssh: Any = "ssh") -> Iterator[Tuple[np.ndarray, str]]:

@@ -15,7 +15,7 @@ from .links import Link
 from .outbox import Outbox
 from .tracker import QueueTracker
 from .viewer_process import ViewerProcess
-from .window.live_messages import ACK, BATCH, CONNECTED_ANEW, FAILED, NOTE, SHARED_MEMORY, SNAPSHOT, TYPE, WANTED
+from .window.live_messages import ACK, BATCH, CONNECTED_ANEW, FAILED, HELLO, NOTE, SHARED_MEMORY, SNAPSHOT, TYPE, WANTED
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ class ViewerPlan(NamedTuple):
 
 class Sender(threading.Thread):
     """Sends what an outbox holds to a viewer, which it starts and ends. Its own attributes are its thread's alone, but
-    for ``is_over``, ``problem`` and ``snapshots``."""
+    for ``is_over``, ``problem``, ``snapshots`` and what the viewer said of itself."""
 
     def __init__(self, plan: ViewerPlan, outbox: Outbox, tracker: QueueTracker, requests: Answers) -> None:
         """``requests``: takes what the viewer's user wants. Raises LiveError where the sockets or the viewer cannot be
@@ -47,6 +47,8 @@ class Sender(threading.Thread):
         super().__init__(daemon=True, name="live")
         self.is_over, self.problem = False, ""
         self.snapshots: Optional[Answers] = None
+        self.said_hello = threading.Event()
+        self.places: List[str] = []
         self._plan, self._outbox, self._tracker, self._requests = plan, outbox, tracker, requests
         self._ending = threading.Event()
         self._under_way: Dict[str, Waiting] = {}
@@ -141,6 +143,9 @@ class Sender(threading.Thread):
                 self.snapshots.put(answer["found"])
             elif kind == WANTED:
                 self._requests.put(answer)
+            elif kind == HELLO:
+                self.places = answer.get("places") or []
+                self.said_hello.set()
 
     def _send(self) -> None:
         while self._link.is_ready():

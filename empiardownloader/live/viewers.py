@@ -14,6 +14,7 @@ class Viewer(NamedTuple):
     label: str                  # in Scipion's menus
     module: str                 # of this folder
     class_name: str             # of its backend
+    is_page: bool = False       # it has an address and no window
 
     @property
     def backend(self) -> Type[StreamingBackend]:
@@ -23,5 +24,6 @@ class Viewer(NamedTuple):
 
 
 VIEWERS = (Viewer(("napari",), "Live in napari", "napari", "NapariStreamingBackend"),
-           Viewer(("fiji", "imagej"), "Live in ImageJ", "fiji", "FijiStreamingBackend"))
+           Viewer(("fiji", "imagej"), "Live in ImageJ", "fiji", "FijiStreamingBackend"),
+           Viewer(("web", "browser"), "Live in the browser", "web", "WebStreamingBackend", is_page=True))
 BY_NAME = {name: viewer for viewer in VIEWERS for name in viewer.names}

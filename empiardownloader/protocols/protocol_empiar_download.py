@@ -419,7 +419,8 @@ class EmpiarDownloader(EMProtocol):
     def _showProgress(self, progress):
         """ Called every second. The summary, which other processes ask
         for, reads the file: the database is left in peace. """
-        metadata.write_whole(self._getProgressFile(), dict(asdict(progress), text=str(progress)))
+        metadata.write_whole(self._getProgressFile(), dict(
+            asdict(progress), text=str(progress), skipped=len(self._readFacts().left_out)))
         if time.monotonic() - self._logged >= LOG_SECONDS or progress.images == progress.images_wanted:
             self._logged = time.monotonic()
             self.info(str(progress))

@@ -38,7 +38,7 @@ class ScriptedScreen(Screen):
             return stack
 
         self.model.take = slowly
-        loop = self.want_frames.__self__
+        loop = self.want.__self__
         loop._link = Forgetful(loop._link, self._request, self._script.get("forget", 0))
 
     def run(self, turn, ending):

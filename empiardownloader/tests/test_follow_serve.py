@@ -149,8 +149,15 @@ class TestServe(FollowCase):
                 self.assertEqual("nosniff", answered.get("X-Content-Type-Options"), answered)
         for host in ("localhost:%d" % port, "127.0.0.1:9999", "[::1]:80", "LOCALHOST"):
             self.assertEqual(200, self.ask(port, "/", **dict(good, Host=host))[0])
-        status, answered, _ = self.ask(port, "/?token=" + token)
-        self.assertEqual((303, "/"), (status, answered["Location"]))
+        status, answered, content = self.ask(port, "/?token=" + token)
+        self.assertEqual(200, status)
+        self.assertIn(b'content="0;url=/"', content)
+        # A link in a mail; a page of another site that puts the same into a frame or asks for it gets nothing.
+        link = {"Sec_Fetch_Site": "cross-site", "Sec_Fetch_Mode": "navigate"}
+        self.assertEqual(200, self.ask(port, "/?token=" + token, **link)[0])
+        self.assertEqual(403, self.ask(port, "/?token=" + token, **dict(link, Sec_Fetch_Mode="no-cors"))[0])
+        self.assertEqual(403, self.ask(port, "/events?token=" + token, **link)[0])
+        self.assertEqual(403, self.ask(port, "/?token=x", **link)[0])
         self.assertRegex(answered["Set-Cookie"], "HttpOnly.*SameSite=Strict")
         status, answered, content = self.ask(port, "/", Cookie=answered["Set-Cookie"].partition(";")[0])
         self.assertEqual(200, status)

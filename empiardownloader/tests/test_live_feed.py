@@ -11,7 +11,7 @@ import tifffile
 from empiardownloader.demo import movies
 from empiardownloader.follow import FollowError
 from empiardownloader.live.feed import Feed
-from empiardownloader.live.shown_run import NOTHING_SHOWN, ShownRun
+from empiardownloader.live.shown_run import SHOWN, ShownRun
 from empiardownloader.tests.live_case import LiveCase, crc
 from empiardownloader.tests.scipion_files import ProjectFiles, execute
 
@@ -54,11 +54,11 @@ class TestFeed(LiveCase):
 
     def test_a_run_without_movies_or_micrographs(self):
         """F10: the window stays empty, and it is said why."""
-        self.running.add_output("outputVolumes", "SetOfVolumes", 2)
+        self.running.add_output("outputFSC", "SetOfFSCs", 2)
         backend = self.opened(patience=float("inf"))
         _, told = self.feed(backend, os.path.basename(self.running.path), until_end=True)
         self.running.launch("finished")
-        self.wait_for(lambda: any(NOTHING_SHOWN in text for text in told), what="the sentence")
+        self.wait_for(lambda: any(SHOWN in text for text in told), 60, what="the sentence")
 
     def test_what_two_walkers_tell_is_heard_by_one_thread(self):
         """F15: of the run that is followed, and of the project, whose picks may be of it."""

@@ -47,7 +47,7 @@ class TestModel(unittest.TestCase):
         stack = self.take(*range(1, 13), kind="averages", remark="gain applied")
         self.assertEqual("m_7, 7 of 12, gain applied", self.model.describe(stack, 6))
         self.model.state = "running"
-        self.assertEqual("A project - running", self.model.head())
+        self.assertEqual("A project - running", self.model.caption())
 
     def test_late_ones_find_their_place_and_the_picture_looked_at_is_kept(self):
         stack = self.take(5, 9)

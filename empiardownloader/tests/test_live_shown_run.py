@@ -46,18 +46,22 @@ class TestShownRun(unittest.TestCase):
     def apply(self, event, followed=True):
         return self.shown.apply(event, followed)
 
+    def titles(self, event):
+        actions = self.apply(event)
+        self.assertTrue(all(isinstance(action, Retitle) for action in actions), actions)
+        return [action.state for action in actions]
+
     def test_images_are_shown(self):
-        self.assertEqual([Retitle("running")], self.apply(run("000001_Load", outputs=[])))
-        self.assertEqual([Retitle("running")], self.apply(new(MOVIES)))
+        self.assertEqual(["running"], self.titles(run("000001_Load", outputs=[])))
+        self.assertEqual(["running"], self.titles(new(MOVIES)))
         show, = self.apply(data(MOVIES, [movie(1), movie(2)]))
         self.assertIsInstance(show, ShowImages)
         self.assertEqual(["m_1.mrc", "m_2.mrc"], [item.name for item in show.items])
 
     def test_what_is_not_shown_is_said(self):
-        self.assertEqual([Retitle("running, " + NOTHING_SHOWN)],
-                         self.apply(run("000001_Load", outputs=["outputVolumes"])))
+        self.assertEqual(["running, " + NOTHING_SHOWN], self.titles(run("000001_Load", outputs=["outputFSC"])))
         self.assertFalse(self.shown.has_shown)
-        self.assertEqual([Retitle("running")], self.apply(new(MOVIES)))
+        self.assertEqual(["running"], self.titles(new(MOVIES)))
 
     def test_after_a_restart_what_was_shown_goes(self):
         self.apply(new(MOVIES))
@@ -110,7 +114,7 @@ class TestShownRun(unittest.TestCase):
         self.apply(run("000001_Load"))
         self.apply(run("000004_Other", status="running"), followed=False)
         self.assertFalse(self.shown.is_over)
-        self.assertEqual([Retitle("finished")], self.apply(run("000001_Load", "finished", ended=True)))
+        self.assertEqual(["finished"], self.titles(run("000001_Load", "finished", ended=True)))
         self.assertTrue(self.shown.is_over)
         self.apply(run("000001_Load", "running"))
         self.assertFalse(self.shown.is_over)        # continued

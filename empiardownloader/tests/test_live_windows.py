@@ -360,7 +360,8 @@ class TestPicks(WindowCase):
             self.assertTrue(self.wait_for(lambda: backend.tracker.progress() == (4, 4), 60, "the averages"))
             averages, _ = self.shown(backend.snapshot(self.pictures), self.pictures)["averages"]
             # What a click on the button says.
-            backend.requests.put({"path": averages["path"], "name": averages["name"], "source": averages["source"]})
+            backend.requests.put({"path": averages["path"], "name": averages["name"], "source": averages["source"],
+                                  "what": "frames"})
             self.assertTrue(self.wait_for(lambda: backend.tracker.progress() == (12, 12), 60, "the frames"))
             layers = self.shown(backend.snapshot(self.pictures), self.pictures)
             backend.cleanup()

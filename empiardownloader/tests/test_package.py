@@ -12,9 +12,18 @@ import unittest
 import zipfile
 
 import pyworkflow as pw
-from pwem.objects import SetOfMicrographs, SetOfMovies
+from pwem.objects import (
+    SetOfAverages,
+    SetOfClasses2D,
+    SetOfClasses3D,
+    SetOfMicrographs,
+    SetOfMovies,
+    SetOfParticles,
+    SetOfVolumes,
+)
 from pyworkflow.gui.project.viewprotocols_extra import ProtocolTreeConfig
 from pyworkflow.viewer import DESKTOP_TKINTER
+from tomo.objects import SetOfSubTomograms, SetOfTiltSeries, SetOfTiltSeriesM, SetOfTomograms
 
 import empiardownloader
 from empiardownloader import Plugin, constants
@@ -38,9 +47,12 @@ class TestPlugin(unittest.TestCase):
                          domain.getProtocols()["EmpiarDownloader"].__module__)
         self.assertEqual(6, sum(name.startswith("Empiar") for name in domain.getWizards()))
         self.assertIn("EmpiarDownloadViewer", domain.getViewers())
-        for target in (EmpiarDownloader(), SetOfMovies(filename=":memory:"), SetOfMicrographs(filename=":memory:")):
+        sets = [kind(filename=":memory:") for kind in (
+            SetOfMovies, SetOfMicrographs, SetOfParticles, SetOfAverages, SetOfClasses2D, SetOfClasses3D, SetOfVolumes,
+            SetOfTiltSeries, SetOfTiltSeriesM, SetOfTomograms, SetOfSubTomograms)]
+        for target in (EmpiarDownloader(), *sets):
             names = [viewer.getName() for viewer in domain.findViewers(target, DESKTOP_TKINTER)]
-            self.assertLessEqual({"Live in napari", "Live in ImageJ"}, set(names))
+            self.assertLessEqual({"Live in napari", "Live in ImageJ", "Live in the browser"}, set(names))
             # The first one opens with a double click, or with Analyze results.
             self.assertFalse(names[0].startswith("Live"), names)
 

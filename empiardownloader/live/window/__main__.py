@@ -5,7 +5,7 @@ Its first line of input is a request, JSON: 'screen' ('live_napari:NapariScreen'
 'reply'), 'addresses' of the sender's sockets, 'token' by which the two know each other, 'title', 'blocks' (how the
 sender's shared memory is called), 'left_behind' (folders of the sender), and what the screen needs. The end of the
 input is the end of the sender, and of this process.
-Nothing of the package above this folder is imported.
+Nothing of the package above this folder is imported, unless the request has 'import_from', where the package lies.
 """
 import importlib
 import json
@@ -23,6 +23,7 @@ def main():
     # Sockets are opened first: windows take seconds, and no message is lost in them.
     link = live_link.LINKS[request["link"]](request["addresses"], request["token"], request["key"])
     threading.Thread(target=watch_sender, args=(request, ending), daemon=True).start()
+    sys.path += request.get("import_from", [])
     module, _, name = request["screen"].partition(":")
     screen = getattr(importlib.import_module(module), name)(request)
     live_loop.ViewerLoop(link, screen, request["title"]).run(ending)

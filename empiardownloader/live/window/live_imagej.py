@@ -91,7 +91,7 @@ class ImageJScreen(Screen):
         active = self._ij.WindowManager.getCurrentImage()
         for stack, view in self._views.items():
             if view.is_of(active) and view.shown is not None and stack is not self.model.frames:
-                self.want_frames(stack, view.shown)
+                self.want(stack, view.shown)
 
     def snapshot(self, folder):
         os.makedirs(folder, exist_ok=True)
@@ -173,7 +173,7 @@ class View:
         picture = self._known[index]
         model = self._windows.model
         title = "%s: %s" % (model.name_of(self.stack), " - ".join(
-            word for word in (model.describe(self.stack, index), model.head()) if word))
+            word for word in (model.describe(self.stack, index), model.caption()) if word))
         if str(self._image.getTitle()) != title:
             self._image.setTitle(title)
         if picture is not self.shown:

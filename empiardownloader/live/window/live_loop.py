@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What all viewers do with the sender's messages: one loop; whatever draws is a Screen."""
 import live_model
-from live_messages import ACK, FAILED, HELLO, NOTE, REPEATED, SHOWN, SNAPSHOT, TYPE, WANTED
+from live_messages import ACK, FAILED, FRAMES, HELLO, NOTE, REPEATED, SHOWN, SNAPSHOT, TYPE, WANTED
 
 MOST_MESSAGES = 8       # of one turn, so that windows stay quick
 
@@ -10,7 +10,7 @@ class Screen:
     """Draws a model; a further viewer is one more of these. All is called by one thread, that of the windows."""
 
     model = None            # live_model.Model, set before ``open``
-    want_frames = None      # of the loop: call it with the stack and picture whose movie's frames the user wants
+    want = None             # of the loop: call it with the stack and picture whose movie's frames the user wants
 
     def open(self):
         """Make the windows."""
@@ -21,13 +21,17 @@ class Screen:
         windows; ``turn`` tells whether there was anything to do."""
         raise NotImplementedError
 
+    def places(self):
+        """How its user reaches it, where it has no window: lines."""
+        return []
+
     def prepare(self):
         """A turn begins: nothing has come yet."""
 
     def draw(self, changed, any_taken):
         """Draw the stacks that have changed, and remove those that are gone from the model.
 
-        ``any_taken``: whether images or points have come.
+        ``any_taken``: whether images, points or facts have come.
         """
         raise NotImplementedError
 
@@ -57,11 +61,11 @@ class ViewerLoop:
     def __init__(self, link, screen, title):
         self._link, self._screen = link, screen
         self._model = screen.model = live_model.Model(title)
-        screen.want_frames = self._want_frames
+        screen.want = self._want
 
     def run(self, ending):
         self._screen.open()
-        self._link.answer(**{TYPE: HELLO})
+        self._link.answer(**{TYPE: HELLO}, places=self._screen.places())
         self._screen.run(self.turn, ending)
 
     def turn(self):
@@ -102,11 +106,14 @@ class ViewerLoop:
     def _take_note(self, note):
         self._model.title = note.get("title", self._model.title)
         self._model.state = note.get("state", self._model.state)
+        self._model.head = note.get("head", self._model.head)
         if note.get("frames"):
             self._screen.offer_frames()
         if "forget" in note:
             self._model.forget(note["forget"])
+        if "remove" in note:
+            self._model.remove(*note["remove"])
         self._screen.entitle()
 
-    def _want_frames(self, stack, picture):
-        self._link.answer(**{TYPE: WANTED}, path=picture.path, name=picture.name, source=stack.source)
+    def _want(self, stack, picture, what=FRAMES):
+        self._link.answer(**{TYPE: WANTED}, path=picture.path, name=picture.name, source=stack.source, what=what)

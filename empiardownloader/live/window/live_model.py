@@ -6,12 +6,13 @@ not grow with the number of images. Needs numpy.
 """
 import bisect
 import errno
+import itertools
 import os
 import tempfile
 
 import numpy
 from live_link import ImageError
-from live_messages import LARGEST, SHAPES
+from live_messages import FACTS, LARGEST, SECTIONS, SHAPES
 
 GAVE_WAY = "%d older ones gave way, the disk for temporary files is full"
 LEAST_CIRCLE = 4.0      # pixels, of a point
@@ -20,12 +21,19 @@ LEAST_CIRCLE = 4.0      # pixels, of a point
 class Picture:
     """One image of a stack: where its pixels lie in the stack's file, and what is known of it."""
 
+    _numbers = itertools.count(1)
+
     def __init__(self, image, order, slot, key):
+        self.number, self.version = next(self._numbers), 0      # what it is called outside, and how often it came
         self.order, self.slot, self.key = order, slot, key
         self.update(image)
 
     def update(self, image):
+        self.version += 1
         display = image["display"]
+        self.section = section_of(display)
+        self.created, self.saved = display.get("created") or "", image.get("timestamp") or 0.0
+        self.movie_pixel_size, self.cells = display.get("movie_pixel_size"), display.get("cells")
         self.path, self.name, self.remark = image["path"], display["name"], display.get("remark") or ""
         self.source = display.get("source") or ""
         self.of = display.get("of")         # of a frame: the path of its movie
@@ -90,8 +98,9 @@ class Stack:
             self._write(array, slot)
         self._slots = max(self._slots, slot + 1)
         place = image["display"].get("place")
-        picture = Picture(image, (float("inf") if place is None else place, int(image["image_id"].rpartition("_")[2])),
-                          slot, self._new_key(image["display"]["name"]))
+        order = (SECTIONS.index(section_of(image["display"])), float("inf") if place is None else place,
+                 int(image["image_id"].rpartition("_")[2]))
+        picture = Picture(image, order, slot, self._new_key(image["display"]["name"]))
         self.by_key[picture.key] = picture
         self.pictures.insert(bisect.bisect([other.order for other in self.pictures], picture.order), picture)
         self._places[picture.path] = picture
@@ -141,6 +150,11 @@ class Positions:
             self._orders.insert(place, order)
             self.keys.insert(place, key)
 
+    def of_section(self, section):
+        """The keys of the section of this number, which lie together: orders begin with it."""
+        return self.keys[bisect.bisect_left(self._orders, (section,)):
+                         bisect.bisect_left(self._orders, (section + 1,))]
+
     def keep(self, keys):
         """Only these are there any more."""
         kept = [(key, order) for key, order in zip(self.keys, self._orders) if key in keys]
@@ -152,14 +166,15 @@ class Model:
     those of all other images."""
 
     def __init__(self, title):
-        self.title, self.state = title, ""
+        self.title, self.state, self.head = title, "", []
         self.stacks = {}            # (kind, source, shape, dtype) -> Stack
         self.points = {}            # name of the image -> {source: (points, box, pixel size or None, over)}
+        self.facts = {}             # name of the image -> {source: (facts, over)}
         self.frames = None
         self.positions = Positions()
 
     def take(self, image, array, keep=None):
-        """Take an image or points in -> the stack that has changed, None for points.
+        """Take an image, points or facts in -> the stack that has changed, None where none has.
 
         ``keep``: picture that is being looked at, by stack. Raises ImageError.
         """
@@ -167,6 +182,10 @@ class Model:
         if image["data_type"] == SHAPES:
             self.points.setdefault(display["name"], {})[display.get("source") or ""] = (
                 image["points"], image["box"], display.get("pixel_size"), display.get("over"))
+            return None
+        if image["data_type"] == FACTS:
+            self.facts.setdefault(display["name"], {})[display.get("source") or ""] = (
+                image["facts"], display.get("over"))
             return None
         key = (display.get("kind") or "images", display.get("source") or "", tuple(image["shape"]), image["dtype"])
         if display.get("group"):
@@ -201,8 +220,17 @@ class Model:
         self.stacks = {key: stack for key, stack in self.stacks.items() if stack.source != source}
         if self.frames is not None and self.frames not in self.stacks.values():
             self.frames = None
-        for by_source in self.points.values():
+        for by_source in (*self.points.values(), *self.facts.values()):
             by_source.pop(source, None)
+        self._prune()
+
+    def remove(self, source, name):
+        """Take away the images of a name that are of a source."""
+        for key, stack in list(self.stacks.items()):
+            for path in [picture.path for picture in stack.pictures if (stack.source, picture.name) == (source, name)]:
+                stack.remove(path)
+            if not len(stack):
+                del self.stacks[key]
         self._prune()
 
     def _prune(self):
@@ -229,7 +257,7 @@ class Model:
         if not len(stack):
             return ""
         picture = stack.pictures[index]
-        words = ["%s, %d of %d" % (picture.name, index + 1, len(stack)), picture.remark]
+        words = ["%s, %d of %d" % (picture.name, index + 1, len(stack)), picture.remark, *self.notes_on(picture)]
         if stack.dropped:
             words.append(GAVE_WAY % stack.dropped)
         return ", ".join(word for word in words if word)
@@ -241,28 +269,58 @@ class Model:
             return "nothing has come yet"
         found = [stack.by_key.get(keys[index]) for stack in self.stacks.values() if stack is not self.frames]
         dropped = max((stack.dropped for stack in self.stacks.values()), default=0)
-        remarks = dict.fromkeys(picture.remark for picture in found if picture is not None)
+        there = [picture for picture in found if picture is not None]
+        remarks = dict.fromkeys([picture.remark for picture in there]
+                                + [note for picture in there for note in self.notes_on(picture)])
         words = ["%s, %d of %d" % (keys[index][0], index + 1, len(keys)), *remarks]
         return ", ".join(word for word in (*words, GAVE_WAY % dropped if dropped else "") if word)
 
-    def head(self):
+    def caption(self):
         return " - ".join(word for word in (self.title, self.state) if word)
 
+    def facts_of(self, picture):
+        """{source: facts} of an image."""
+        return {source: facts for source, (facts, over) in self.facts.get(picture.name, {}).items()
+                if _is_over(picture, over)}
+
+    def is_rejected(self, picture):
+        return any(facts.get("rejected") for facts in self.facts_of(picture).values())
+
+    def notes_on(self, picture):
+        """Words on an image for the title."""
+        found = [facts.get("note") or "" for facts in self.facts_of(picture).values()]
+        return [word for word in (*found, "rejected" if self.is_rejected(picture) else "") if word]
+
     def picks_over(self, picture):
-        """The points over an image, of all pickers: [(x, y, side of the box)] in its own pixels with the
-        first row on top."""
-        found = []
-        for points, box, pixel_size, over in self.points.get(picture.name, {}).values():
-            if over and not any(picture.source == its or picture.source.startswith(its + ":") for its in over):
-                continue        # they were set on another image of this name
+        """The points over an image, of all pickers, as in ``picks_by_source``."""
+        return [point for points in self.picks_by_source(picture).values() for point in points]
+
+    def picks_by_source(self, picture):
+        """The points over an image: {source: [(x, y, side of the box)]} in its own pixels with the first row on
+        top."""
+        found = {}
+        for source, (points, box, pixel_size, over) in self.points.get(picture.name, {}).items():
+            if not _is_over(picture, over):
+                continue
             factor = 1.0 / picture.binning
             if pixel_size and picture.pixel_size:
                 factor *= pixel_size / picture.pixel_size
             for x, y in points:
                 # The middle of the first pixel is 0, of whatever size the pixels are.
                 x, y = (x + 0.5) * factor - 0.5, (y + 0.5) * factor - 0.5
-                found.append((x, picture.height - 1 - y if picture.flipped else y, max(box * factor, LEAST_CIRCLE)))
+                found.setdefault(source, []).append(
+                    (x, picture.height - 1 - y if picture.flipped else y, max(box * factor, LEAST_CIRCLE)))
         return found
+
+
+def section_of(display):
+    section = display.get("section")
+    return section if section in SECTIONS else SECTIONS[0]
+
+
+def _is_over(picture, over):
+    """Whether points or facts are of this image, and not of another one of its name."""
+    return not over or any(picture.source == its or picture.source.startswith(its + ":") for its in over)
 
 
 def _contrast(array):

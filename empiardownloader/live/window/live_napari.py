@@ -298,14 +298,14 @@ class NapariScreen(Screen):
 
     def entitle(self):
         words = self.model.describe_at(self._index())
-        self.viewer.title = " - ".join(word for word in (words, self.model.head()) if word)
+        self.viewer.title = " - ".join(word for word in (words, self.model.caption()) if word)
         self.viewer.text_overlay.text = words
 
     def _ask_for_frames(self):
         for stack in self._layers:
             picture = stack.by_key.get(self._shown)
             if stack.takes_picks and stack is not self.model.frames and picture is not None:
-                self.want_frames(stack, picture)
+                self.want(stack, picture)
                 return
 
     def snapshot(self, folder):

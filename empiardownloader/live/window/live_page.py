@@ -1,0 +1,348 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What browsers ask for, and get: the page, what is told to it, and pictures of the size that is shown.
+
+All is done in one thread, that of the event loop, but for the making of pictures. Nothing is asked for by a path.
+"""
+import asyncio
+import calendar
+import collections
+import concurrent.futures
+import io
+import json
+import math
+import os
+import secrets
+import time
+
+from live_messages import FRAMES, FULL_SIZE, SECTIONS
+from PIL import Image, features
+
+from empiardownloader.images.ctf import zeros
+from empiardownloader.images.picture import grey, rings, scale_bar
+from empiardownloader.local_server import EventStream, Handler, LocalServer
+
+FOLDER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "page")
+FILES = {"page.html": "text/html", "page.js": "text/javascript", "page.css": "text/css", "icon.svg": "image/svg+xml"}
+LEAST_SECONDS = 0.2             # between two words to a watcher
+MOST_LISTED, MOST_SIDE = 200, 16384
+CACHE_BYTES = 32 << 20          # of pictures as they were sent last: twenty watchers mostly ask for the same
+GRAPH_POINTS = 200
+WEBP_QUALITY = 80               # of the small ones, which are many
+ALL, KEPT, REJECTED = "all", "kept", "rejected"
+
+
+class PageServer(LocalServer):
+    """``want``: as of Screen."""
+
+    most_readers, most_connections = 64, 256
+
+    def __init__(self, model, want, port, path, token):
+        super().__init__("", [("/", _Front), (r"/(page\.js|page\.css|icon\.svg)", _File), ("/changes", _Changes),
+                              ("/list", _List), ("/about", _About), ("/graph", _Graph), ("/want", _Want),
+                              (r"/image/(\w+)/(\d+)-(\d+)\.(png|webp)", _Image)], port, path, token)
+        self.model, self.want = model, want
+        self.offers_frames = False
+        self.run = secrets.token_hex(4)     # pictures are numbered anew by each process
+        self.version = 0
+        self.executor = concurrent.futures.ThreadPoolExecutor(2, "picture")
+        self.making = {}                    # what is asked for -> the future that makes it
+        self._made = collections.OrderedDict()
+        self._made_bytes = 0
+        self._changed = set()               # futures of those that wait for a change
+        self._views, self._numbers, self._stacks = {}, {}, ()
+        self._known = None                  # the version that the former are of
+        self.files = {}
+        for name in FILES:
+            with open(os.path.join(FOLDER, name), "rb") as stream:
+                self.files[name] = stream.read()
+
+    def places(self, what):
+        if not self._path:
+            return super().places(what)
+        return ["%s: by ssh -N -L 8050:%s and the name of this machine, then http://127.0.0.1:8050/?token=%s" % (
+            what, self._path, self.token)]
+
+    # What has changed.
+
+    def tell_changed(self):
+        self.version += 1
+        self._stacks = tuple(self.model.stacks.values())
+        for future in self._changed:
+            if not future.done():
+                future.set_result(None)
+        self._changed.clear()
+
+    def has_lost(self):
+        """Whether a stack is gone that was there when anybody was told."""
+        return tuple(self.model.stacks.values()) != self._stacks
+
+    def next_change(self, version):
+        """A future, done once there is another version."""
+        future = asyncio.get_event_loop().create_future()
+        if version != self.version:
+            future.set_result(None)
+        else:
+            self._changed.add(future)
+        return future
+
+    def state(self):
+        """What each watcher is told at each change: few words, however many images there are."""
+        model = self.model
+        return {"run": self.run, "version": self.version, "title": model.title, "state": model.state,
+                "head": model.head, "frames": self.offers_frames,
+                "sections": [{"name": section, "count": len(self.view(section, ALL)),
+                              "rejected": len(self.view(section, REJECTED))}
+                             for section in SECTIONS if self.view(section, ALL)]}
+
+    # What there is, by version.
+
+    def _look(self):
+        if self._known == self.version:
+            return
+        self._known, self._views = self.version, {}
+        self._numbers = {picture.number: (stack, picture) for stack in self.model.stacks.values()
+                         for picture in stack.pictures}
+
+    def numbered(self, number):
+        """(stack, picture), or None."""
+        self._look()
+        return self._numbers.get(number)
+
+    def pictures_at(self, key):
+        """[(stack, picture)] of a position; spectra come last."""
+        found = [(stack, stack.by_key[key]) for stack in self.model.stacks.values()
+                 if stack is not self.model.frames and key in stack.by_key]
+        return sorted(found, key=lambda pair: bool(pair[1].movie_pixel_size or not pair[0].takes_picks))
+
+    def view(self, section, which):
+        """The keys of a section in their order: all, or those that were rejected, or were not."""
+        self._look()
+        if (section, which) not in self._views:
+            keys = self.model.positions.of_section(SECTIONS.index(section))
+            if which != ALL:
+                keys = [key for key in keys if self.is_rejected(key) == (which == REJECTED)]
+            self._views[section, which] = keys
+        return self._views[section, which]
+
+    def is_rejected(self, key):
+        return key[0] in self.model.facts and any(
+            self.model.is_rejected(picture) for _, picture in self.pictures_at(key))
+
+    # What is told of an image.
+
+    def about(self, section, which, index, number):
+        """``number``: of a picture of the position; where that is gone or 0, the one at ``index``; -1: the newest."""
+        keys = self.view(section, which)
+        known = self.numbered(number)
+        if known is not None and known[1].key in keys:
+            index = keys.index(known[1].key)
+        if not keys:
+            return {"index": -1, "total": 0, "pictures": []}
+        index = len(keys) - 1 if index < 0 else min(index, len(keys) - 1)
+        there = self.pictures_at(keys[index])
+        shown = [self._about_picture(stack, picture, there) for stack, picture in there]
+        frames = self.model.frames
+        if frames is not None and any(frames.pictures[0].of == picture.path for _, picture in there):
+            shown += [self._about_picture(frames, picture, there) for picture in frames.pictures]
+        notes = [note for _, picture in there for note in (picture.remark, *self.model.notes_on(picture))]
+        dropped = sum(stack.dropped for stack, _ in there)
+        return {"index": index, "total": len(keys), "name": keys[index][0], "pictures": shown,
+                "notes": [note for note in dict.fromkeys(notes) if note], "dropped": dropped,
+                "rejected": self.is_rejected(keys[index]),
+                "facts": {source: facts for _, picture in there
+                          for source, facts in self.model.facts_of(picture).items()}}
+
+    def _about_picture(self, stack, picture, there):
+        height, width = stack.shape
+        spectrum = picture.movie_pixel_size
+        shown = {"number": picture.number, "version": picture.version, "kind": stack.kind, "source": stack.source,
+                 "name": picture.name, "width": width, "height": height, "limits": picture.limits,
+                 "binning": picture.binning, "pixel_size": picture.pixel_size, "cells": picture.cells,
+                 "group": stack is self.model.frames}
+        if picture.pixel_size:
+            shown["bar"] = scale_bar(width, picture.pixel_size * picture.binning)
+        if stack.takes_picks:
+            shown["picks"] = {source: [[round(x, 1), round(y, 1), round(side, 1)] for x, y, side in points]
+                              for source, points in self.model.picks_by_source(picture).items()}
+        if spectrum:
+            edge = min(width, height) / 2
+            shown["rings"] = list(rings(spectrum, edge))
+            shown["zeros"] = [
+                [None if share is None else round(share * edge, 2) for share in radii]
+                for facts in self._fits(there) for radii in zeros(facts, spectrum)]
+        return shown
+
+    def _fits(self, there):
+        """The CTF that was fitted to an image, the one that came last."""
+        found = [facts["ctf"] for _, picture in there for facts in self.model.facts_of(picture).values()
+                 if isinstance(facts.get("ctf"), dict)]
+        return found[-1:]
+
+    def graph(self, section):
+        """How many images there were when: at most so many points, [(when, how many)]; when they were registered, as
+        Scipion's sets have it (UTC), or when they came here (seconds since 1970)."""
+        moments = []
+        for key in self.view(section, ALL):
+            picture = self.pictures_at(key)[0][1]
+            moments.append(_seconds(picture.created) or picture.saved)
+        moments.sort()
+        step = max(1, math.ceil(len(moments) / GRAPH_POINTS))
+        return [[moments[min(place + step, len(moments)) - 1], min(place + step, len(moments))]
+                for place in range(0, len(moments), step)]
+
+    # Pictures.
+
+    async def picture(self, stack, picture, form, side, limits):
+        """The bytes of a picture, made once for all that ask for it."""
+        key = picture.number, picture.version, form, side, limits
+        if key in self._made:
+            self._made.move_to_end(key)
+            return self._made[key]
+        if key not in self.making:
+            self.making[key] = asyncio.ensure_future(self._make(key, stack, picture, form, side, limits))
+        # One watcher that leaves does not take it from the others.
+        return await asyncio.shield(self.making[key])
+
+    async def _make(self, key, stack, picture, form, side, limits):
+        try:
+            found = await asyncio.get_event_loop().run_in_executor(
+                self.executor, _encoded, stack, picture, form, side, limits)
+            self._made[key] = found
+            self._made_bytes += len(found)
+            while self._made_bytes > CACHE_BYTES and len(self._made) > 1:
+                self._made_bytes -= len(self._made.popitem(last=False)[1])
+            return found
+        finally:
+            del self.making[key]
+
+
+def _encoded(stack, picture, form, side, limits):
+    image = grey(stack.pixels(picture), *limits)
+    if side < max(image.size):
+        scale = side / max(image.size)
+        image = image.resize([max(1, round(length * scale)) for length in image.size], Image.BOX)
+    written = io.BytesIO()
+    if form == "webp":
+        image.save(written, "WEBP", quality=WEBP_QUALITY, method=2)
+    else:
+        image.save(written, "PNG", compress_level=3)
+    return written.getvalue()
+
+
+def _seconds(created):
+    """When Scipion's sets say that an item was made, UTC -> seconds since 1970; 0 where they do not."""
+    try:
+        return calendar.timegm(time.strptime(created[:19], "%Y-%m-%d %H:%M:%S"))
+    except ValueError:
+        return 0
+
+
+class _Asked(Handler):
+
+    def number(self, name, default, kind=int):
+        """Of a query."""
+        text = self.get_query_argument(name, "")
+        try:
+            found = kind(text) if text else default
+        except (ValueError, OverflowError):
+            found = None
+        if found is None or (isinstance(found, float) and not math.isfinite(found)) or abs(found) > 1e30:
+            self.refuse(400, "%s is a number." % name)
+        return found
+
+    def chosen(self):
+        """(section, which of it)"""
+        section, which = self.get_query_argument("section", SECTIONS[0]), self.get_query_argument("which", ALL)
+        if section not in SECTIONS or which not in (ALL, KEPT, REJECTED):
+            self.refuse(400, "There is no such list.")
+        return section, which
+
+    def tell(self, found):
+        self.set_header("Content-Type", "application/json")
+        self.finish(json.dumps(found))
+
+
+class _Front(_Asked):
+    def get(self):
+        if not self.takes_token():
+            self.set_header("Content-Type", "text/html; charset=utf-8")
+            self.finish(self.server.files["page.html"])
+
+
+class _File(_Asked):
+    def get(self, name):
+        self.set_header("Content-Type", "%s; charset=utf-8" % FILES[name])
+        self.finish(self.server.files[name])
+
+
+class _Changes(EventStream):
+    """The state at each change. A watcher that is slow, or comes back, hears of the newest alone: all else is asked
+    for."""
+
+    alive = "event: alive\ndata: {}\n\n"      # one that a page hears of
+
+    async def tell(self):
+        server, version = self.server, None
+        while not server.is_over:
+            if version is not None:
+                coming = server.next_change(version)
+                while not await self.wait_for(coming):
+                    continue
+                await asyncio.sleep(LEAST_SECONDS)
+            version = server.version
+            await self.say("state", json.dumps(server.state()), str(version))
+
+
+class _List(_Asked):
+    def get(self):
+        section, which = self.chosen()
+        keys = self.server.view(section, which)
+        first = max(0, self.number("first", 0))
+        items = []
+        for index, key in enumerate(keys[first:first + min(self.number("count", 20), MOST_LISTED)], first):
+            stack, picture = self.server.pictures_at(key)[0]
+            items.append({"index": index, "name": key[0], "number": picture.number, "version": picture.version,
+                          "rejected": self.server.is_rejected(key), "width": stack.shape[1], "height": stack.shape[0]})
+        self.tell({"version": self.server.version, "total": len(keys), "items": items})
+
+
+class _About(_Asked):
+    def get(self):
+        section, which = self.chosen()
+        self.tell(dict(self.server.about(section, which, self.number("index", -1), self.number("number", 0)),
+                       version=self.server.version))
+
+
+class _Graph(_Asked):
+    def get(self):
+        self.tell({"points": self.server.graph(self.chosen()[0])})
+
+
+class _Image(_Asked):
+    async def get(self, run, number, version, form):
+        known = self.server.numbered(int(number)) if run == self.server.run else None
+        if known is None or (form == "webp" and not features.check("webp")):
+            self.refuse(404, "This image is not here any more.")
+        stack, picture = known
+        low, high = self.number("low", picture.limits[0], float), self.number("high", picture.limits[1], float)
+        side = min(max(self.number("side", max(stack.shape)), 1), MOST_SIDE)
+        found = await self.server.picture(stack, picture, form, side, (low, high))
+        self.set_header("Content-Type", "image/" + form)
+        if int(version) == picture.version:
+            self.set_header("Cache-Control", "private, max-age=86400, immutable")
+        self.finish(found)
+
+
+class _Want(_Asked):
+    """Frames of a movie, or all its pixels: the one thing that is asked of the program behind the page."""
+    SUPPORTED_METHODS = ("POST",)
+
+    def post(self):
+        # A browser says with each POST which page it comes from.
+        what, known = self.get_query_argument("what", ""), self.server.numbered(self.number("number", 0))
+        if what not in (FRAMES, FULL_SIZE) or known is None or not self.server.offers_frames:
+            self.refuse(404, "This is not to be had here.")
+        stack, picture = known
+        self.server.want(stack, picture, what)
+        self.set_status(204)
+        self.finish()

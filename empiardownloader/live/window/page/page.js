@@ -1,0 +1,632 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+// The page of a run that is watched. The server tells by /changes that there is something new, in few words; this page
+// asks for what it shows, and for no more: a list around the image that is looked at, and pictures of the size they are
+// shown in. All that comes from files and projects is put in as text, never as markup.
+"use strict";
+
+const SILENT_MS = 40000;        // the server gives a sign of life every 15 s; after this the line is taken to be dead
+const AGAIN_MS = 3000;
+const THUMB_PIXELS = 96, THUMB_ROOM = 104;
+const SIZES = 128;              // pictures are asked for in steps of so many pixels, so that a cache has them
+const GRAPH_MS = 2000;
+const SVG = "http://www.w3.org/2000/svg";
+const WORDS = {"images": "images", "tilt series": "tilt series", "particles": "particles", "classes": "class averages",
+               "volumes": "volumes"};
+
+const $ = (id) => document.getElementById(id);
+const view = {section: "images", which: "all", index: -1, number: 0, follows: true, low: 0, high: 100, frame: 0,
+              hidden: new Set()};
+const shows = {picks: true, rings: true, zeros: true, bar: true};
+let state = null, about = null, source = null, heard = 0, busy = false, again = false, graphed = 0, graphDue = 0;
+
+// Small helpers.
+
+function element(name, attributes, ...children) {
+  const found = document.createElement(name);
+  for (const [key, value] of Object.entries(attributes || {})) {
+    found.setAttribute(key, value);
+  }
+  found.append(...children);
+  return found;
+}
+
+function shape(name, attributes, text) {
+  const found = document.createElementNS(SVG, name);
+  for (const [key, value] of Object.entries(attributes)) {
+    found.setAttribute(key, value);
+  }
+  if (text !== undefined) {
+    found.textContent = text;
+  }
+  return found;
+}
+
+function fill(list, pairs) {
+  list.replaceChildren(...pairs.flatMap(([term, words, kind]) => {
+    const both = [element("dt", {}, term), element("dd", kind ? {class: kind} : {}, words)];
+    return list.id === "head" ? [element("div", {}, ...both)] : both;
+  }));
+}
+
+async function ask(path, values) {
+  const answer = await fetch(path + "?" + new URLSearchParams(values));
+  if (!answer.ok) {
+    throw new Error(path + ": " + answer.status);
+  }
+  return answer.json();
+}
+
+function imageAddress(picture, side, limits, form) {
+  const values = {side: side};
+  if (limits) {
+    values.low = limits[0];
+    values.high = limits[1];
+  }
+  return `/image/${state.run}/${picture.number}-${picture.version}.${form}?` + new URLSearchParams(values);
+}
+
+// The line to the server.
+
+function connect() {
+  disconnect();
+  heard = Date.now();
+  source = new EventSource("/changes");
+  source.addEventListener("state", (event) => {
+    heard = Date.now();
+    tellLine("");
+    take(JSON.parse(event.data));
+  });
+  source.addEventListener("alive", () => {
+    heard = Date.now();
+    tellLine("");
+  });
+  source.addEventListener("full", () => tellLine("too many pages watch: trying again"));
+  source.onerror = () => {
+    tellLine("the line is lost: trying again");
+    if (source && source.readyState === EventSource.CLOSED) {
+      // A browser gives up when it is answered by an error.
+      disconnect();
+      setTimeout(() => source || document.hidden || connect(), AGAIN_MS);
+      explain();
+    }
+  };
+}
+
+function disconnect() {
+  if (source) {
+    source.close();
+    source = null;
+  }
+}
+
+async function explain() {
+  const answer = await fetch("/list").catch(() => null);
+  if (answer && answer.status === 401) {
+    tellLine("the viewer was started anew with another token: open the address that it printed");
+  }
+}
+
+function tellLine(problem) {
+  $("line").textContent = problem || "live";
+  $("line").classList.toggle("lost", Boolean(problem));
+}
+
+function watchLine() {
+  // A line may be dead without a word, after sleep say.
+  if (source && Date.now() - heard > SILENT_MS) {
+    connect();
+  }
+}
+
+// What is told.
+
+function take(told) {
+  if (state && state.run !== told.run) {
+    // Another viewer at this address: its pictures have other numbers.
+    view.number = 0;
+    about = null;
+  }
+  state = told;
+  document.title = [state.title, state.state].filter(Boolean).join(" - ") || "Live";
+  $("title").textContent = state.title || "Live";
+  $("state").textContent = state.state;
+  fill($("head"), state.head);
+  const names = state.sections.map((section) => section.name);
+  if (names.length && !names.includes(view.section)) {
+    choose(names[0]);
+  }
+  $("sections").replaceChildren(...(names.length > 1 ? state.sections : []).map((section) => {
+    const button = element("button", {type: "button", "aria-current": section.name === view.section},
+                           `${WORDS[section.name]} (${section.count})`);
+    button.addEventListener("click", () => { choose(section.name); refresh(); });
+    return button;
+  }));
+  refresh();
+}
+
+function choose(section) {
+  view.section = section;
+  view.number = 0;
+  view.index = -1;
+  view.follows = true;
+  graphed = 0;
+}
+
+// What is shown: one question at a time, the last one wins.
+
+async function refresh() {
+  if (busy) {
+    again = true;
+    return;
+  }
+  busy = true;
+  try {
+    do {
+      again = false;
+      await show();
+    } while (again);
+  } catch (error) {
+    // The server is away, or the image is: the next word of it asks anew.
+    console.debug(String(error));
+  } finally {
+    busy = false;
+  }
+}
+
+async function show() {
+  if (!state) {
+    return;
+  }
+  const asked = {section: view.section, which: view.which, index: view.follows ? -1 : view.index,
+                 number: view.follows ? 0 : view.number};
+  const found = await ask("/about", asked);
+  if (again) {
+    return;
+  }
+  about = found;
+  view.index = Math.max(0, about.index);
+  view.number = about.pictures.length ? about.pictures[0].number : 0;
+  for (const button of $("sections").children) {
+    button.setAttribute("aria-current", button.textContent.startsWith(WORDS[view.section] + " ("));
+  }
+  showControls();
+  showAbout();
+  showLarge();
+  await showStrip();
+  await showGraph();
+  remember();
+}
+
+function showControls() {
+  $("slider").max = Math.max(0, about.total - 1);
+  $("slider").value = view.index;
+  $("slider").setAttribute("aria-valuetext", about.total ? `${about.name}, ${view.index + 1} of ${about.total}` : "none");
+  $("slider").disabled = about.total < 2;
+  $("back").disabled = $("first").disabled = view.index < 1;
+  $("on").disabled = view.index >= about.total - 1;
+  press("follow", view.follows);
+  press("auto", isAuto());
+  for (const name of Object.keys(shows)) {
+    press(name, shows[name]);
+  }
+  $("picks").hidden = !about.pictures.some((picture) => Object.keys(picture.picks || {}).length);
+  $("rings").hidden = !about.pictures.some((picture) => (picture.rings || []).length);
+  $("zeros").hidden = !about.pictures.some((picture) => (picture.zeros || []).length);
+  $("bar").hidden = !about.pictures.some((picture) => picture.bar);
+  const section = state.sections.find((each) => each.name === view.section);
+  $("which").parentElement.hidden = view.which === "all" && !(section && section.rejected);
+  $("which").value = view.which;
+  // Frames and all pixels are of movies and micrographs.
+  const canAsk = state.frames && ["images", "tilt series"].includes(view.section) && about.pictures.length;
+  $("frames").hidden = !canAsk || !about.pictures.some((picture) => picture.kind === "averages");
+  $("full").hidden = !canAsk;
+}
+
+function press(id, pressed) {
+  $(id).setAttribute("aria-pressed", pressed);
+}
+
+const isAuto = () => view.low === 0 && view.high === 100;
+
+function showAbout() {
+  $("name").textContent = about.total ? about.name :
+    view.which === "all" ? "nothing has come yet" : "no image of this list";
+  const pairs = [];
+  if (about.total) {
+    pairs.push(["Number", `${about.index + 1} of ${about.total}`]);
+  }
+  const first = about.pictures.find((picture) => picture.pixel_size);
+  if (first) {
+    const binned = first.binning > 1 ? `, shown binned ${first.binning} x` : "";
+    pairs.push(["Pixel size", `${number(first.pixel_size)} Å${binned}`]);
+  }
+  if (about.rejected) {
+    pairs.push(["Rejected", "yes", "warn"]);
+  }
+  for (const note of about.notes || []) {
+    if (note !== "rejected") {
+      pairs.push(["Note", note]);
+    }
+  }
+  for (const [owner, facts] of Object.entries(about.facts || {})) {
+    if (facts.ctf) {
+      pairs.push(...ctfWords(facts.ctf), ["CTF of", owner]);
+    }
+  }
+  if (about.dropped) {
+    pairs.push(["Gave way", `${about.dropped} older images: the disk for temporary files is full`, "warn"]);
+  }
+  fill($("about"), pairs);
+  showPickers();
+}
+
+const number = (value) => String(Number(Number(value).toPrecision(4)));
+
+function ctfWords(ctf) {
+  const pairs = [];
+  const micrometers = (value) => number(value / 10000);
+  if (ctf.defocus_u !== null && ctf.defocus_u !== undefined) {
+    pairs.push(["Defocus", `${micrometers(ctf.defocus_u)} and ${micrometers(ctf.defocus_v)} µm, ` +
+                           `${number(ctf.angle || 0)}°`]);
+  }
+  if (ctf.resolution) {
+    pairs.push(["CTF fits to", `${number(ctf.resolution)} Å`]);
+  }
+  if (ctf.fit_quality !== null && ctf.fit_quality !== undefined) {
+    pairs.push(["Fit quality", number(ctf.fit_quality)]);
+  }
+  if (ctf.phase_shift) {
+    pairs.push(["Phase shift", `${number(ctf.phase_shift)}°`]);
+  }
+  return pairs;
+}
+
+function pickersNow() {
+  return [...new Set(about.pictures.flatMap((picture) => Object.keys(picture.picks || {})))].sort();
+}
+
+function showPickers() {
+  $("pickers").replaceChildren(...pickersNow().map((owner, place) => {
+    const box = element("input", {type: "checkbox"});
+    box.checked = !view.hidden.has(owner);
+    box.addEventListener("change", () => {
+      box.checked ? view.hidden.delete(owner) : view.hidden.add(owner);
+      redraw();
+    });
+    const count = Math.max(...about.pictures.map((picture) => ((picture.picks || {})[owner] || []).length));
+    const sign = shape("svg", {class: "sign", viewBox: "0 0 10 10"});
+    sign.append(shape("circle", {cx: 5, cy: 5, r: 3.5, class: `pick${place % 6}`}));
+    return element("li", {}, element("label", {}, box, " ", sign, ` ${owner}: ${count}`));
+  }));
+}
+
+// The large images.
+
+function showLarge() {
+  const groups = about.pictures.filter((picture) => picture.group);
+  const pictures = about.pictures.filter((picture) => !picture.group);
+  if (groups.length) {
+    view.frame = Math.min(view.frame, groups.length - 1);
+    pictures.push({...groups[view.frame], count: groups.length});
+  }
+  const kept = new Map([...$("large").children].map((figure) => [figure.dataset.key, figure]));
+  const keys = pictures.map((picture) => `${picture.kind} of ${picture.source}`);
+  for (const [key, figure] of kept) {
+    if (!keys.includes(key)) {
+      figure.remove();
+    }
+  }
+  pictures.forEach((picture, place) => {
+    const figure = kept.get(keys[place]) || newFigure(keys[place], picture);
+    if ($("large").children[place] !== figure) {
+      $("large").insertBefore(figure, $("large").children[place] || null);
+    }
+    showPicture(figure, picture);
+  });
+}
+
+function newFigure(key, picture) {
+  const image = element("img", {alt: "", decoding: "async"});
+  const figure = element("figure", {}, element("div", {class: "picture"}, image, shape("svg", {})),
+                         element("figcaption"));
+  figure.dataset.key = key;
+  if (picture.count > 1) {
+    const slider = element("input", {type: "range", min: 0, "aria-label": "Which frame"});
+    slider.addEventListener("input", () => { view.frame = Number(slider.value); showLarge(); });
+    figure.append(slider);
+  }
+  return figure;
+}
+
+function showPicture(figure, picture) {
+  const full = picture.group && picture.count === 1;
+  figure.classList.toggle("wide", full || picture.width > 2 * picture.height);
+  figure.firstChild.classList.toggle("scroll", full);
+  const longest = Math.max(picture.width, picture.height);
+  const room = Math.max(64, figure.clientWidth || 512) * (window.devicePixelRatio || 1) *
+    Math.max(1, picture.height / picture.width);
+  const side = full ? longest : Math.min(longest, Math.ceil(room / SIZES) * SIZES);
+  const [low, high] = picture.limits, span = high - low;
+  // Spectra keep their own grey values.
+  const limits = isAuto() || picture.rings ? null : [low + span * view.low / 100, low + span * view.high / 100];
+  const address = imageAddress(picture, side, limits, "png");
+  const names = [picture.kind, picture.source].filter(Boolean).join(", ");
+  const words = picture.count > 1 ? `${names}: ${view.frame + 1} of ${picture.count}` : names;
+  figure.querySelector("figcaption").textContent = full ? `${words}, ${picture.width} x ${picture.height}` : words;
+  const slider = figure.querySelector("input");
+  if (slider) {
+    slider.max = picture.count - 1;
+    slider.value = view.frame;
+  }
+  const image = figure.querySelector("img");
+  const draw = () => drawOver(figure.querySelector("svg"), picture);
+  figure.redraw = draw;
+  if (figure.dataset.address === address) {
+    draw();
+    return;
+  }
+  figure.dataset.address = address;
+  // The image and what is drawn over it change together.
+  const next = new Image();
+  next.onload = () => {
+    if (figure.dataset.address === address) {
+      image.src = address;
+      image.width = picture.width;
+      image.height = picture.height;
+      image.alt = `${picture.name}: ${picture.kind}`;
+      draw();
+    }
+  };
+  next.onerror = () => { figure.dataset.address = ""; };
+  next.src = address;
+}
+
+function redraw() {
+  for (const figure of $("large").children) {
+    if (figure.redraw) {
+      figure.redraw();
+    }
+  }
+}
+
+function drawOver(svg, picture) {
+  svg.setAttribute("viewBox", `0 0 ${picture.width} ${picture.height}`);
+  svg.replaceChildren();
+  // Letters and bars keep their size, whatever the picture's is.
+  const scale = picture.width / Math.max(64, svg.clientWidth || picture.width);
+  const text = (x, y, words, anchor) => {
+    const found = shape("text", {x: 0, y: 0, "text-anchor": anchor || "start",
+                                 transform: `translate(${x} ${y}) scale(${scale})`}, words);
+    svg.append(found);
+  };
+  const centre = Math.min(picture.width, picture.height) / 2;
+  if (shows.zeros) {
+    for (const radii of picture.zeros || []) {
+      svg.append(shape("path", {class: "zero", d: pathOf(radii, centre)}));
+    }
+  }
+  if (shows.rings) {
+    for (const [resolution, radius, hasRoom] of picture.rings || []) {
+      svg.append(shape("circle", {class: "ring", cx: centre, cy: centre, r: radius}));
+      if (hasRoom) {
+        text(centre + radius * 0.71 + 2 * scale, centre - radius * 0.71 - 2 * scale, `${number(resolution)} Å`);
+      }
+    }
+  }
+  if (shows.picks) {
+    const owners = pickersNow();
+    for (const [owner, points] of Object.entries(picture.picks || {})) {
+      if (!view.hidden.has(owner)) {
+        const kind = `pick pick${owners.indexOf(owner) % 6}`;
+        // The middle of the first pixel is 0.
+        svg.append(...points.map(([x, y, side]) => shape("circle", {class: kind, cx: x + 0.5, cy: y + 0.5, r: side / 2})));
+      }
+    }
+  }
+  if (picture.cells) {
+    const {side, columns, labels} = picture.cells;
+    (labels || []).forEach((label, place) => {
+      text((place % columns) * side + 2 * scale, Math.floor(place / columns) * side + 11 * scale, label);
+    });
+  }
+  if (shows.bar && picture.bar) {
+    const [nanometers, length] = picture.bar, bottom = picture.height - 12 * scale;
+    svg.append(shape("rect", {class: "barBack", x: 6 * scale, y: bottom - 18 * scale,
+                              width: Math.max(length, 46 * scale) + 10 * scale, height: 25 * scale}),
+               shape("rect", {class: "bar", x: 10 * scale, y: bottom - 3 * scale, width: length, height: 4 * scale}));
+    text(10 * scale, bottom - 6 * scale, `${nanometers} nm`);
+  }
+}
+
+function pathOf(radii, centre) {
+  const step = 2 * Math.PI / radii.length;
+  let words = "", drawn = false;
+  for (let place = 0; place <= radii.length; place += 1) {
+    const radius = radii[place % radii.length];
+    if (radius === null) {
+      drawn = false;
+      continue;
+    }
+    // Angles are counted counterclockwise, y goes down.
+    const x = centre + radius * Math.cos(place * step), y = centre - radius * Math.sin(place * step);
+    words += `${drawn ? "L" : "M"}${x.toFixed(1)} ${y.toFixed(1)}`;
+    drawn = true;
+  }
+  return words;
+}
+
+// The small ones around it.
+
+async function showStrip() {
+  const room = Math.max(3, Math.floor($("strip").clientWidth / THUMB_ROOM));
+  const first = Math.max(0, Math.min(view.index - Math.floor(room / 2), about.total - room));
+  const found = await ask("/list", {section: view.section, which: view.which, first: first, count: room});
+  const buttons = [...$("strip").children];
+  found.items.forEach((item, place) => {
+    const button = buttons[place] || newThumb();
+    if (!buttons[place]) {
+      $("strip").append(button);
+    }
+    const side = THUMB_PIXELS * Math.min(2, Math.ceil(window.devicePixelRatio || 1));
+    const address = imageAddress(item, side, null, "webp"), image = button.firstChild;
+    if (image.dataset.address !== address) {
+      image.dataset.address = image.src = address;
+    }
+    button.lastChild.textContent = item.name;
+    button.title = item.name;
+    button.dataset.index = item.index;
+    button.dataset.number = item.number;
+    button.classList.toggle("rejected", item.rejected);
+    button.setAttribute("aria-current", item.index === view.index);
+  });
+  buttons.slice(found.items.length).forEach((button) => button.remove());
+}
+
+function newThumb() {
+  const button = element("button", {type: "button"}, element("img", {alt: ""}), element("span"));
+  button.addEventListener("click", () => goTo(Number(button.dataset.index), Number(button.dataset.number)));
+  return button;
+}
+
+// How many there were when.
+
+async function showGraph() {
+  const wait = graphDue - Date.now();
+  if (graphed === about.total || wait > 0) {
+    if (graphed !== about.total) {
+      setTimeout(refresh, wait);
+    }
+    return;
+  }
+  graphDue = Date.now() + GRAPH_MS;
+  graphed = about.total;
+  const {points} = await ask("/graph", {section: view.section});
+  const graph = $("graph");
+  graph.hidden = points.length < 2;
+  graph.querySelectorAll("svg").forEach((svg) => svg.remove());
+  if (points.length < 2) {
+    return;
+  }
+  const width = 400, height = 90, [begin] = points[0], [end, total] = points[points.length - 1];
+  const x = (moment) => (end > begin ? (moment - begin) / (end - begin) * width : width);
+  const svg = shape("svg", {viewBox: `0 -6 ${width} ${height + 24}`, role: "img"});
+  svg.append(shape("title", {}, `${total} images`),
+             shape("line", {x1: 0, y1: height, x2: width, y2: height}),
+             shape("path", {d: points.map(([moment, count], place) =>
+               `${place ? "L" : "M"}${x(moment).toFixed(1)} ${(height - count / total * height).toFixed(1)}`).join("")}),
+             shape("text", {x: 0, y: height + 14}, clock(begin, end)),
+             shape("text", {x: width, y: height + 14, "text-anchor": "end"}, clock(end, begin)),
+             shape("text", {x: width, y: -2 + 12, "text-anchor": "end"}, String(total)));
+  graph.append(svg);
+}
+
+function clock(seconds, other) {
+  const moment = new Date(seconds * 1000), apart = new Date(other * 1000);
+  return moment.toDateString() === apart.toDateString() ? moment.toLocaleTimeString() : moment.toLocaleString();
+}
+
+// What its user does.
+
+function goTo(index, itsNumber) {
+  if (!about || !about.total) {
+    return;
+  }
+  view.index = Math.max(0, Math.min(index, about.total - 1));
+  view.number = itsNumber || 0;
+  // Whoever goes to the last one follows again.
+  view.follows = view.index === about.total - 1;
+  refresh();
+}
+
+function toggle(name) {
+  shows[name] = !shows[name];
+  press(name, shows[name]);
+  redraw();
+}
+
+function setContrast(low, high) {
+  view.low = Math.min(low, high - 1);
+  view.high = high;
+  $("low").value = view.low;
+  $("high").value = view.high;
+  press("auto", isAuto());
+  if (about) {
+    showLarge();
+  }
+}
+
+async function want(what) {
+  if (!about || !about.pictures.length) {
+    return;
+  }
+  view.frame = 0;
+  const picture = about.pictures.find((each) => !each.rings && !each.group) || about.pictures[0];
+  await fetch("/want?" + new URLSearchParams({what: what, number: picture.number}), {method: "POST"}).catch(() => null);
+}
+
+function remember() {
+  // A page that is loaded again shows what it showed.
+  history.replaceState(null, "", "#" + new URLSearchParams(
+    view.follows ? {section: view.section} : {section: view.section, which: view.which, index: view.index}));
+}
+
+function recall() {
+  const values = new URLSearchParams(location.hash.slice(1));
+  if (Object.keys(WORDS).includes(values.get("section"))) {
+    view.section = values.get("section");
+  }
+  if (["kept", "rejected"].includes(values.get("which"))) {
+    view.which = values.get("which");
+  }
+  if (values.has("index")) {
+    view.index = Math.max(0, Math.floor(Number(values.get("index")) || 0));
+    view.follows = false;
+  }
+}
+
+let sliding = 0;
+const soon = (action) => { clearTimeout(sliding); sliding = setTimeout(action, 60); };
+
+function listen() {
+  $("slider").addEventListener("input", () => soon(() => goTo(Number($("slider").value))));
+  $("first").addEventListener("click", () => goTo(0));
+  $("back").addEventListener("click", () => goTo(view.index - 1));
+  $("on").addEventListener("click", () => goTo(view.index + 1));
+  $("follow").addEventListener("click", () => { view.follows = !view.follows; refresh(); });
+  Object.keys(shows).forEach((name) => $(name).addEventListener("click", () => toggle(name)));
+  $("which").addEventListener("change", () => {
+    view.which = $("which").value;
+    refresh();
+  });
+  $("low").addEventListener("input", () => soon(() => setContrast(Number($("low").value), view.high)));
+  $("high").addEventListener("input", () => soon(() => setContrast(view.low, Number($("high").value))));
+  $("auto").addEventListener("click", () => setContrast(0, 100));
+  $("frames").addEventListener("click", () => want("frames"));
+  $("full").addEventListener("click", () => want("full size"));
+  document.addEventListener("keydown", onKey);
+  document.addEventListener("visibilitychange", () => (document.hidden ? disconnect() : connect()));
+  window.addEventListener("online", connect);
+  window.addEventListener("resize", () => soon(refresh));
+  setInterval(watchLine, 5000);
+}
+
+function onKey(event) {
+  const isTyping = ["SELECT", "TEXTAREA"].includes(event.target.tagName) || event.target.type === "range";
+  if (event.ctrlKey || event.altKey || event.metaKey) {
+    return;
+  }
+  const moves = {ArrowLeft: () => goTo(view.index - 1), ArrowRight: () => goTo(view.index + 1),
+                 Home: () => goTo(0), End: () => goTo(Infinity)};
+  const letters = {n: () => $("follow").click(), p: () => toggle("picks"), r: () => toggle("rings"),
+                   z: () => toggle("zeros"), b: () => toggle("bar"), a: () => $("auto").click(),
+                   m: () => $("frames").hidden || want("frames"), f: () => $("full").hidden || want("full size")};
+  const action = isTyping ? letters[event.key.toLowerCase()] : moves[event.key] || letters[event.key.toLowerCase()];
+  if (action && event.target.tagName !== "SELECT") {
+    event.preventDefault();
+    action();
+  }
+}
+
+recall();
+listen();
+connect();
