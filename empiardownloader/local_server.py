@@ -54,7 +54,7 @@ class LocalServer:
         self.sockets = [_own_socket(path)] if path else tornado.netutil.bind_sockets(port, "127.0.0.1")
         self.port = 0 if path else self.sockets[0].getsockname()[1]
         self._server = _Bounded(
-            tornado.web.Application(list(pages), server=self, default_handler_class=Nothing),
+            tornado.web.Application([*pages, ("/favicon.ico", _Icon)], server=self, default_handler_class=Nothing),
             idle_connection_timeout=REQUEST_SECONDS, max_header_size=MOST_HEADER_BYTES, max_body_size=0,
             body_timeout=REQUEST_SECONDS)
         self._server.most = self.most_connections
@@ -183,6 +183,13 @@ class Handler(tornado.web.RequestHandler):
 class Nothing(Handler):
     def get(self) -> None:
         self.refuse(404, "There is nothing here.")
+
+
+class _Icon(Handler):
+    """Browsers ask for it unasked; there is none of that name."""
+
+    def get(self) -> None:
+        self.set_status(204)
 
 
 class EventStream(Handler):

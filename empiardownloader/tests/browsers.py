@@ -112,7 +112,10 @@ class Browser:
         """Until a script gives what is wanted."""
         deadline, value = time.monotonic() + seconds, None
         while time.monotonic() < deadline:
-            value = self.run(script)
+            try:
+                value = self.run(script)
+            except RuntimeError as error:
+                value = error       # the page is not there yet
             if value == wanted:
                 return
             time.sleep(0.1)

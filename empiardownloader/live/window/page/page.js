@@ -6,6 +6,7 @@
 
 const SILENT_MS = 40000;        // the server gives a sign of life every 15 s; after this the line is taken to be dead
 const AGAIN_MS = 3000;
+const LABEL_PIXELS = 20;        // between the labels of two rings
 const THUMB_PIXELS = 96, THUMB_ROOM = 104;
 const SIZES = 128;              // pictures are asked for in steps of so many pixels, so that a cache has them
 const GRAPH_MS = 2000;
@@ -327,7 +328,7 @@ function showLarge() {
 
 function newFigure(key, picture) {
   const image = element("img", {alt: "", decoding: "async"});
-  const figure = element("figure", {}, element("div", {class: "picture"}, image, shape("svg", {})),
+  const figure = element("figure", {}, element("div", {}, element("div", {class: "picture"}, image, shape("svg", {}))),
                          element("figcaption"));
   figure.dataset.key = key;
   if (picture.count > 1) {
@@ -406,9 +407,11 @@ function drawOver(svg, picture) {
     }
   }
   if (shows.rings) {
-    for (const [resolution, radius, hasRoom] of picture.rings || []) {
+    let labelled = 0;
+    for (const [resolution, radius] of picture.rings || []) {
       svg.append(shape("circle", {class: "ring", cx: centre, cy: centre, r: radius}));
-      if (hasRoom) {
+      if (radius > labelled + LABEL_PIXELS * scale) {
+        labelled = radius;
         text(centre + radius * 0.71 + 2 * scale, centre - radius * 0.71 - 2 * scale, `${number(resolution)} Å`);
       }
     }

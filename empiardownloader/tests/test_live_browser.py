@@ -1,0 +1,412 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The page that browsers watch: real Chromium and Firefox during real runs."""
+import contextlib
+import json
+import os
+import re
+import shutil
+import sqlite3
+import threading
+import time
+import unittest
+
+import mrcfile
+import numpy as np
+from pwem.objects import Coordinate, CTFModel, SetOfCoordinates, SetOfCTF
+
+from empiardownloader.demo import kinds, specimen
+from empiardownloader.live import LiveError, WebStreamingBackend
+from empiardownloader.live.feed import Feed
+from empiardownloader.tests.base import ProtocolTestCase, emdb, entry, image_set, write_movies
+from empiardownloader.tests.browsers import Chromium, Firefox, found
+from empiardownloader.tests.follow_case import alive
+from empiardownloader.tests.live_case import left_behind
+from empiardownloader.tests.test_live_windows import average_of
+
+# Of the figure of a kind: its size, and the red of each pixel, as the browser has them.
+PIXELS = """(() => {
+  const figure = [...document.querySelectorAll("#large figure")].find((each) => each.dataset.key.startsWith(%s));
+  const image = figure && figure.querySelector("img");
+  if (!image || !image.complete || !image.naturalWidth || image.getAttribute("src") !== figure.dataset.address) {
+    return null;
+  }
+  const canvas = document.createElement("canvas");
+  canvas.width = image.naturalWidth;
+  canvas.height = image.naturalHeight;
+  const context = canvas.getContext("2d");
+  context.drawImage(image, 0, 0);
+  const data = context.getImageData(0, 0, canvas.width, canvas.height).data;
+  return [canvas.width, canvas.height, [...data].filter((value, place) => place %% 4 === 0)];
+})()"""
+# Kinds of image sets, and in which section of the page each is.
+SECTIONS_OF = {"micrographs": "images", "tilt series": "tilt series", "tilt stacks": "tilt series",
+               "particles": "particles", "class averages": "class averages", "volumes": "volumes",
+               "subtomograms": "volumes"}
+STACKS = {"particles": "SetOfParticles", "class averages": "SetOfAverages"}
+NUMBER = r'document.querySelector("#about dd") && document.querySelector("#about dd").textContent'
+
+
+def need(kind):
+    if not found(kind.NAMES):
+        raise unittest.SkipTest("%s is not installed here" % kind.NAMES[0])
+    try:
+        WebStreamingBackend().check()
+    except LiveError as error:
+        raise unittest.SkipTest(str(error)) from error
+    return kind
+
+
+def grey_of(image, limits=None):
+    """As the page shows an image: 8 bits between two grey values, by default mean -/+ 3 standard deviations."""
+    low, high = limits or (image.mean() - 3 * image.std(), image.mean() + 3 * image.std())
+    return np.clip((image - low) / (high - low), 0, 1) * 255
+
+
+class BrowserCase(ProtocolTestCase):
+
+    @classmethod
+    def fill(cls):
+        super().fill()
+        small = ["s_%03d.mrc" % number for number in range(200)]
+        write_movies(cls.root, "10201", small, frames=2, width=48, height=32)
+        cls.demo.entries["10201"] = entry(image_set(num_images_or_tilt_series=200, frames_per_image=2,
+                                                    image_width="48", image_height="32"))
+
+    def setUp(self):
+        super().setUp()
+        self.pictures = os.environ.get("EMPIAR_PICTURES") or os.path.join(self.folder, "pictures")
+        os.makedirs(self.pictures, exist_ok=True)
+
+    def backend(self, **options):
+        backend = WebStreamingBackend(patience=float("inf"), **options)
+        self.addCleanup(backend.cleanup)
+        backend.open()
+        return backend
+
+    def address(self, backend):
+        return re.search(r"http://\S+", backend.places()[0]).group(0)
+
+    def follow(self, backend, run, **options):
+        feed = Feed(backend, self.proj.getPath(), os.path.basename(run.getWorkingDir()), interval=0.2)
+        thread = threading.Thread(target=feed.run, kwargs=options, daemon=True)
+        thread.start()
+        return feed, thread
+
+    def browser(self, kind, address="", width=1366, height=768):
+        browser = need(kind)()
+        self.addCleanup(browser.close)
+        browser.size(width, height)
+        if address:
+            browser.open(address)
+        return browser
+
+    def pixels(self, browser, kind):
+        """What a figure shows, (height, width)."""
+        script = PIXELS % json.dumps(kind + " of ")
+        told = self.wait_for(lambda: browser.run(script), 30, "the figure of " + kind)
+        return np.array(told[2], "float64").reshape(told[1], told[0])
+
+    def check_pixels(self, browser, path, gain=None):
+        expected = grey_of(average_of(path, gain))
+        self.assertLess(np.abs(np.floor(expected) - self.pixels(browser, "averages")).max(), 1.01)
+
+    def last(self, run):
+        row = self.rows(run)[-1]
+        return row[2], os.path.join(self.proj.getPath(), row[3]) if len(row) > 3 else None
+
+
+class TestRuns(BrowserCase):
+    FORKED = False
+
+    def test_chromium_during_a_run_of_twelve(self):
+        need(Chromium)
+        self.demo.rate = 400000
+        backend = self.backend()
+        browser = self.browser(Chromium, self.address(backend))
+        browser.wait('$("name").textContent', "nothing has come yet")
+        run = self.new(amountOfImages=12)
+        self.launch(run, wait=False)
+        self.follow(backend, run)
+        browser.wait('$("line").textContent', "live")
+        self.wait_for(lambda: browser.run(NUMBER), 120, "the first image")
+        self.assertTrue(self.fresh(run).isActive(), "the run was over before anything was shown")
+        head = self.wait_for(lambda: self.head(browser).get("Entry") and self.head(browser), 60, "the head")
+        self.assertEqual("EMPIAR-10200", head["Entry"])
+        self.assertRegex(head["Disk"], "free$")
+        browser.wait(NUMBER, "12 of 12")
+        browser.wait('$("state").textContent', "finished")
+        self.assertEqual("12 of 12 movies", self.head(browser)["Downloaded"])
+        layers = {layer["kind"]: layer for layer in backend.snapshot(self.pictures)["layers"]}
+        self.assertEqual({"averages", "power spectra"}, set(layers))
+        gain = np.fromfile(os.path.join(self.root, "10200", "data", "Movies", "CountRef_m.mrc"), "<f4", offset=1024)
+        gain = gain.reshape(96, 128)
+        self.check_pixels(browser, layers["averages"]["path"], gain)
+        # The first, by the keyboard; and it stays when the page is loaded again.
+        browser.press("Home", 36)
+        browser.wait(NUMBER, "1 of 12")
+        name = browser.run('$("name").textContent')
+        self.check_pixels(browser, os.path.join(os.path.dirname(layers["averages"]["path"]), name), gain)
+        browser.run("location.reload()")
+        time.sleep(1)
+        browser.wait(NUMBER, "1 of 12")
+        # By hand: what was grey becomes white.
+        before = self.pixels(browser, "averages").mean()
+        browser.run('$("high").value = 50; $("high").dispatchEvent(new Event("input"))')
+        self.wait_for(lambda: self.pixels(browser, "averages").mean() > before + 20, 30, "another contrast")
+        browser.press("a", 65)
+        self.wait_for(lambda: abs(self.pixels(browser, "averages").mean() - before) < 1, 30, "the contrast of before")
+        self.check_more_of_a_movie(browser, run, gain)
+        browser.picture(os.path.join(self.pictures, "browser.png"))
+        self.assertEqual([], browser.errors)
+        pid = backend.pid
+        backend.cleanup()
+        browser.wait('$("line").textContent.startsWith("the line is lost")', True)
+        self.assertFalse(alive(pid))
+        self.assertEqual([], left_behind(os.getpid()))
+
+    def head(self, browser):
+        return dict(browser.run(
+            '[...document.querySelectorAll("#head div")].map((each) => [...each.children].map((its) => its.textContent))'))
+
+    def check_more_of_a_movie(self, browser, run, gain):
+        """Its frames, and all its pixels."""
+        name = browser.run('$("name").textContent')
+        path = os.path.join(self.proj.getPath(), self.fresh(run)._getExtraPath(name))
+        browser.press("m", 77)
+        browser.wait('document.querySelector("#large figcaption") && [...document.querySelectorAll("#large figcaption")]'
+                     '.some((each) => each.textContent.startsWith("frames of %s: 1 of 8"))' % name, True)
+        with open(path, "rb") as stream:
+            stream.seek(1024)
+            frames = np.frombuffer(stream.read(), "i1").reshape(8, 96, 128)
+        expected = grey_of(np.flipud(frames[0] * gain))
+        self.assertLess(np.abs(np.floor(expected) - self.pixels(browser, "frames of " + name)).max(), 1.01)
+        browser.press("f", 70)
+        self.wait_for(lambda: browser.run('[...document.querySelectorAll("#large figcaption")].some((each) => '
+                                          'each.textContent.startsWith("all pixels of"))'), 60, "the full size")
+        self.assertLess(np.abs(np.floor(grey_of(average_of(path, gain)))
+                               - self.pixels(browser, "all pixels of " + name)).max(), 1.01)
+
+    def test_firefox_and_a_phone_on_a_run_of_two_hundred(self):
+        for kind in (Firefox, Chromium):
+            need(kind)
+        run = self.new(entryId="10201", allImages=True, downloadGain=False)
+        self.launch(run, wait=False)
+        backend = self.backend()
+        firefox = self.browser(Firefox, self.address(backend))
+        phone = self.browser(Chromium)
+        phone.size(390, 844, scale=2, is_phone=True)
+        phone.open(self.address(backend))
+        _, thread = self.follow(backend, run, until_end=True)
+        thread.join(240)
+        self.assertFalse(thread.is_alive())
+        self.assertTrue(backend.wait(60), backend.tracker.lost())
+        self.assertEqual((400, 400), backend.tracker.progress())
+        path = {layer["kind"]: layer for layer in backend.snapshot(self.pictures)["layers"]}["averages"]["path"]
+        for browser in (firefox, phone):
+            browser.wait(NUMBER, "200 of 200")
+            self.check_pixels(browser, path)
+            self.assertEqual([], browser.errors)
+            # Nothing sticks out at the side.
+            self.assertLessEqual(browser.run("document.documentElement.scrollWidth - window.innerWidth"), 0)
+        phone.picture(os.path.join(self.pictures, "phone.png"))
+        firefox.picture(os.path.join(self.pictures, "firefox.png"))
+
+
+class TestKinds(BrowserCase):
+    """Each kind of image set as EmpiarDownloader writes it, and CTFs and picks as pwem does."""
+
+    @classmethod
+    def fill(cls):
+        for kind in SECTIONS_OF:
+            cls.demo.entries[kinds.NUMBERS[kind]] = entry(kinds.build(cls.root, kind))
+        cls.demo.emdb["EMD-0001"] = emdb()
+
+    def run_of(self, kind):
+        return self.finish(self.new(entryId=kinds.NUMBERS[kind], allImages=True))
+
+    def choose(self, browser, section):
+        browser.run("""[...$("sections").children].find((each) => each.textContent.startsWith(%s)).click()"""
+                    % json.dumps(section))
+
+    def watch(self):
+        """The whole project, in Chromium."""
+        backend = self.backend()
+        feed = Feed(backend, self.proj.getPath(), interval=0.2)
+        threading.Thread(target=feed.run, daemon=True).start()
+        return feed, self.browser(Chromium, self.address(backend))
+
+    def test_each_kind(self):
+        need(Chromium)
+        runs = {kind: self.run_of(kind) for kind in SECTIONS_OF}
+        feed, browser = self.watch()
+        sections = list(dict.fromkeys(SECTIONS_OF.values()))
+        for section in sections:
+            browser.wait('[...$("sections").children].some((each) => each.textContent.startsWith(%s))'
+                         % json.dumps(section))
+        self.assertEqual({}, feed.unread)
+        for section in sections:
+            with self.subTest(section):
+                self.choose(browser, section)
+                browser.wait('state.sections.find((each) => WORDS[each.name] === %s).count' % json.dumps(section),
+                             self.expected_count(runs, section), seconds=30)
+                browser.wait('!busy && about.total === state.sections.find((each) => WORDS[each.name] === %s).count'
+                             % json.dumps(section))
+                time.sleep(0.5)
+                browser.picture(os.path.join(self.pictures, "browser_%s.png" % section.replace(" ", "_")))
+        self.check_volume(browser, runs["volumes"])
+        self.check_particles(browser, runs["particles"])
+        self.check_tilts(browser, runs["tilt stacks"])
+        self.assertEqual([], browser.errors)
+
+    def expected_count(self, runs, section):
+        """How many of a section there are, as Scipion reads its own sets; of stacks a hundred to a picture, and of tilts
+        of one name in two sets both in one place."""
+        found, tilts = 0, set()
+        for run in map(self.fresh, runs.values()):
+            for _, output in run.iterOutputAttributes():
+                name, size = output.getClassName(), output.getSize()
+                if section == "tilt series" and "TiltSeries" in name:
+                    tilts |= {(series.getTsId(), round(tilt.getTiltAngle(), 1)) for series in output.iterItems()
+                              for tilt in series.iterItems()}
+                elif section in STACKS and name == STACKS[section]:
+                    found += -(-size // 100)
+                elif name in (("SetOfMovies", "SetOfMicrographs") if section == "images" else
+                              ("SetOfVolumes", "SetOfSubTomograms") if section == "volumes" else ()):
+                    found += size
+        return found or len(tilts)
+
+    def check_volume(self, browser, run):
+        self.choose(browser, "volumes")
+        browser.wait('!busy && view.section === "volumes" && about.total > 0')
+        browser.run('ask("/list", {section: "volumes", count: 50}).then((found) => '
+                    'goTo(found.items.find((each) => each.name.startsWith("run_")).index))')
+        browser.wait('!busy && about.pictures[0].kind === "SetOfVolumes"')
+        name = browser.run("about.name")
+        data = read_volume(self.extra(run, name))
+        middle = data.shape[0] // 2
+        shown = self.pixels(browser, browser.run("about.pictures[0].kind"))
+        side = data.shape[0]
+        low, high = browser.run("about.pictures[0].limits")
+        for part, plane in (((slice(0, side), slice(0, side)), data[middle][::-1]),
+                            ((slice(0, side), slice(-side, None)), data[:, :, middle].T[::-1]),
+                            ((slice(-side, None), slice(0, side)), data[:, middle])):
+            self.assertLess(np.abs(np.floor(grey_of(plane, (low, high))) - shown[part]).max(), 1.01)
+
+    def check_particles(self, browser, run):
+        self.choose(browser, "particles")
+        browser.wait('!busy && view.section === "particles" && about.total > 0')
+        browser.press("Home", 36)
+        browser.wait('!busy && about.index === 0 && about.pictures[0].kind === "SetOfParticles"')
+        shown = self.pixels(browser, "SetOfParticles")
+        first = next(iter(self.fresh(run).outputParticles.iterItems()))
+        stack = read_volume(os.path.join(self.proj.getPath(), first.getFileName()))
+        image = stack[first.getIndex() - 1][::-1]
+        side = browser.run("about.pictures[0].cells.side")
+        self.assertEqual(image.shape, (side, side))
+        self.assertLess(np.abs(np.floor(grey_of(image)) - shown[:side, :side]).max(), 1.01)
+
+    def check_tilts(self, browser, run):
+        self.choose(browser, "tilt series")
+        browser.wait('view.section === "tilt series"')
+        names = browser.run('ask("/list", {section: "tilt series", count: 200}).then((found) => '
+                            'found.items.map((each) => each.name))')
+        self.assertEqual(len(names), len(set(names)), names)
+        self.assertTrue(any(re.search(r" [-+]\d+\.\d\u00b0$", name) for name in names), names)
+
+    def test_ctfs_picks_and_what_is_rejected(self):
+        need(Chromium)
+        run = self.run_of("micrographs")
+        with open(os.path.join(self.root, kinds.NUMBERS["micrographs"], "truth.json")) as stream:
+            truth = json.load(stream)["micrographs"]
+        micrographs = self.fresh(run).outputMicrographs
+        others = self.write_ctfs_and_picks(run, micrographs, truth)
+        _, browser = self.watch()
+        browser.wait("about && about.total", 6)
+        browser.wait('about && about.facts && Object.keys(about.facts).length', 1)
+        name = browser.run("about.name")
+        told = truth[os.path.splitext(name)[0]]
+        ctf = browser.run('Object.values(about.facts).map((facts) => facts.ctf)[0]')
+        self.assertEqual((told["defocus_u"], told["defocus_v"], told["defocus_angle"]),
+                         (ctf["defocus_u"], ctf["defocus_v"], ctf["angle"]))
+        self.assertIn("Defocus", browser.run('$("about").textContent'))
+        self.check_zeros(browser, told, micrographs)
+        self.assertEqual([4, 4], [browser.run('document.querySelectorAll("#large circle.pick%d").length' % number)
+                                  for number in (0, 1)])
+        browser.run('document.querySelector("#pickers input").click()')
+        browser.wait('document.querySelectorAll("#large circle.pick").length', 4)
+        browser.picture(os.path.join(self.pictures, "browser_ctf.png"))
+        # One is rejected afterwards.
+        self.assertEqual(0, browser.run("state.sections[0].rejected"))
+        reject(micrographs.getFileName(), 2)
+        browser.wait("state.sections[0].rejected", 1)
+        browser.run('$("which").value = "rejected"; $("which").dispatchEvent(new Event("change"))')
+        browser.wait("about.total", 1)
+        browser.wait('document.querySelectorAll("#strip .rejected").length', 1)
+        browser.run('$("which").value = "kept"; $("which").dispatchEvent(new Event("change"))')
+        browser.wait("about.total", 5)
+        self.assertEqual([], browser.errors)
+        self.assertEqual(3, len(others))
+
+    def write_ctfs_and_picks(self, run, micrographs, truth):
+        """By pwem, as outputs of the same run: enough of a picker, and of a program that fits CTFs."""
+        picker = self.proj.getProtocol(run.getObjId())
+        folder = run._getPath()
+        outputs = {}
+        for number in (1, 2):
+            found = SetOfCoordinates(filename=os.path.join(folder, "coordinates_%d.sqlite" % number))
+            found.setMicrographs(micrographs)
+            found.setBoxSize(40)
+            for micrograph in micrographs.iterItems():
+                for place in range(4):
+                    point = Coordinate(x=50 + 40 * place, y=60 * number)
+                    point.setMicrograph(micrograph)
+                    found.append(point)
+            found.write()
+            outputs["outputCoordinates%d" % number] = found
+        ctfs = SetOfCTF(filename=os.path.join(folder, "ctfs.sqlite"))
+        ctfs.setMicrographs(micrographs)
+        for micrograph in micrographs.iterItems():
+            told = truth[os.path.splitext(micrograph.getMicName())[0]]
+            ctf = CTFModel(defocusU=told["defocus_u"], defocusV=told["defocus_v"], defocusAngle=told["defocus_angle"])
+            ctf.setResolution(4.5)
+            ctf.setMicrograph(micrograph)
+            ctfs.append(ctf)
+        ctfs.write()
+        outputs["outputCTF"] = ctfs
+        picker._defineOutputs(**outputs)
+        self.proj.mapper.commit()
+        for output in outputs.values():
+            output.close()
+        # As the engine does at each launch.
+        shutil.copy(os.path.join(self.proj.getPath(), "project.sqlite"), os.path.join(
+            self.proj.getPath(), run._getLogsPath("run.db")))
+        return outputs
+
+    def check_zeros(self, browser, told, micrographs):
+        """What is drawn is where the function of the specimen is zero."""
+        acquisition = micrographs.getAcquisition()
+        optics = specimen.Optics(told["defocus_u"], told["defocus_v"], told["defocus_angle"],
+                                 acquisition.getVoltage(), acquisition.getSphericalAberration(),
+                                 acquisition.getAmplitudeContrast())
+        pixel, size = micrographs.getSamplingRate(), 4096
+        radii = browser.run('about.pictures.find((each) => each.zeros).zeros.map((each) => each[0])')
+        edge = browser.run('about.pictures.filter((each) => each.zeros).map((each) => each.width / 2)[0]')
+        transfer = optics.transfer((size, size), pixel)[0]
+        crossings = np.nonzero(np.diff(np.sign(transfer[1:])))[0] + 1.5
+        expected = crossings[:len(radii)] / (size / 2) * edge
+        self.assertGreaterEqual(len(radii), 3)
+        self.assertLess(np.abs(expected - np.array(radii)).max(), 0.2)
+
+
+def reject(path, number):
+    with contextlib.closing(sqlite3.connect(path)) as database, database:
+        database.execute("UPDATE Objects SET enabled = 0 WHERE id = ?", (number,))
+
+
+def read_volume(path):
+    with mrcfile.open(path, permissive=True) as file:
+        return np.array(file.data)
+
+
+if __name__ == "__main__":
+    unittest.main()
