@@ -15,7 +15,10 @@ from ..images.header import BadImageError
 from ..images.previews import Preview, bin_image, binning, contrast
 from .shown_run import CLASSES, CTF, MICROGRAPHS, MOVIE_TILTS, MOVIES, TILTS
 
-KINDS = {MOVIES: "averages", MICROGRAPHS: "micrographs", TILTS: "tilts", MOVIE_TILTS: "tilts", CTF: "CTF fits"}
+KINDS = {MOVIES: "averages", MICROGRAPHS: "micrographs", TILTS: "tilts", MOVIE_TILTS: "tilts", CTF: "CTF fits",
+         "SetOfParticles": "particles", "SetOfAverages": "class averages", "SetOfClasses2D": "class averages",
+         "Volume": "volumes", "VolumeMask": "masks", "SetOfVolumes": "volumes", "SetOfClasses3D": "volumes of classes",
+         "SetOfTomograms": "tomograms", "SetOfSubTomograms": "subtomograms"}
 SPECTRA = "power spectra"
 CELL_PIXELS, COLUMNS = 96, 10       # of a montage: at most so many pixels to a side, and so many images in a row
 CELL_SIGMAS = 3.0
@@ -79,7 +82,7 @@ def of_montage(node: NodeContent, first: int, items: Sequence[Item], ssh: Any) -
     words = _common(node, first, "%s from %d" % (node.db_name.replace(":", "."), first),
                     "classes" if node.type in CLASSES else "particles")
     return [Shown(canvas, "%s#%d" % (node.path, first), dict(
-        words, kind=node.type, pixel_size=node.info.get("sampling_rate"), binning=factor,
+        words, kind=KINDS[node.type], pixel_size=node.info.get("sampling_rate"), binning=factor,
         limits=(-CELL_SIGMAS, CELL_SIGMAS), takes_picks=False, created=items[-1].attributes.get("creation"),
         remark="%d of %d x %d pixels, each in its own grey values" % (len(images), width, height),
         cells={"side": side, "columns": COLUMNS, "labels": labels}))]
@@ -103,7 +106,7 @@ def of_volume(node: NodeContent, item: Item, ssh: Any) -> List[Shown]:
     canvas[np.isnan(canvas)] = limits[0]
     words = _common(node, item.id, item.name, "volumes")
     return [Shown(canvas, address_of(item.path, item.index), dict(
-        words, kind=node.type, pixel_size=node.info.get("sampling_rate") or item.attributes.get("_samplingRate"),
+        words, kind=KINDS[node.type], pixel_size=node.info.get("sampling_rate") or item.attributes.get("_samplingRate"),
         binning=factor, limits=limits, takes_picks=False, remark=SECTIONS_SAID,
         created=item.attributes.get("creation")))]
 

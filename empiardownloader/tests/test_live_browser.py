@@ -165,16 +165,16 @@ class TestRuns(BrowserCase):
         self.assertEqual([], left_behind(os.getpid()))
 
     def head(self, browser):
-        return dict(browser.run(
-            '[...document.querySelectorAll("#head div")].map((each) => [...each.children].map((its) => its.textContent))'))
+        return dict(browser.run('[...document.querySelectorAll("#head div")].map((each) => '
+                                '[...each.children].map((its) => its.textContent))'))
 
     def check_more_of_a_movie(self, browser, run, gain):
         """Its frames, and all its pixels."""
         name = browser.run('$("name").textContent')
         path = os.path.join(self.proj.getPath(), self.fresh(run)._getExtraPath(name))
         browser.press("m", 77)
-        browser.wait('document.querySelector("#large figcaption") && [...document.querySelectorAll("#large figcaption")]'
-                     '.some((each) => each.textContent.startsWith("frames of %s: 1 of 8"))' % name, True)
+        browser.wait('[...document.querySelectorAll("#large figcaption")].some((each) => '
+                     'each.textContent.startsWith("frames of %s: 1 of 8"))' % name)
         with open(path, "rb") as stream:
             stream.seek(1024)
             frames = np.frombuffer(stream.read(), "i1").reshape(8, 96, 128)
@@ -259,8 +259,8 @@ class TestKinds(BrowserCase):
         self.assertEqual([], browser.errors)
 
     def expected_count(self, runs, section):
-        """How many of a section there are, as Scipion reads its own sets; of stacks a hundred to a picture, and of tilts
-        of one name in two sets both in one place."""
+        """How many of a section there are, as Scipion reads its own sets; of stacks a hundred to a picture; tilts of
+        one name in two sets are in one place."""
         found, tilts = 0, set()
         for run in map(self.fresh, runs.values()):
             for _, output in run.iterOutputAttributes():
@@ -280,7 +280,7 @@ class TestKinds(BrowserCase):
         browser.wait('!busy && view.section === "volumes" && about.total > 0')
         browser.run('ask("/list", {section: "volumes", count: 50}).then((found) => '
                     'goTo(found.items.find((each) => each.name.startsWith("run_")).index))')
-        browser.wait('!busy && about.pictures[0].kind === "SetOfVolumes"')
+        browser.wait('!busy && about.pictures[0].kind === "volumes"')
         name = browser.run("about.name")
         data = read_volume(self.extra(run, name))
         middle = data.shape[0] // 2
@@ -296,8 +296,8 @@ class TestKinds(BrowserCase):
         self.choose(browser, "particles")
         browser.wait('!busy && view.section === "particles" && about.total > 0')
         browser.press("Home", 36)
-        browser.wait('!busy && about.index === 0 && about.pictures[0].kind === "SetOfParticles"')
-        shown = self.pixels(browser, "SetOfParticles")
+        browser.wait('!busy && about.index === 0 && about.pictures[0].kind === "particles"')
+        shown = self.pixels(browser, "particles")
         first = next(iter(self.fresh(run).outputParticles.iterItems()))
         stack = read_volume(os.path.join(self.proj.getPath(), first.getFileName()))
         image = stack[first.getIndex() - 1][::-1]
@@ -355,10 +355,10 @@ class TestKinds(BrowserCase):
         for number in (1, 2):
             found = SetOfCoordinates(filename=os.path.join(folder, "coordinates_%d.sqlite" % number))
             found.setMicrographs(micrographs)
-            found.setBoxSize(40)
+            found.setBoxSize(20)
             for micrograph in micrographs.iterItems():
                 for place in range(4):
-                    point = Coordinate(x=50 + 40 * place, y=60 * number)
+                    point = Coordinate(x=20 + 25 * place, y=30 * number)
                     point.setMicrograph(micrograph)
                     found.append(point)
             found.write()

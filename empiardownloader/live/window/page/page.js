@@ -146,6 +146,8 @@ function take(told) {
 }
 
 function choose(section) {
+  graphDue = 0;
+  $("graph").hidden = true;
   view.section = section;
   view.number = 0;
   view.index = -1;
@@ -244,12 +246,14 @@ function showAbout() {
   if (about.rejected) {
     pairs.push(["Rejected", "yes", "warn"]);
   }
+  const known = Object.entries(about.facts || {});
   for (const note of about.notes || []) {
-    if (note !== "rejected") {
+    // What is told below in other words is not told twice.
+    if (note !== "rejected" && !known.some(([, facts]) => facts.ctf && facts.note === note)) {
       pairs.push(["Note", note]);
     }
   }
-  for (const [owner, facts] of Object.entries(about.facts || {})) {
+  for (const [owner, facts] of known) {
     if (facts.ctf) {
       pairs.push(...ctfWords(facts.ctf), ["CTF of", owner]);
     }
@@ -475,7 +479,7 @@ async function showStrip() {
     if (image.dataset.address !== address) {
       image.dataset.address = image.src = address;
     }
-    button.lastChild.textContent = item.name;
+    button.lastChild.textContent = shortened(item.name);
     button.title = item.name;
     button.dataset.index = item.index;
     button.dataset.number = item.number;
@@ -483,6 +487,11 @@ async function showStrip() {
     button.setAttribute("aria-current", item.index === view.index);
   });
   buttons.slice(found.items.length).forEach((button) => button.remove());
+}
+
+function shortened(name) {
+  // What tells names apart is at their ends.
+  return name.length > 15 ? `${name.slice(0, 5)}\u2026${name.slice(-9)}` : name;
 }
 
 function newThumb() {
@@ -505,13 +514,13 @@ async function showGraph() {
   graphed = about.total;
   const {points} = await ask("/graph", {section: view.section});
   const graph = $("graph");
-  graph.hidden = points.length < 2;
   graph.querySelectorAll("svg").forEach((svg) => svg.remove());
-  if (points.length < 2) {
+  graph.hidden = points.length < 2 || points[0][0] === points[points.length - 1][0];
+  if (graph.hidden) {
     return;
   }
   const width = 400, height = 90, [begin] = points[0], [end, total] = points[points.length - 1];
-  const x = (moment) => (end > begin ? (moment - begin) / (end - begin) * width : width);
+  const x = (moment) => (moment - begin) / (end - begin) * width;
   const svg = shape("svg", {viewBox: `0 -6 ${width} ${height + 24}`, role: "img"});
   svg.append(shape("title", {}, `${total} images`),
              shape("line", {x1: 0, y1: height, x2: width, y2: height}),
