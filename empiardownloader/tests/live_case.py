@@ -13,13 +13,13 @@ import zlib
 
 import numpy as np
 
-from empiardownloader.live import FijiStreamingBackend, LiveError, NapariStreamingBackend
+from empiardownloader.live import FijiStreamingBackend, LiveError, NapariStreamingBackend, WebStreamingBackend
 from empiardownloader.live.places import SHARED_MEMORY
 from empiardownloader.tests.base import environment
 from empiardownloader.tests.waiting import Waiting
 
 SCREENS = os.path.dirname(os.path.abspath(__file__))        # where live_window.py is
-PREFIXES = (NapariStreamingBackend.SHM_PREFIX, FijiStreamingBackend.SHM_PREFIX)
+PREFIXES = (NapariStreamingBackend.SHM_PREFIX, FijiStreamingBackend.SHM_PREFIX, WebStreamingBackend.SHM_PREFIX)
 
 
 class Without:

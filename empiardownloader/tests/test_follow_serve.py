@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """follow --serve: the events for browsers and other languages, and nothing for anybody else."""
 import contextlib
-import http.client
 import importlib.util
 import json
 import os
@@ -14,44 +13,10 @@ import time
 import unittest
 
 from empiardownloader.tests.follow_case import FollowCase, alive, children
+from empiardownloader.tests.local_asking import Reader, ask, check_refusals
 from empiardownloader.tests.scipion_files import execute
 
 IS_QUICK = True
-
-
-class Reader:
-    """As much of a browser's EventSource as is needed."""
-
-    def __init__(self, port, token, **headers):
-        self.connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
-        self.connection.request("GET", "/events", headers=dict({"Authorization": "Bearer " + token}, **{
-            name.replace("_", "-"): value for name, value in headers.items()}))
-        self.response = self.connection.getresponse()
-
-    def next(self):
-        """-> (id, event, data), or None at the end."""
-        told = {}
-        while True:
-            line = self.response.fp.readline().decode().rstrip("\n") if self.response.chunked is False else self._line()
-            if line is None:
-                return None
-            if not line and "event" in told:
-                return told.get("id"), told["event"], json.loads(told["data"])
-            name, _, value = line.partition(": ")
-            if name in ("id", "event", "data"):
-                told[name] = value
-
-    def _line(self):
-        found = b""
-        while not found.endswith(b"\n"):
-            more = self.response.read(1)
-            if not more:
-                return None
-            found += more
-        return found.decode().rstrip("\n")
-
-    def close(self):
-        self.connection.close()
 
 
 @unittest.skipUnless(importlib.util.find_spec("tornado"), "tornado is not installed here")
@@ -76,17 +41,6 @@ class TestServe(FollowCase):
         reader = Reader(port, token, **headers)
         self.addCleanup(reader.close)
         return reader
-
-    def ask(self, port, path="/events", method="GET", **headers):
-        """-> status, headers, content"""
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
-        with contextlib.closing(connection):
-            connection.putrequest(method, path, skip_host="Host" in headers)
-            for name, value in headers.items():
-                connection.putheader(name.replace("_", "-"), value)
-            connection.endheaders()
-            response = connection.getresponse()
-            return response.status, dict(response.getheaders()), response.read(200)
 
     def test_the_events_and_from_where_they_go_on(self):
         run = self.finished_run(movies=3)
@@ -119,47 +73,21 @@ class TestServe(FollowCase):
     def test_who_gets_nothing(self):
         self.finished_run()
         _, port, token = self.serve()
-        good = {"Authorization": "Bearer " + token}
-        cookie = "empiar_token_%d=" % port
-        for expected, path, method, headers in (
-                (401, "/events", "GET", {}), (401, "/", "GET", {}), (401, "/events?token=x", "GET", {}),
-                (401, "/events", "GET", {"Authorization": "Bearer " + token[:-1]}),
-                (401, "/events", "GET", {"Authorization": "Bearer "}), (401, "/events?token=", "GET", {}),
-                (401, "/events", "GET", {"Cookie": cookie + "x"}),
-                (401, "/events", "GET", {"Cookie": "empiar_token_1=" + token}),
-                (403, "/events", "GET", dict(good, Host="evil.example")),
-                (403, "/events", "GET", dict(good, Host="evil.example:%d" % port)),
-                (403, "/events", "GET", dict(good, Host="127.0.0.1.evil.example")),
-                (403, "/events", "GET", dict(good, Host="")),
-                (403, "/events", "GET", dict(good, Origin="http://evil.example")),
-                (403, "/events", "GET", dict(good, Origin="null")),
-                (403, "/events", "GET", dict(good, Origin="http://127.0.0.1:1")),
-                (403, "/events", "GET", dict(good, Sec_Fetch_Site="cross-site")),
-                (403, "/events", "GET", dict(good, Sec_Fetch_Site="same-site")),
-                (405, "/events", "POST", good), (405, "/events", "PUT", good), (405, "/", "DELETE", good),
-                (405, "/events", "OPTIONS", good),
-                (404, "/../../etc/passwd", "GET", good), (404, "/events/%2e%2e/x", "GET", good),
-                (404, "/static/x", "GET", good), (404, "//evil.example/events", "GET", good)):
-            with self.subTest(path=path, method=method, headers=headers):
-                status, answered, content = self.ask(port, path, method, **headers)
-                self.assertEqual(expected, status, content)
-                self.assertNotIn(b"Movies", content)
-                self.assertNotIn(b"Traceback", content)
-                self.assertNotIn(token, str(answered) + content.decode())
-                self.assertEqual("nosniff", answered.get("X-Content-Type-Options"), answered)
+        good = check_refusals(self, port, token, "/events", secret=b"Movies")
+        self.assertEqual(405, ask(port, "/events", "POST", **good)[0])
         for host in ("localhost:%d" % port, "127.0.0.1:9999", "[::1]:80", "LOCALHOST"):
-            self.assertEqual(200, self.ask(port, "/", **dict(good, Host=host))[0])
-        status, answered, content = self.ask(port, "/?token=" + token)
+            self.assertEqual(200, ask(port, "/", **dict(good, Host=host))[0])
+        status, answered, content = ask(port, "/?token=" + token)
         self.assertEqual(200, status)
         self.assertIn(b'content="0;url=/"', content)
         # A link in a mail; a page of another site that puts the same into a frame or asks for it gets nothing.
         link = {"Sec_Fetch_Site": "cross-site", "Sec_Fetch_Mode": "navigate"}
-        self.assertEqual(200, self.ask(port, "/?token=" + token, **link)[0])
-        self.assertEqual(403, self.ask(port, "/?token=" + token, **dict(link, Sec_Fetch_Mode="no-cors"))[0])
-        self.assertEqual(403, self.ask(port, "/events?token=" + token, **link)[0])
-        self.assertEqual(403, self.ask(port, "/?token=x", **link)[0])
+        self.assertEqual(200, ask(port, "/?token=" + token, **link)[0])
+        self.assertEqual(403, ask(port, "/?token=" + token, **dict(link, Sec_Fetch_Mode="no-cors"))[0])
+        self.assertEqual(403, ask(port, "/events?token=" + token, **link)[0])
+        self.assertEqual(403, ask(port, "/?token=x", **link)[0])
         self.assertRegex(answered["Set-Cookie"], "HttpOnly.*SameSite=Strict")
-        status, answered, content = self.ask(port, "/", Cookie=answered["Set-Cookie"].partition(";")[0])
+        status, answered, content = ask(port, "/", Cookie=answered["Set-Cookie"].partition(";")[0])
         self.assertEqual(200, status)
         self.assertIn("default-src 'none'", answered["Content-Security-Policy"])
 
@@ -167,7 +95,7 @@ class TestServe(FollowCase):
         os.rename(self.project.folder, self.project.folder + "<script>alert(1)</script>".replace("/", "_"))
         self.project.folder += "<script>alert(1)</script>".replace("/", "_")
         _, port, token = self.serve()
-        _, _, content = self.ask(port, "/", Authorization="Bearer " + token)
+        _, _, content = ask(port, "/", Authorization="Bearer " + token)
         self.assertNotIn(b"<script>alert", content)
 
     def test_many_and_slow_ones(self):
