@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import sqlite3
 import threading
 import time
@@ -17,10 +18,12 @@ from pwem.objects import Coordinate, CTFModel, SetOfCoordinates, SetOfCTF
 from empiardownloader.demo import kinds, specimen
 from empiardownloader.live import LiveError, WebStreamingBackend
 from empiardownloader.live.feed import Feed
-from empiardownloader.tests.base import ProtocolTestCase, emdb, entry, image_set, write_movies
+from empiardownloader.tests.base import ProtocolTestCase, emdb, entry, environment, image_set, write_movies
 from empiardownloader.tests.browsers import Chromium, Firefox, found
 from empiardownloader.tests.follow_case import alive
-from empiardownloader.tests.live_case import left_behind
+from empiardownloader.tests.live_case import LiveCase, left_behind
+from empiardownloader.tests.local_asking import Reader
+from empiardownloader.tests.servers import free_port
 from empiardownloader.tests.test_live_windows import average_of
 
 # Of the figure of a kind: its size, and the red of each pixel, as the browser has them.
@@ -210,6 +213,81 @@ class TestRuns(BrowserCase):
             self.assertLessEqual(browser.run("document.documentElement.scrollWidth - window.innerWidth"), 0)
         phone.picture(os.path.join(self.pictures, "phone.png"))
         firefox.picture(os.path.join(self.pictures, "firefox.png"))
+
+
+class TestWatchers(LiveCase):
+    """Pages that sleep, are slow, or lose their viewer; images are saved without a run."""
+
+    def setUp(self):
+        super().setUp()
+        need(Chromium)
+        variables = environment(XDG_CACHE_HOME=self.folder)
+        variables.__enter__()
+        self.addCleanup(variables.__exit__, None, None, None)
+
+    def serve(self, **options):
+        backend = self.opened(WebStreamingBackend, patience=float("inf"), **options)
+        return backend, re.search(r"http://\S+", backend.places()[0]).group(0)
+
+    def browser(self, address):
+        browser = Chromium()
+        self.addCleanup(browser.close)
+        browser.size(1366, 768)
+        browser.open(address)
+        return browser
+
+    def show(self, backend, first, count):
+        for number in range(first, first + count):
+            backend.save(self.images(1, (192, 256), seed=number)[0], "m_%03d.mrc" % number, kind="averages",
+                         place=number)
+        self.assertTrue(backend.wait(60), backend.tracker.lost())
+
+    def test_a_browser_that_sleeps(self):
+        backend, address = self.serve()
+        browser = self.browser(address)
+        self.show(backend, 1, 5)
+        browser.wait(NUMBER, "5 of 5")
+        browser.signal(signal.SIGSTOP)
+        self.show(backend, 6, 100)
+        # The line's buffers are full by then, or were cut; nobody waits.
+        time.sleep(3)
+        browser.signal(signal.SIGCONT)
+        browser.wait(NUMBER, "105 of 105")
+        self.assertEqual([], browser.errors)
+
+    def test_a_viewer_that_is_killed_and_started_again(self):
+        port = free_port()
+        backend, address = self.serve(port=port)
+        browser = self.browser(address)
+        self.show(backend, 1, 5)
+        browser.wait(NUMBER, "5 of 5")
+        browser.press("Home", 36)
+        browser.wait(NUMBER, "1 of 5")
+        os.kill(backend.pid, signal.SIGKILL)
+        self.assertTrue(backend.wait_closed(30))
+        browser.wait('$("line").classList.contains("lost")')
+        again, _ = self.serve(port=port)
+        self.show(again, 1, 8)
+        browser.wait('$("line").textContent', "live")
+        browser.wait(NUMBER, "1 of 8")
+        browser.press("End", 35)
+        browser.wait(NUMBER, "8 of 8")
+
+    def test_twenty_watchers_of_whom_one_is_slow(self):
+        backend, address = self.serve()
+        slow, quick = self.browser(address), self.browser(address)
+        slow.slow(20000)
+        port, token = re.search(r":(\d+)/\?token=(.+)", address).groups()
+        readers = [Reader(int(port), token, "/changes") for _ in range(18)]
+        for reader in readers:
+            self.addCleanup(reader.close)
+        self.show(backend, 1, 100)
+        quick.wait(NUMBER, "100 of 100")
+        slow.wait(NUMBER, "100 of 100")
+        for reader in readers:
+            told = {"sections": []}
+            while not told["sections"] or told["sections"][0]["count"] < 100:
+                told = reader.next()[2]
 
 
 class TestKinds(BrowserCase):

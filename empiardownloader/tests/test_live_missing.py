@@ -57,9 +57,12 @@ class TestMissing(LiveCase):
         self.refused(NapariStreamingBackend(python=script),
                      r"almost lacks pyzmq and PyQt6: .*almost -m pip install pyzmq PyQt6$")
 
-    def test_no_pyzmq_and_no_jpype(self):
+    def test_a_package_that_is_not_here(self):
         for viewer, lacks, words in (("napari", "zmq", r"pyzmq is not installed here: .* -m pip install pyzmq"),
                                      ("fiji", "zmq", r"pyzmq is not installed here: .* -m pip install pyzmq"),
+                                     ("web", "zmq", r"pyzmq is not installed here: .* -m pip install pyzmq"),
+                                     ("web", "tornado", r"tornado is not installed here: .* -m pip install tornado"),
+                                     ("web", "PIL", r"Pillow is not installed here: .* -m pip install Pillow"),
                                      ("fiji", "jpype", r"JPype1 is not installed here: .* -m pip install JPype1")):
             with self.subTest(viewer=viewer, lacks=lacks):
                 done = command(viewer, self.folder, **self.without(lacks))
