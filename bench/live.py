@@ -11,9 +11,10 @@ import time
 import numpy as np
 from pictures import write_large
 
-from empiardownloader.live import FijiStreamingBackend, LiveError, NapariStreamingBackend
+from empiardownloader.live import FijiStreamingBackend, LiveError, NapariStreamingBackend, WebStreamingBackend
 from empiardownloader.live.feed import Feed
 from empiardownloader.tests.base import environment
+from empiardownloader.tests.browsers import CHROMIUM, Chromium, found
 from empiardownloader.tests.scipion_files import ProjectFiles
 from empiardownloader.tests.test_gui import missing, screen
 
@@ -26,7 +27,7 @@ class Bench(ProtocolTestCase):
     RATE = 400000
 
     def test(self):
-        for viewers in ([], ["napari", "fiji"]) * 3:
+        for viewers in ([], ["napari", "fiji", "web"]) * 3:
             followers = [subprocess.Popen([sys.executable, "-m", "empiardownloader.live", viewer, self.proj.getPath()])
                          for viewer in viewers]
             # Until their windows are there.
@@ -40,10 +41,17 @@ class Bench(ProtocolTestCase):
                 follower.wait()
 """
 
-BACKENDS = (NapariStreamingBackend, FijiStreamingBackend)
+BACKENDS = (NapariStreamingBackend, FijiStreamingBackend, WebStreamingBackend)
 MOVIES, FRAMES, SIDE = 10, 40, 4096
 PREVIEWS, PREVIEW_SIDE, MANY = 400, 512, 2000
 IDLE_SECONDS = 20
+SEEN_IMAGES = 20
+# The name of the image whose pixels are on the page.
+SEEN = """(() => {
+  const image = document.querySelector("#large img");
+  return image && image.complete && image.getAttribute("src") === image.closest("figure").dataset.address &&
+    image.alt.split(":")[0];
+})()"""
 
 
 def measure_live():
@@ -59,6 +67,7 @@ def measure_live():
                 continue
             measure_delay(kind)
             measure_previews(kind)
+        measure_page()
         measure_run()
 
 
@@ -73,8 +82,8 @@ def measure_run():
     if not found:
         raise RuntimeError(done.stdout[-2000:])
     alone, watched = (statistics.median(float(seconds) for viewers, seconds in found if viewers == count)
-                      for count in "02")
-    print("a run of 12 movies: %.1f s, watched in napari and ImageJ %.1f s, %.2f x" % (alone, watched, watched / alone))
+                      for count in "03")
+    print("a run of 12 movies: %.1f s, watched in all viewers %.1f s, %.2f x" % (alone, watched, watched / alone))
 
 
 def measure_delay(kind):
@@ -126,6 +135,49 @@ def measure_previews(kind):
     print("%s: memory after %d and %d previews: sender %.0f and %.0f MB, viewer %.0f and %.0f MB (%.2f x)" % (
         kind.VIEWER_TYPE, PREVIEWS, MANY, before[0], after[0], before[1], after[1], after[1] / before[1]))
     print("%s: idle, sender %.2f %% and viewer %.2f %% of a core" % (kind.VIEWER_TYPE, *shares))
+
+
+def measure_page():
+    """What a browser sees of it: from saved to seen, bytes over the line, memory of the page."""
+    if not found(CHROMIUM):
+        print("left out: Chromium is not installed here")
+        return
+    random = np.random.default_rng(1)
+    images = [random.normal(10, 2, (PREVIEW_SIDE, PREVIEW_SIDE)).astype("float32") for _ in range(8)]
+    with WebStreamingBackend(patience=float("inf")) as backend, Chromium() as browser:
+        browser.size(1366, 768)
+        browser.open(backend.places()[0].split()[1])
+        delays, count = [], 0
+
+        def seen(wanted):
+            browser.wait("about && about.total && %s" % SEEN, wanted)
+
+        for count in range(1, SEEN_IMAGES + 1):
+            began = time.monotonic()
+            save_pair(backend, images, count)
+            seen("m_%05d" % count)
+            delays.append(time.monotonic() - began)
+            time.sleep(1)
+        print("web: saved to seen in Chromium, one image a second: median %.2f s, worst %.2f s" % (
+            statistics.median(delays[1:]), max(delays[1:])))
+        print("web: %.0f kB over the line for each of these" % (browser.received() / SEEN_IMAGES / 1000))
+        memories = []
+        for last in (PREVIEWS, MANY):
+            while count < last:
+                count += 1
+                save_pair(backend, images, count)
+            backend.wait()
+            seen("m_%05d" % count)
+            memories.append((memory(os.getpid()), memory(backend.pid), browser.memory() / 1e6))
+        (_, *before), (_, *after) = memories
+        print("web: memory after %d and %d images: server %.0f and %.0f MB, page (its objects) %.1f and %.1f MB" % (
+            PREVIEWS, MANY, before[0], after[0], before[1], after[1]))
+
+
+def save_pair(backend, images, number):
+    """An average and a spectrum."""
+    backend.save(images[number % 8], "m_%05d.mrc" % number, kind="averages", place=number)
+    backend.save(images[(number + 1) % 8], "m_%05d.mrc" % number, kind="spectra", place=number, takes_picks=False)
 
 
 def wait_shown(backend, count):

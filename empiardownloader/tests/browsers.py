@@ -152,6 +152,7 @@ class Browser:
 class Chromium(Browser):
     NAMES = CHROMIUM
     _session = None
+    _received = 0
 
     def _command(self, program):
         return [program, *CHROMIUM_OPTIONS, "--user-data-dir=" + self.folder, "about:blank"]
@@ -172,6 +173,8 @@ class Chromium(Browser):
         if message.get("method") == "Runtime.exceptionThrown":
             details = message["params"]["exceptionDetails"]
             self.errors.append(details.get("exception", {}).get("description") or details["text"])
+        elif message.get("method") == "Network.dataReceived":
+            self._received += message["params"]["dataLength"]
         elif message.get("method") == "Log.entryAdded" and message["params"]["entry"]["level"] == "error":
             self.errors.append("%(text)s %(url)s" % dict({"url": ""}, **message["params"]["entry"]))
 
@@ -199,6 +202,10 @@ class Chromium(Browser):
         letter = {"text": key} if len(key) == 1 else {}
         for kind in ("keyDown", "keyUp"):
             self.tell("Input.dispatchKeyEvent", type=kind, key=key, windowsVirtualKeyCode=code, **letter)
+
+    def received(self):
+        """Bytes that have come over the line."""
+        return self._received
 
     def memory(self):
         """Bytes of JavaScript's objects, after what is not needed any more was given back."""

@@ -11,10 +11,12 @@ import threading
 import time
 import unittest
 
+import mrcfile
 import numpy as np
 from pwem.objects import Coordinate, SetOfCoordinates
 
 from empiardownloader import live
+from empiardownloader.demo import kinds
 from empiardownloader.images.previews import PREVIEW_PIXELS
 from empiardownloader.live import FijiStreamingBackend, LiveError, NapariStreamingBackend, Picks
 from empiardownloader.live.feed import Feed
@@ -164,11 +166,11 @@ class TestRuns(WindowCase):
         self.check_run_of_twelve("fiji")
 
     def test_two_viewers_on_a_run_of_two_hundred(self):
-        kinds = [self.need(name) for name in BACKENDS]
+        classes = [self.need(name) for name in BACKENDS]
         run = self.new(entryId="10201", allImages=True, downloadGain=False)
         self.launch(run, wait=False)
         with contextlib.ExitStack() as stack:
-            backends = [stack.enter_context(kind(patience=float("inf"))) for kind in kinds]
+            backends = [stack.enter_context(kind(patience=float("inf"))) for kind in classes]
             threads = [self.follow(backend, run, until_end=True)[1] for backend in backends]
             for thread in threads:
                 thread.join(240)
@@ -378,6 +380,45 @@ class TestPicks(WindowCase):
 
     def test_frames_in_imagej(self):
         self.check_frames("fiji")
+
+
+class TestKinds(WindowCase):
+    """Image sets of other kinds in the windows; the page's are in test_live_browser.py."""
+    KINDS = ("particles", "class averages", "volumes", "tilt stacks")
+    SHOWN = {"particles", "class averages", "volumes", "tilts", "power spectra"}
+
+    @classmethod
+    def fill(cls):
+        for kind in cls.KINDS:
+            cls.demo.entries[kinds.NUMBERS[kind]] = entry(kinds.build(cls.root, kind))
+
+    def check_each_kind(self, name):
+        backend_class = self.need(name)
+        runs = {kind: self.finish(self.new(entryId=kinds.NUMBERS[kind], allImages=True)) for kind in self.KINDS}
+        with backend_class(patience=float("inf")) as backend:
+            feed = Feed(backend, self.proj.getPath(), interval=0.2)
+            feed.run(until_end=True)
+            self.assertTrue(backend.wait(60), backend.tracker.lost())
+            found = backend.snapshot(self.pictures)
+        self.assertEqual({}, feed.unread)
+        self.assertEqual(self.SHOWN, {layer["kind"] for layer in found["layers"]})
+        counts = {layer["kind"]: layer["count"] for layer in found["layers"]}
+        self.assertEqual((1, 3), (counts["class averages"], counts["volumes"]))
+        # ImageJ shows each stack by itself, napari what is at the slider's place.
+        layer, pixels = self.shown(found, self.pictures)["volumes"]
+        if not layer["name"]:
+            return
+        with mrcfile.open(self.extra(self.fresh(runs["volumes"]), layer["name"]), permissive=True) as file:
+            data = np.array(file.data)
+        side = len(data)
+        self.assertTrue(np.allclose(data[side // 2][::-1], pixels[:side, :side]))
+        self.assertTrue(np.allclose(data[:, side // 2], pixels[-side:, :side]))
+
+    def test_in_napari(self):
+        self.check_each_kind("napari")
+
+    def test_in_imagej(self):
+        self.check_each_kind("fiji")
 
 
 if __name__ == "__main__":

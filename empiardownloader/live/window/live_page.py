@@ -282,14 +282,14 @@ class _Changes(EventStream):
     alive = "event: alive\ndata: {}\n\n"      # one that a page hears of
 
     async def tell(self):
-        server, version = self.server, None
+        server, version, told = self.server, None, 0.0
         while not server.is_over:
             if version is not None:
                 coming = server.next_change(version)
                 while not await self.wait_for(coming):
                     continue
-                await asyncio.sleep(LEAST_SECONDS)
-            version = server.version
+                await asyncio.sleep(max(0.0, told + LEAST_SECONDS - time.monotonic()))
+            version, told = server.version, time.monotonic()
             await self.say("state", json.dumps(server.state()), str(version))
 
 
