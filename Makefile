@@ -12,7 +12,7 @@ export EMPIAR_NAPARI_PYTHON ?= $(abspath $(NAPARI))/bin/python
 help:           ## Show this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
 
-demo: demo-python $(if $(filter napari,$(LIVE)),napari-python)       ## Download a few movies in a real Scipion project; KIND=particles other images, LIVE=napari (or imagej) shows them as they come, ENTRY=10200 MOVIES=2 the real EMPIAR
+demo: demo-python $(if $(filter napari,$(LIVE)),napari-python)       ## Download a few movies in a real Scipion project; KIND=particles other images, LIVE=napari (or imagej, web) shows them as they come, ENTRY=10200 MOVIES=2 the real EMPIAR
 	@$(RUN) .demo -- $(PY) -m empiardownloader.demo $(if $(KIND),--kind "$(KIND)") $(if $(ENTRY),--entry $(ENTRY)) \
 		$(if $(MOVIES),--movies $(MOVIES)) $(if $(LIVE),--live $(LIVE))
 

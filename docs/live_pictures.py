@@ -7,10 +7,11 @@ import sys
 import tempfile
 import time
 
-from empiardownloader.demo import entries, kinds
+from empiardownloader.demo import entries, kinds, specimen
 from empiardownloader.images.frames import iter_frames
 from empiardownloader.images.previews import contrast, make_preview
-from empiardownloader.live import FijiStreamingBackend, NapariStreamingBackend, Picks
+from empiardownloader.live import Facts, FijiStreamingBackend, NapariStreamingBackend, Picks, WebStreamingBackend
+from empiardownloader.tests.browsers import Chromium
 from empiardownloader.tests.test_gui import screen
 
 NUMBER, PIXEL_SIZE = entries.NUMBER, entries.PIXEL_SIZE
@@ -31,10 +32,32 @@ def show(backend, root):
         backend.save(preview.average[::-1], path, kind="averages", pixel_size=PIXEL_SIZE, binning=preview.binning,
                      limits=preview.limits(), flipped=True, **common)
         backend.save(preview.spectrum[::-1], path, kind="power spectra", limits=contrast(preview.spectrum),
-                     takes_picks=False, **common)
+                     takes_picks=False, movie_pixel_size=PIXEL_SIZE, **common)
+        fit = {"defocus_u": movies[name]["defocus_u"], "defocus_v": movies[name]["defocus_v"],
+               "angle": movies[name]["defocus_angle"], "voltage": specimen.VOLTAGE, "cs": specimen.CS,
+               "contrast": specimen.AMPLITUDE_CONTRAST}
+        backend.save(Facts({"ctf": fit}), path, name=name, source="a program")
         points = [(x, y) for x, y, *_ in movies[name]["particles"]]
         backend.save(Picks(points, box=BOX), path, name=name, source="a picker", pixel_size=PIXEL_SIZE)
     backend.note(title="Demo 000002_EmpiarDownloader", state="running")
+
+
+def show_page(root, target):
+    """In Chromium on a desk and on a phone."""
+    with WebStreamingBackend(patience=float("inf")) as backend:
+        show(backend, root)
+        backend.note(head=[["Run", "EMPIAR-%s movies" % NUMBER], ["Entry", "EMPIAR-" + NUMBER],
+                           ["Downloaded", "%d of 24 movies" % SHOWN], ["Size", "1.9 of 3.8 GB"],
+                           ["Rate", "5.8 MB/s"], ["Time left", "about 5 min 30 s"], ["Disk", "310.0 GB free"]])
+        backend.wait(120)
+        for name, size in (("live_browser", {"width": 1280, "height": 860}),
+                           ("live_phone", {"width": 390, "height": 844, "scale": 1, "is_phone": True})):
+            with Chromium() as browser:
+                browser.size(**size)
+                browser.open(backend.places()[0].split()[1])
+                browser.wait("about && about.total", SHOWN)
+                time.sleep(3)
+                browser.picture(os.path.join(target, name + ".png"))
 
 
 def main():
@@ -52,6 +75,7 @@ def main():
                     time.sleep(2)       # until the windows are drawn
                     backend.snapshot(shots)
                     shutil.copy(os.path.join(shots, "window.png"), os.path.join(target, name + ".png"))
+        show_page(root, target)
     finally:
         shutil.rmtree(root)
         shutil.rmtree(shots)

@@ -1,19 +1,29 @@
-"""Show numpy arrays in napari (or, with "fiji" as the first word, in ImageJ) as they are computed.
+"""Show numpy arrays as they are computed: in napari, or in ImageJ or a browser, with "fiji" or "web" as the first word.
 
-Needs numpy and pyzmq here, and napari where EMPIAR_NAPARI_PYTHON says; for ImageJ also JPype1. Ends with the window.
+Needs numpy and pyzmq here, and napari where EMPIAR_NAPARI_PYTHON says; for ImageJ also JPype1, for a page tornado and
+Pillow. Ends with the window, of a page by Ctrl-C.
 """
 import logging
 import sys
 
 import numpy as np
 
-from empiardownloader.live import FijiStreamingBackend, LiveError, NapariStreamingBackend, Picks
+from empiardownloader.live import (
+    FijiStreamingBackend,
+    LiveError,
+    NapariStreamingBackend,
+    Picks,
+    WebStreamingBackend,
+)
 
 logging.basicConfig(format="%(message)s")
 random = np.random.default_rng(1)
-kind = FijiStreamingBackend if sys.argv[1:2] == ["fiji"] else NapariStreamingBackend
+kinds = {"napari": NapariStreamingBackend, "fiji": FijiStreamingBackend, "web": WebStreamingBackend}
+kind = kinds[sys.argv[1] if len(sys.argv) > 1 else "napari"]
 try:
     with kind(title="Arrays of a script") as viewer:
+        for line in viewer.places():
+            print(line)
         for number in range(20):
             image = random.normal(10, 2, (400, 600)).cumsum(axis=0).astype("float32")
             viewer.save(image, "image_%02d.mrc" % number, kind="images", pixel_size=1.5)

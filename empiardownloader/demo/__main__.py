@@ -112,7 +112,7 @@ def show(options):
         print("\nThe viewer has ended; above it says why.", flush=True)
         return follower.returncode
     if follower is not None:
-        print("\nClose the viewer's window to end.", flush=True)
+        print("\n%s to end." % ("Ctrl-C" if BY_NAME[options.live].is_page else "Close the viewer's window"), flush=True)
         return follower.wait()
     return 0
 

@@ -291,14 +291,15 @@ class Feed:
             small = bin_image(frame, FRAME_PIXELS)[::-1]
             self._backend.save(
                 small, "%s#%d" % (path, number), kind="frames of %s" % item.name, group="frames", place=number,
-                name="%s, frame" % item.name, limits=contrast(small), remark=remark, of=path, takes_picks=False)
+                name="%s, frame" % item.name, limits=contrast(small), remark=remark, of=path, takes_picks=False,
+                section=kinds.section_of(node))
 
     def _show_whole(self, node: NodeContent, item: Item, path: str) -> None:
         image, remark = pictures.whole(item.path, item.index, self._gain_of(node), self._ssh)
         self._backend.save(
             image[::-1], path + "#all", kind="all pixels of %s" % item.name, group="full size", name=item.name,
             source=node.db_name, pixel_size=node.info.get("sampling_rate"), limits=contrast(image), remark=remark,
-            of=path, flipped=True)
+            of=path, flipped=True, section=kinds.section_of(node))
 
     def _gain_of(self, node: NodeContent) -> Optional[str]:
         with self._lock:

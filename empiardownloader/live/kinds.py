@@ -13,7 +13,7 @@ from ..follow.images import map_image, plain_path, read_image, read_images
 from ..follow.process import split_host
 from ..images.header import BadImageError
 from ..images.previews import Preview, bin_image, binning, contrast
-from .shown_run import CLASSES, CTF, MICROGRAPHS, MOVIE_TILTS, MOVIES, TILTS
+from .shown_run import CLASSES, CTF, MICROGRAPHS, MOVIE_TILTS, MOVIES, SERIES, TILTS
 
 KINDS = {MOVIES: "averages", MICROGRAPHS: "micrographs", TILTS: "tilts", MOVIE_TILTS: "tilts", CTF: "CTF fits",
          "SetOfParticles": "particles", "SetOfAverages": "class averages", "SetOfClasses2D": "class averages",
@@ -39,12 +39,15 @@ def address_of(path: Optional[str], index: int) -> str:
     return "%d@%s" % (index, path) if index else path or ""
 
 
+def section_of(node: NodeContent) -> str:
+    """Of images with frames or a spectrum."""
+    return "tilt series" if node.type in SERIES else "images"
+
+
 def of_image(node: NodeContent, item: Item, preview: Preview) -> List[Shown]:
     """The average of a movie (or a micrograph, a tilt) and its power spectrum."""
     path, pixel_size = address_of(item.path, item.index), node.info.get("sampling_rate")
-    common = _common(node, item.id, item.name, "images")
-    if node.type in (TILTS, MOVIE_TILTS):
-        common.update(section="tilt series")
+    common = _common(node, item.id, item.name, section_of(node))
     common.update(remark=preview.gain, created=item.attributes.get("creation"))
     average = Shown(preview.average[::-1], path, dict(
         common, kind=KINDS[node.type], pixel_size=pixel_size, binning=preview.binning, limits=preview.limits(),

@@ -417,10 +417,9 @@ class EmpiarDownloader(EMProtocol):
         self._write(FileSkipped(self._readFacts().path_of(name), reason, name))
 
     def _showProgress(self, progress):
-        """ Called every second. The summary, which other processes ask
-        for, reads the file: the database is left in peace. """
-        metadata.write_whole(self._getProgressFile(), dict(
-            asdict(progress), text=str(progress), skipped=len(self._readFacts().left_out)))
+        """ Called every second. Other processes read the file: the database is left in peace. """
+        more = {"text": str(progress), "skipped": len(self._readFacts().left_out)}
+        metadata.write_whole(self._getProgressFile(), {**asdict(progress), **more})
         if time.monotonic() - self._logged >= LOG_SECONDS or progress.images == progress.images_wanted:
             self._logged = time.monotonic()
             self.info(str(progress))

@@ -191,18 +191,20 @@ class NapariScreen(Screen):
 
     def _place(self, stack, picture):
         """-> the size of its pixels, and where its upper left corner lies: a row for each source, in it one beside
-        the other; frames below."""
+        the other; frames below. Of another section nothing is seen at the same time."""
         unit = picture.pixel_size * picture.binning if picture.pixel_size else 1.0
-        row = [other for other in self._layers if other.source == stack.source and other is not self.model.frames]
+        beside = {other: layer for other, layer in self._layers.items()
+                  if not len(other) or other.pictures[0].section == picture.section}
+        row = [other for other in beside if other.source == stack.source and other is not self.model.frames]
         if row and not picture.pixel_size:
             # As high as the image that it belongs to.
             unit = row[0].shape[0] * float(self._layers[row[0]].scale[-1]) / stack.shape[0]
         corners = [(layer.translate[-2] + other.shape[0] * layer.scale[-2],
-                    layer.translate[-1] + other.shape[1] * layer.scale[-1]) for other, layer in self._layers.items()
+                    layer.translate[-1] + other.shape[1] * layer.scale[-1]) for other, layer in beside.items()
                    if other in row]
         if corners and stack is not self.model.frames:
             return unit, float(self._layers[row[0]].translate[-2]), max(right for _, right in corners) * GAP
-        lowest = max((layer.translate[-2] + other.shape[0] * layer.scale[-2] for other, layer in self._layers.items()),
+        lowest = max((layer.translate[-2] + other.shape[0] * layer.scale[-2] for other, layer in beside.items()),
                      default=0.0)
         return unit, lowest * GAP, 0.0
 
