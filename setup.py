@@ -46,7 +46,7 @@ setup(
                     for extra in ("demo", "test", "downstream", "view", "live", "imagej", "web")},
     include_package_data=True,
     package_data={"empiardownloader": ["protocols.conf", "*.png", "templates/*.json.template", "demo/*.json",
-                                       "follow/child/*.py", "live/window/*.py", "live/window/page/*"]},
+                                       "follow/child/*.py", "follow/page/*", "live/window/*.py", "live/window/page/*"]},
     entry_points={"pyworkflow.plugin": "empiardownloader = empiardownloader",
                   "console_scripts": ["empiar = empiardownloader.__main__:main"]},
 )

@@ -8,6 +8,7 @@ import asyncio
 import concurrent.futures
 import html
 import json
+import os
 import secrets
 from collections import OrderedDict
 from typing import Any, Callable, Optional
@@ -17,8 +18,8 @@ from .events import FollowError
 from .walk import Walk
 
 MOST_ID_LETTERS = 8 << 10
-PAGE = """<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>%s</title></head>
-<body><h1>%s</h1><p>The events are at <a href="/events">/events</a> (server-sent events).</p></body></html>"""
+FOLDER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "page")
+FILES = {"events.js": "text/javascript", "events.css": "text/css"}
 _OVER = object()
 # A walk from a position, '' for the beginning. Raises FollowError.
 Begin = Callable[[str], "Walk[Any]"]
@@ -28,7 +29,8 @@ class Server(LocalServer):
     """``begin`` starts a walk, ``line`` writes an event as JSON; the rest as for LocalServer. Raises OSError."""
 
     def __init__(self, title: str, begin: Begin, line: Callable[[Any], str], port: int = 0, path: str = "") -> None:
-        super().__init__(title, [("/", _Front), ("/events", _Events)], port, path)
+        pages = [("/", _Front), (r"/(events\.js|events\.css)", _File), ("/events", _Events)]
+        super().__init__(title, pages, port, path)
         self.begin_walk, self.line = begin, line
         # One that waits for an event, and one that begins or ends.
         self.executor = concurrent.futures.ThreadPoolExecutor(2 * self.most_readers, "reader")
@@ -67,11 +69,24 @@ class Server(LocalServer):
 
 
 class _Front(Handler):
+    """A page that uses the events, in a browser."""
 
     def get(self) -> None:
         if not self.takes_token():
-            title = html.escape(self.server.title)
-            self.finish(PAGE % (title, title))
+            self.set_header("Content-Type", "text/html; charset=utf-8")
+            self.finish(_read("events.html").replace("TITLE", html.escape(self.server.title)))
+
+
+class _File(Handler):
+
+    def get(self, name: str) -> None:
+        self.set_header("Content-Type", "%s; charset=utf-8" % FILES[name])
+        self.finish(_read(name))
+
+
+def _read(name: str) -> str:
+    with open(os.path.join(FOLDER, name), encoding="utf-8") as stream:
+        return stream.read()
 
 
 class _Events(EventStream):

@@ -13,9 +13,6 @@ import tempfile
 import threading
 import time
 
-from tornado.httpclient import HTTPRequest
-from tornado.websocket import websocket_connect
-
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 FIREFOX = ("firefox", "firefox-esr")
 # None of them may ask anybody else for anything.
@@ -66,6 +63,9 @@ class Browser:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(PATIENCE)
 
     async def _connect(self, address):
+        # Here, so that other tests run where it is missing.
+        from tornado.httpclient import HTTPRequest
+        from tornado.websocket import websocket_connect
         return await websocket_connect(HTTPRequest(address, request_timeout=PATIENCE), max_message_size=1 << 28)
 
     def _said(self, pattern):

@@ -12,6 +12,7 @@ import sys
 import time
 import unittest
 
+from empiardownloader.tests.browsers import CHROMIUM, Chromium, found
 from empiardownloader.tests.follow_case import FollowCase, alive, children
 from empiardownloader.tests.local_asking import Reader, ask, check_refusals
 from empiardownloader.tests.scipion_files import execute
@@ -97,6 +98,22 @@ class TestServe(FollowCase):
         _, port, token = self.serve()
         _, _, content = ask(port, "/", Authorization="Bearer " + token)
         self.assertNotIn(b"<script>alert", content)
+
+    @unittest.skipUnless(found(CHROMIUM), "Chromium is not installed here")
+    def test_the_page_in_a_real_browser(self):
+        run = self.project.add_run()
+        run.launch()
+        movies = run.add_output(movies=3)
+        _, port, token = self.serve("--changes")
+        with Chromium() as browser:
+            browser.open("http://127.0.0.1:%d/?token=%s" % (port, token))
+            cell = '[...document.querySelectorAll("#nodes tr")].map((row) => row.children[2].textContent).pop()'
+            browser.wait(cell, "3")
+            movies.append(2, 4)
+            browser.wait(cell, "5")
+            run.put(status="finished")
+            browser.wait('document.querySelector("#events tr").children[1].textContent', "END_SCAN")
+            self.assertEqual([], browser.errors)
 
     def test_many_and_slow_ones(self):
         """More readers than there are places, a thousand connections, some that take nothing, and some that never end
