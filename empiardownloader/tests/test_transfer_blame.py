@@ -57,12 +57,20 @@ class TestRules(unittest.TestCase):
 class BlameRows(TransferCase):
     """Run for each transport by the classes below."""
 
-    def meanwhile(self, *acts):
-        """Run (seconds from now, act) beside the transfer."""
-        for seconds, act in acts:
-            timer = threading.Timer(seconds, act)
-            timer.start()
-            self.addCleanup(timer.join)
+    def meanwhile(self, *acts, names=()):
+        """Run (seconds from now, act) beside the transfer; with ``names``: from when one of these files has come. Before
+        that there is nothing by which a server that refuses can be told from files that are gone."""
+        def begin():
+            while names and not any(os.path.exists(os.path.join(self.out, name)) for name in names):
+                time.sleep(0.01)
+            began = time.monotonic()
+            for seconds, act in acts:
+                time.sleep(max(0.0, began + seconds - time.monotonic()))
+                act()
+
+        thread = threading.Thread(target=begin, daemon=True)
+        thread.start()
+        self.addCleanup(thread.join)
 
     def line(self, **options):
         port = int(self.url.rsplit(":", 1)[1].split("/")[0])
@@ -125,8 +133,8 @@ class BlameRows(TransferCase):
         for kind in (faults.GONE, faults.FORBIDDEN):
             self.out = os.path.join(self.folder, "out " + kind)
             self.demo.clear_faults()
-            self.meanwhile((0.3, lambda: self.demo.add_fault(kind, "*.mrc")),  # noqa: B023 - over before the next
-                           (0.3 + CUT_SECONDS, self.demo.clear_faults))
+            self.meanwhile((0.1, lambda: self.demo.add_fault(kind, "*.mrc")),  # noqa: B023 - over before the next
+                           (0.1 + CUT_SECONDS, self.demo.clear_faults), names=names)
             with self.subTest(kind):
                 self.check_whole(self.fetch(["a_long.mrc", *names], connections=4), ["a_long.mrc", *names])
 
@@ -138,7 +146,7 @@ class BlameRows(TransferCase):
         for number in range(6):
             acts += [(0.2 + 1.2 * number, lambda: self.demo.add_fault(faults.GONE, "*.mrc")),
                      (0.9 + 1.2 * number, self.demo.clear_faults)]
-        self.meanwhile(*acts)
+        self.meanwhile(*acts, names=names)
         self.check_whole(self.fetch(names, connections=4), names)
 
     def test_bodies_lost_while_questions_are_answered(self):
