@@ -7,6 +7,7 @@ nothing, nor do pages of other sites in the same browser.
 import asyncio
 import contextlib
 import errno
+import hashlib
 import hmac
 import os
 import platform
@@ -14,7 +15,7 @@ import secrets
 import socket
 import stat
 import time
-from typing import Any, List, Sequence
+from typing import Any, List, Optional, Sequence
 from urllib.parse import urlsplit
 
 import tornado.httpserver
@@ -23,7 +24,7 @@ import tornado.netutil
 import tornado.web
 
 LOCAL = ("127.0.0.1", "localhost", "::1")
-COOKIE = "empiar_token_%d"          # of a port: several of these may run on a machine
+COOKIE = "empiar_token_%s"          # of a server: a browser may watch several, behind one name and port after the other
 # A request has to be told within so long; a line that is idle for longer is closed.
 REQUEST_SECONDS = 10.0
 # Between two signs of life, by which a line that is gone is noticed.
@@ -65,7 +66,7 @@ class LocalServer:
 
     @property
     def cookie(self) -> str:
-        return COOKIE % self.port
+        return COOKIE % hashlib.sha256(self.token.encode()).hexdigest()[:12]
 
     def places(self, what: str) -> List[str]:
         """Lines for the user: where it is, from here and from another machine."""
@@ -196,6 +197,7 @@ class EventStream(Handler):
     """Server-sent events: a subclass says what is told. A reader that is slow waits alone."""
     alive = ": still here\n\n"          # a sign of life
     _waits_since = float("inf")         # for its reader to take what was sent
+    _closed: "Optional[asyncio.Future[None]]" = None        # done when the reader is gone
 
     async def tell(self) -> None:
         """Call ``say`` until ``self.server.is_over``."""
@@ -245,9 +247,18 @@ class EventStream(Handler):
 
     async def wait_for(self, coming: "asyncio.Future[Any]") -> bool:
         """Wait for what is to be told, not for ever -> whether it has come; if not, a sign of life was sent."""
-        done, _ = await asyncio.wait([coming], timeout=ALIVE_SECONDS)
+        if self._closed is None:
+            self._closed = asyncio.get_event_loop().create_future()
+        done, _ = await asyncio.wait([coming, self._closed], timeout=ALIVE_SECONDS,
+                                     return_when=asyncio.FIRST_COMPLETED)
+        if self._closed in done:
+            raise tornado.iostream.StreamClosedError
         if not done:
             self.write(self.alive)
             await self.send()
         return bool(done)
+
+    def on_connection_close(self) -> None:
+        if self._closed is not None and not self._closed.done():
+            self._closed.set_result(None)
 

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Sizes, times and long names in words."""
+"""Sizes, times and long names in words; times out of words."""
+import calendar
+import time
 from typing import Tuple
 
 
@@ -35,3 +37,12 @@ def unit_for(size: float) -> Tuple[str, float]:
         if size >= least:
             return unit, factor
     return "kB", 1e3
+
+
+def seconds_of(created: object) -> float:
+    """When an item was made, as Scipion's sets have it ('2026-11-26 20:15:32', UTC) -> seconds since 1970, 0 where they
+    do not say."""
+    try:
+        return calendar.timegm(time.strptime(str(created)[:19], "%Y-%m-%d %H:%M:%S"))
+    except ValueError:
+        return 0

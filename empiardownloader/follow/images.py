@@ -125,8 +125,7 @@ def read_images(path: Optional[str], indices: Sequence[int], ssh: Union[str, Lis
     if min(indices) < 0:
         msg = "%s: images of a stack are counted from 1, 0 stands for all." % path
         raise FollowError(msg)
-    path = plain_path(path)
-    ending = os.path.splitext(path)[1].lower()
+    path, ending = plain_path(path), _ending(path)
     if ending not in MRC + TIFF:
         msg = "%s: only MRC and TIFF files are read here." % path
         raise FollowError(msg)
@@ -141,10 +140,20 @@ def plain_path(path: str) -> str:
     return FORMAT_BEHIND.sub("", path)
 
 
+def _ending(path: str) -> str:
+    """By which a file is read: 'fit.ctf:mrc' is an MRC file."""
+    told = FORMAT_BEHIND.search(path)
+    return "." + told.group(1).lower() if told else os.path.splitext(path)[1].lower()
+
+
 def map_image(path: str) -> Any:
     """An MRC file of this machine as an array of which only what is asked for is read. Raises FollowError."""
-    with contextlib.closing(_opened(path, "")) as stream:
-        return _read(path, os.path.splitext(path)[1].lower(), stream, 0, None, is_mapped=True)
+    plain, ending = plain_path(path), _ending(path)
+    if not plain or ending not in MRC:
+        msg = "%s: only MRC files are read here." % (plain or "An item without a file")
+        raise FollowError(msg)
+    with contextlib.closing(_opened(plain, "")) as stream:
+        return _read(plain, ending, stream, 0, None, is_mapped=True)
 
 
 def _read(path: str, ending: str, stream: Any, index: int, most_bytes: Optional[int], is_mapped: bool = False) -> Any:

@@ -8,7 +8,7 @@ import json
 import zlib
 from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Tuple
 
-from .child.marks import UNKNOWN, Ids, add_marks, digest_of, key_of, pack_digests
+from .child.marks import UNKNOWN, Ids, add_marks, digest_of, key_of, pack_digests, wants_changes
 from .events import FollowError
 
 VERSION = "1"
@@ -60,7 +60,7 @@ class Position:
         if kind == "NEW_DATA":
             place = data["names"].index("creation") if "creation" in data["names"] else None
             created = {item[0]: None if place is None else item[4][place] for item in items}
-        if kind in ("NEW_DATA", "CHANGED_DATA") and self._walk["changes"]:
+        if kind in ("NEW_DATA", "CHANGED_DATA") and wants_changes(self._walk["changes"], node["type"]):
             digests = {item[0]: digest_of(item[4]) for item in items}
         ended = [node["info"].get("started"), data["data"]] if kind == "END_SCAN" else None
         return Step(kind, node["type"], node["db_name"], created, digests,

@@ -130,6 +130,7 @@ class _Events(EventStream):
             asyncio.get_event_loop().run_in_executor(self.server.executor, self._walk.close)
 
     def on_connection_close(self) -> None:
+        super().on_connection_close()
         if self._walk is not None:
             self._walk.stop()
 

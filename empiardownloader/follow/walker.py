@@ -10,7 +10,7 @@ import re
 import threading
 import time
 import weakref
-from typing import Any, Dict, Iterator, List, Optional, Union
+from typing import Any, Dict, Iterable, Iterator, List, Optional, Union
 
 from .events import Event, EventType, FollowError, GoneError, NeverError, NodeContent, NotThereYetError
 from .position import Position, read_position
@@ -19,6 +19,7 @@ from .walk import Filter, Walk, types_of
 
 DB_NAME = re.compile(r"(\d{6,}_\w+(:\w+)?)?")
 
+Changes = Union[bool, str, Iterable[str]]      # whether they are told, or of which classes of sets
 
 class RemoteNodeWalker:
     """Walks over a project, a run or an output, and over all that is below it.
@@ -60,22 +61,22 @@ class RemoteNodeWalker:
         return walk
 
     def walk_events(self, include_filter: Filter = None, exclude_children: Filter = None, wait: bool = True,
-                    timeout: Optional[float] = None, since: str = "", changes: bool = False, infos: bool = False,
+                    timeout: Optional[float] = None, since: str = "", changes: Changes = False, infos: bool = False,
                     last_only: bool = False) -> "Walk[Event]":
         """What has happened from the beginning, or after ``since``, the ``position`` of a former walk with the same
         arguments; and with ``wait`` what happens from now on.
 
         ``timeout``: seconds without an event after which the iteration ends. ``changes``: also CHANGED_DATA, REMOVED
-        and CLOSED; ``infos``: also INFO. ``last_only``: a reader that is slower than the run gets the newest item of
-        each output alone, of what came since it asked last. Raises RestartedError where ``since`` is of a set that a
-        Restart has made anew.
+        and CLOSED, or these of sets of some classes only ('SetOfCTF', or several); ``infos``: also INFO.
+        ``last_only``: a reader that is slower than the run gets the newest item of each output alone, of what came
+        since it asked last. Raises RestartedError where ``since`` is of a set that a Restart has made anew.
         """
         return self._start(include_filter, exclude_children, wait, timeout=timeout, since=since, changes=changes,
                            infos=infos, last_only=last_only)
 
     def walk_on_new_events(self, include_filter: Filter = None, exclude_children: Filter = None, wait: bool = True,
                            timeout: Optional[float] = None, started_event: Optional[threading.Event] = None,
-                           changes: bool = False, infos: bool = False, last_only: bool = False) -> "Walk[Event]":
+                           changes: Changes = False, infos: bool = False, last_only: bool = False) -> "Walk[Event]":
         """What happens from now on. What comes after this returns, or after ``started_event`` is set, is seen. The
         other arguments are those of ``walk_events``."""
         walk = self._start(include_filter, exclude_children, wait, timeout=timeout, new_only=True, changes=changes,
@@ -165,7 +166,7 @@ class RemoteNodeWalker:
             walk.close()
 
     def _start(self, include: Filter, exclude: Filter, wait: bool, nodes: bool = False,
-               timeout: Optional[float] = None, new_only: bool = False, since: str = "", changes: bool = False,
+               timeout: Optional[float] = None, new_only: bool = False, since: str = "", changes: Changes = False,
                infos: bool = False, last_only: bool = False) -> "Walk[Any]":
         include, exclude = _checked(include), _checked(exclude)
         if timeout is not None and not timeout >= 0:
@@ -175,10 +176,11 @@ class RemoteNodeWalker:
             "project": self._folder, "db_name": self.db_name, "items": not nodes, "new_only": new_only,
             # A callable stays here, and has to see all that comes.
             "include": None if callable(exclude) else types_of(include), "exclude": types_of(exclude) or [],
-            "wait": wait, "interval": self.interval, "changes": changes, "infos": infos}
+            "wait": wait, "interval": self.interval, "infos": infos,
+            "changes": changes if isinstance(changes, bool) else [changes] if isinstance(changes, str) else [*changes]}
         # A position holds for a walk that tells of the same; what a callable lets through nobody can compare.
-        told = {"db_name": self.db_name, "include": request["include"], "exclude": request["exclude"],
-                "changes": changes}
+        told = {name: request[name] for name in ("include", "exclude", "changes")}
+        told["db_name"] = self.db_name
         state = read_position(since, told) if since else None
         request.update(since=state, tells_known=state is not None and callable(exclude))
         child = Child(self._host, self._ssh, request)

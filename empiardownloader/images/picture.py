@@ -36,7 +36,7 @@ def picture_of(preview: Preview, pixel_size: Optional[float], side: int = PREVIE
 
 def grey(image: np.ndarray, black: float, white: float) -> Image.Image:
     """An image (height, width) as a grey picture; what is no number is black."""
-    scaled = np.clip((np.nan_to_num(image, nan=black) - black) / max(white - black, 1e-12), 0, 1)
+    scaled = np.clip((np.nan_to_num(image, nan=black) - black) / ((white - black) if white > black else 1.0), 0, 1)
     return Image.fromarray((scaled * 255).astype("uint8"))
 
 

@@ -16,7 +16,7 @@ from typing import Any, Dict, Iterable, List, Optional, Type, Union
 import numpy as np
 
 from . import places
-from .entries import Facts, Picks, Waiting, entry_of
+from .entries import Facts, Picks, Waiting, entry_of, head_of
 from .errors import LiveError
 from .links import IPC, LOCAL, TCP, Link
 from .outbox import Outbox
@@ -152,7 +152,9 @@ class StreamingBackend(abc.ABC):
         ``place``: number by which images are ordered (as saved); ``name``: images of one name, of whatever kind and
         source, are looked at together; ``pixel_size`` in angstrom; ``binning``: pixels of the original that make one of
         the image; ``limits``: grey values of black and white; ``remark``: a few words for the title; ``metadata``;
-        ``over``: of Picks and Facts, the sources of the images that they belong to (all); ``section``: one of
+        ``over``: of Picks and Facts, the sources of the images that they belong to (all); ``item``: the image's id in
+        its source, and of Facts the image that they are of alone; ``family``: only images of one family are looked at
+        together, whatever their names; ``section``: one of
         SECTIONS in window/live_messages.py, what is looked at by itself; ``created``: when, as Scipion's sets have it;
         ``movie_pixel_size``: of a power spectrum, that of the image it is of; ``cells``: of a montage, 'side' in
         pixels, 'columns' and 'labels'. An image of the same kind, source and
@@ -178,10 +180,12 @@ class StreamingBackend(abc.ABC):
         return sum(self._take(entry) for entry in entries)
 
     def note(self, **facts: Any) -> None:
-        """Tell the viewer about the run as a whole: ``title``, ``state``, ``head`` (pairs of words)."""
+        """Tell the viewer about the run as a whole: ``title``, ``state``, ``head`` (pairs of words), ``said`` (the last
+        sentence for its user). Raises ValueError."""
+        found = {name: head_of(value) if name == "head" else value if isinstance(value, (bool, list)) else str(value)
+                 for name, value in facts.items()}
         if self.is_open():
-            self._outbox.put_note({name: value if isinstance(value, (bool, list)) else str(value)
-                                   for name, value in facts.items()})
+            self._outbox.put_note(found)
             self._sender.wake()
 
     def forget(self, source: str) -> None:
@@ -189,9 +193,9 @@ class StreamingBackend(abc.ABC):
         self._outbox.forget(source)
         self.note(forget=source)
 
-    def remove(self, source: str, name: str) -> None:
-        """Take away the images of a name that were saved with this ``source``."""
-        self.note(remove=[source, name])
+    def remove(self, source: str, item: int) -> None:
+        """Take away the images that were saved with this ``source`` and ``item``."""
+        self.note(remove=[source, int(item)])
 
     def snapshot(self, folder: str, seconds: float = 60.0) -> Dict[str, Any]:
         """Let the viewer write a picture of itself, ``window.png``, and the image each stack shows, ``0.npy`` and so

@@ -113,6 +113,8 @@ def _parse(arguments: Optional[List[str]], program: str) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     if not BY_NAME[options.viewer].is_page and (options.socket or options.browser or options.leave_after is not None):
         parser.error("--socket, --browser and --leave-after are for the page (web)")
+    if options.leave_after is not None and not options.leave_after > 0:
+        parser.error("--leave-after is a number of seconds")
     if options.socket and options.port:
         parser.error("a page has a port or a socket file: choose one")
     return options

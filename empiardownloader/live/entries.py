@@ -5,13 +5,15 @@ import json
 import os
 import re
 import time
-from typing import Any, Dict, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
 from .window.live_messages import FACTS, IMAGE, LARGEST, SHAPES
 
 BYTES_A_POINT = 160         # in a list of lists of numbers
+CTF_NUMBERS = ("defocus_u", "defocus_v", "angle", "resolution", "fit_quality", "phase_shift", "voltage", "cs",
+               "contrast")
 IMAGE_KINDS = "biuf"        # of numpy's numbers: truth values, integers, floating point
 
 
@@ -25,9 +27,8 @@ class Picks:
 
 @dataclasses.dataclass(frozen=True)
 class Facts:
-    """What is known of an image: ``values``, of JSON's types. Viewers know 'rejected' (true or false), 'note' (words
-    for the title) and 'ctf' (defocus_u, defocus_v, angle, resolution, phase_shift, voltage, cs, contrast; angstrom,
-    degrees, kV, mm)."""
+    """What is known of an image: 'rejected' (true or false), 'note' (words for the title) and 'ctf', a dictionary of
+    numbers: CTF_NUMBERS, in angstrom, degrees, kV and mm. What is no number is left out."""
     values: Dict[str, Any]
 
 
@@ -55,9 +56,9 @@ def entry_of(data: Union[np.ndarray, Picks, Facts], path: str, display: Dict[str
     header["display"] = _checked(dict(display, name=display.get("name") or header["metadata"]["name"]))
     if isinstance(data, Picks):
         points = [(float(x), float(y)) for x, y in data.points if np.isfinite(x) and np.isfinite(y)]
-        return Waiting(dict(header, data_type=SHAPES, points=points, box=float(data.box)), None)
+        return Waiting(dict(header, data_type=SHAPES, points=points, box=max(_number(data.box) or 0.0, 0.0)), None)
     if isinstance(data, Facts):
-        return Waiting(dict(header, data_type=FACTS, facts=_plain(data.values)), None)
+        return Waiting(dict(header, data_type=FACTS, facts=_known_of(data.values)), None)
     array = np.asarray(data)
     if array.dtype.kind not in IMAGE_KINDS or array.ndim != 2 or not array.size:
         msg = "An image is an array (height, width) of numbers, not %s of %s." % (array.shape, array.dtype)
@@ -65,6 +66,33 @@ def entry_of(data: Union[np.ndarray, Picks, Facts], path: str, display: Dict[str
     # The caller may go on with its array.
     array = np.array(array, _shown_as(array.dtype), order="C")
     return Waiting(dict(header, data_type=IMAGE, shape=list(array.shape), dtype=array.dtype.str), array)
+
+
+def _known_of(values: Any) -> Dict[str, Any]:
+    """Raises ValueError."""
+    found = _plain(values)
+    if not isinstance(found, dict) or not isinstance(found.get("ctf") or {}, dict):
+        msg = "Facts are a dictionary, and 'ctf' in them is one, not %.100r." % (values,)
+        raise ValueError(msg)
+    known = {"rejected": bool(found.get("rejected")), "note": _text(found.get("note") or "")}
+    if "ctf" in found:
+        ctf = {name: _number(value) for name, value in (found["ctf"] or {}).items()
+               if name in CTF_NUMBERS and not isinstance(value, str)}
+        known["ctf"] = {name: value for name, value in ctf.items() if value is not None}
+    return known
+
+
+def head_of(pairs: Any) -> List[List[str]]:
+    """Pairs of words about a run. Raises ValueError."""
+    try:
+        return [[_text(term), _text(words)] for term, words in pairs]
+    except (TypeError, ValueError) as error:
+        msg = "The head is a list of pairs of words, not %.100r." % (pairs,)
+        raise ValueError(msg) from error
+
+
+def _text(value: Any) -> str:
+    return str(value).encode("utf-8", "replace").decode("utf-8")
 
 
 def _plain(value: Any) -> Any:
@@ -87,13 +115,13 @@ def _plain(value: Any) -> Any:
 def _checked(display: Dict[str, Any]) -> Dict[str, Any]:
     """What is said of how to show an image, in the types that a viewer counts on; what makes no sense is left out."""
     found = _plain(display)
-    for name in ("kind", "source", "name", "remark", "group", "of", "section", "created"):
+    for name in ("kind", "source", "name", "remark", "group", "of", "section", "created", "family"):
         if found.get(name) is not None:
             # Java has no letters for bytes that are none.
-            found[name] = str(found[name]).encode("utf-8", "replace").decode("utf-8")
-    for name in ("place", "pixel_size", "binning", "movie_pixel_size"):
+            found[name] = _text(found[name])
+    for name in ("place", "pixel_size", "binning", "movie_pixel_size", "item"):
         number = _number(found.get(name))
-        found[name] = number if name == "place" or number is None or number > 0 else None
+        found[name] = number if name in ("place", "item") or number is None or number > 0 else None
     limits = found.get("limits")
     limits = [_number(limit) for limit in limits] if isinstance(limits, list) and len(limits) == 2 else []
     found["limits"] = limits if limits and None not in limits and limits[1] > limits[0] else None

@@ -21,16 +21,16 @@ from .backend import StreamingBackend
 from .shown_run import (
     COORDINATES,
     CTF,
-    FEW,
     IMAGES,
-    MANY,
     MOVIE_TILTS,
     MOVIES,
+    PARTICLES,
     PROJECT,
     RUN,
     SHOWN,
     STACKS,
     VOLUMES,
+    WATCHED,
     Action,
     Forget,
     Remove,
@@ -45,7 +45,9 @@ from .window.live_messages import FULL_SIZE
 FRAME_PIXELS = 1024         # longest side of a frame that was asked for
 RECORD = os.path.join("extra", "download.jsonl")    # of an EMPIAR download, whose folder takes previews
 LOOK_SECONDS = 0.2
-MOST_MONTAGES = 100         # of a stack that wait; then the oldest are not shown
+MOST_MONTAGES = 1000        # of a stack that wait; then the oldest are not shown
+LATE_SECONDS, MOST_TRIES = 5.0, 3       # between two tries of what cannot be read
+BEGIN_SECONDS = 10.0
 MOST_UNHEARD = 1000         # events that wait; then the walkers do
 QUIET_LOOKS = 3             # of a walker, without an event, before all that has ended is taken to be told
 PARTING_SECONDS = 2.0
@@ -57,6 +59,10 @@ class Job(NamedTuple):
     node: NodeContent
     items: Sequence[Item]
     first: int = 0          # of a stack, the number of the first of them
+    tries: int = 1          # this one is the how-manieth
+
+    def is_of(self, gone: Remove) -> bool:
+        return (self.node.db_name, self.first or self.items[0].id) == gone
 
 
 class Walking(NamedTuple):
@@ -64,7 +70,6 @@ class Walking(NamedTuple):
     types: Tuple[str, ...]
     without_items: Tuple[str, ...] = ()     # of these only that they are there
     is_followed: bool = True                # it is of what the user wants to see
-    changes: bool = False
 
 
 class Feed:
@@ -82,9 +87,7 @@ class Feed:
         def walker(name: str) -> RemoteNodeWalker:
             return RemoteNodeWalker(project, name, interval, ssh)
 
-        # What is few is looked at for changes, what may be millions is not.
-        self._walkers = {walker(db_name): Walking((PROJECT, RUN, *FEW), changes=True),
-                         walker(db_name): Walking((PROJECT, RUN, *MANY))}
+        self._walkers = {walker(db_name): Walking((PROJECT, RUN, PARTICLES, *WATCHED))}
         if db_name:
             # Picks and CTFs are another run's, and what they are of may be made of what is followed.
             self._walkers[walker("")] = Walking((PROJECT, RUN, *IMAGES, CTF, COORDINATES), IMAGES, is_followed=False)
@@ -94,6 +97,8 @@ class Feed:
         self._lock = threading.Condition()      # guards what follows, up to the empty line
         self._shown = ShownRun()
         self._jobs: List[Job] = []
+        self._late: List[Tuple[float, Job]] = []        # those that are tried again, and when
+        self._left_out = 0                              # particles that were not shown
         self._begun: Set[RemoteNodeWalker] = set()      # those that have told something
         self._heard = time.monotonic()                  # when anything was told last
         self._error: Optional[Exception] = None
@@ -102,7 +107,8 @@ class Feed:
         self._stopping = threading.Event()
         # What the viewer was given, by its path; only of these frames can be asked. One thread writes, another reads.
         self._offered: Dict[str, Job] = {}
-        self.unread: Dict[str, str] = {}        # path -> why it is not shown
+        self.unread: Dict[str, str] = {}        # name -> why it is not shown
+        self._last_title, self._started = Retitle(""), time.monotonic()
 
     def run(self, until_end: bool = False) -> None:
         """Show what is there and what comes; ``until_end``: no longer than the run. Raises FollowError."""
@@ -137,7 +143,7 @@ class Feed:
     def _walk(self, walker: RemoteNodeWalker, what: Walking) -> None:
         try:
             with walker.walk_events(include_filter=what.types, exclude_children=what.without_items,
-                                    changes=what.changes, infos=what.changes) as events:
+                                    changes=WATCHED, infos=True) as events:
                 for event in events:
                     while not self._stopping.is_set():
                         try:
@@ -190,11 +196,14 @@ class Feed:
                 self._jobs = [job for job in self._jobs if job.node.db_name != action.source]
             self._backend.forget(action.source)
         elif isinstance(action, Remove):
-            self._backend.remove(action.source, action.name)
+            with self._lock:
+                self._jobs = [job for job in self._jobs if not job.is_of(action)]
+            self._backend.remove(action.source, action.item)
         elif isinstance(action, Retitle):
             self._retitle(action)
         elif isinstance(action, ShowFacts):
-            self._backend.save(action.facts, action.name, name=action.name, source=action.source, over=action.over)
+            self._backend.save(action.facts, action.name, name=action.name, source=action.source, over=action.over,
+                               item=action.item)
         else:
             self._backend.save(action.picks, action.name, name=action.name, source=action.source,
                                pixel_size=action.pixel_size, over=action.over)
@@ -205,17 +214,32 @@ class Feed:
                 if job.first:
                     # The same images and some more; and of a stack of millions not all can wait.
                     its = [other for other in self._jobs if other.node.db_name == job.node.db_name]
-                    gone = [other for other in its if other.first == job.first] or its[:-MOST_MONTAGES]
+                    gone = [other for other in its if other.first == job.first]
+                    if not gone and len(its) >= MOST_MONTAGES:
+                        gone = its[:1]
+                        self._left_out += len(gone[0].items)
                     self._jobs = [other for other in self._jobs if other not in gone]
                 self._jobs.append(job)
             self._lock.notify_all()
 
     def _retitle(self, title: Retitle) -> None:
-        head = [list(pair) for pair in title.head]
+        self._last_title = title
+        head, state = [list(pair) for pair in title.head], title.state
         if head and self._folder:
             with contextlib.suppress(OSError):
                 head.append(["Disk", "%s free" % format_bytes(shutil.disk_usage(self._folder).free)])
-        self._backend.note(title=self._title, state=title.state, head=head, frames=True)
+        if self._left_out:
+            head.append(["Not shown", "%d particles, too many at a time" % self._left_out])
+        if self.unread:
+            state = ", ".join(word for word in (state, "%d cannot be shown" % len(self.unread)) if word)
+            head.append(["Cannot be shown", "%d, the last %s (%s)" % (
+                len(self.unread), *next(reversed(list(self.unread.items()))))])
+        self._backend.note(title=self._title, state=state, head=head, frames=True)
+
+    def _say(self, text: str) -> None:
+        """To whoever has started this, and to whoever watches."""
+        self._tell(text)
+        self._backend.note(said=text)
 
     def _is_over(self) -> bool:
         """Whether all runs that are followed have ended, and nothing is left to be shown."""
@@ -223,30 +247,40 @@ class Feed:
             if len(self._begun) < len(self._walkers) or self._events.unfinished_tasks or (
                     time.monotonic() - self._heard < self._quiet):
                 return False        # there may be more, of another run or of picks
-            return self._shown.is_over and not self._jobs
+            return self._shown.is_over and not self._jobs and not self._late
 
     # What is shown.
 
     def _next(self) -> Optional[Job]:
         with self._lock:
-            if not self._jobs:
+            now = time.monotonic()
+            if self._late and self._late[0][0] <= now:
+                self._jobs.append(self._late.pop(0)[1])
+            # Until all have told what belongs to what; a project that is away says so soon.
+            if not self._jobs or (len(self._begun) < len(self._walkers) and now - self._started < BEGIN_SECONDS):
                 self._lock.wait(LOOK_SECONDS)
-            return self._jobs.pop() if self._jobs else None
+                return None
+            return self._jobs.pop()
 
     def _show(self, job: Job) -> None:
         item = job.items[-1]
+        with self._lock:
+            family = self._shown.family_of(job.node)
         try:
             found = self._pictures(job, item)
         except (OSError, BadImageError, FollowError, MemoryError) as error:
-            self._cannot_show(item, error)
+            self._cannot_show(job, item, error)
             return
         for shown in found:
-            self._backend.save(shown.array, shown.path, **shown.words)
+            self._backend.save(shown.array, shown.path, family=family, **shown.words)
+        if self.unread.pop(_word_for(job.node, item), None) is not None:
+            self._retitle(self._last_title)
 
     def _pictures(self, job: Job, item: Item) -> List[kinds.Shown]:
         node = job.node
         if node.type in STACKS:
-            return kinds.of_montage(node, job.first, job.items, self._ssh)
+            return kinds.of_montage(node, job.first, job.items, self._ssh,
+                                    lambda its, error: self._cannot_show(job, its, error))
         if node.type in VOLUMES:
             return kinds.of_volume(node, item, self._ssh)
         if node.type == CTF:
@@ -261,10 +295,18 @@ class Feed:
         kept = os.path.join(folder, "extra", PREVIEW_FOLDER) if os.path.exists(os.path.join(folder, RECORD)) else None
         return pictures.preview(item.path, item.index, gain, kept, self._ssh)
 
-    def _cannot_show(self, item: Item, error: Exception) -> None:
-        self.unread[item.path or item.name] = _words(error)
-        if len(self.unread) <= NAMES_TOLD:
-            self._tell("%s cannot be shown (%s)." % (item.name, _words(error)))
+    def _cannot_show(self, job: Job, item: Item, error: Exception) -> None:
+        """A file that is not whole yet, or not there, is tried again."""
+        with self._lock:
+            if job.tries < MOST_TRIES and not any(other is job for _, other in self._late):
+                self._late.append((time.monotonic() + LATE_SECONDS, job._replace(tries=job.tries + 1)))
+        word = _word_for(job.node, item)
+        is_new = word not in self.unread
+        self.unread[word] = _words(error)
+        if is_new and len(self.unread) <= NAMES_TOLD:
+            self._say("%s cannot be shown (%s)." % (word, _words(error)))
+        if is_new:
+            self._retitle(self._last_title)
 
     def _show_frames(self) -> None:
         """The frames of a movie whose user has asked for them."""
@@ -282,7 +324,7 @@ class Feed:
                 else:
                     self._show_frames_of(job.node, job.items[0], wanted["path"])
             except (OSError, BadImageError, FollowError, MemoryError) as error:
-                self._tell("The %s of %s cannot be shown (%s)." % (wanted["what"], wanted["name"], _words(error)))
+                self._say("The %s of %s cannot be shown (%s)." % (wanted["what"], wanted["name"], _words(error)))
 
     def _show_frames_of(self, node: NodeContent, item: Item, path: str) -> None:
         for number, (frame, remark) in enumerate(pictures.frames(item.path, self._gain_of(node), self._ssh)):
@@ -304,6 +346,11 @@ class Feed:
     def _gain_of(self, node: NodeContent) -> Optional[str]:
         with self._lock:
             return self._shown.gain_of(node.db_name)
+
+
+def _word_for(node: NodeContent, item: Item) -> str:
+    name = "%d@%s" % (item.index, item.name) if item.index else item.name
+    return "the CTF fit of %s" % item.name if node.type == CTF else name
 
 
 def _words(error: Exception) -> str:

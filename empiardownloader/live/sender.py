@@ -20,6 +20,7 @@ from .window.live_messages import ACK, BATCH, CONNECTED_ANEW, FAILED, HELLO, NOT
 logger = logging.getLogger(__name__)
 
 MOST_UNDER_WAY = 4          # images that the viewer has not shown yet
+MOST_WORDS = 200            # picks and facts in one message: they are small, and may be thousands
 ENDING_SECONDS = 5.0
 CLOSED = "the viewer is closed"
 Answers = "queue.SimpleQueue[Dict[str, Any]]"
@@ -165,7 +166,8 @@ class Sender(threading.Thread):
     def _more(self) -> List[Waiting]:
         """What is to be sent now, put under way."""
         entries = []
-        while len(self._under_way) < MOST_UNDER_WAY:
+        while len(self._under_way) < MOST_UNDER_WAY or (entries and entries[-1].array is None and (
+                len(entries) < MOST_WORDS)):
             entry = self._outbox.next()
             if entry is None:
                 break

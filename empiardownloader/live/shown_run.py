@@ -3,29 +3,29 @@
 
 Events go in, one after the other; what is to be shown, forgotten or written into the title comes out.
 """
-import os
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Set, Tuple, Union
 
 from ..follow import Event, EventType, Item, NodeContent
-from ..follow.walker import DB_NAME
 from .entries import Facts, Picks
+from .lineage import Lineage, is_of, run_of
+from .overlays import FitSets, PickSets, is_rejected, picture_of_fit
 from .run_head import head_of
 
 MOVIES, MICROGRAPHS, COORDINATES, CTF = "SetOfMovies", "SetOfMicrographs", "SetOfCoordinates", "SetOfCTF"
 IMAGES = (MOVIES, MICROGRAPHS)
 TILTS, MOVIE_TILTS = "SetOfTiltSeries", "SetOfTiltSeriesM"
 SERIES = (TILTS, MOVIE_TILTS)
-CLASSES = ("SetOfAverages", "SetOfClasses2D")
-STACKS = ("SetOfParticles", *CLASSES)
-VOLUMES = ("Volume", "VolumeMask", "SetOfVolumes", "SetOfClasses3D", "SetOfTomograms", "SetOfSubTomograms")
-# Few, so that it is looked for what has changed in them; the others may be millions.
-FEW, MANY = (*IMAGES, *SERIES, CTF), (COORDINATES, *STACKS, *VOLUMES)
+PARTICLES, CLASSES = "SetOfParticles", ("SetOfAverages", "SetOfClasses2D")
+STACKS = (PARTICLES, *CLASSES)
+VOLUMES = ("Volume", "VolumeMask", "SetOfVolumes", "SetOfClasses3D", "Tomogram", "SetOfTomograms", "SetOfSubTomograms",
+           "AverageSubTomogram")
+# Of these it is looked for what has changed; particles may be too many for that.
+WATCHED = (*IMAGES, *SERIES, CTF, COORDINATES, *CLASSES, *VOLUMES)
 PROJECT, RUN, ACTIVE = "project", "run", ("launched", "running", "scheduled")
 NOTHING_SHOWN = "no images here that are shown live"
 SHOWN = "movies, micrographs, tilt series, particles, averages, classes and volumes"
-NOT_FOUND = -999
 MONTAGE = 100           # images of a stack that are shown side by side
-TILTS_A_SERIES = 1000   # more than any has: the place of a tilt is that of its series, and then its own
+TILTS_A_SERIES = 1000   # more than any has: the id of a tilt is made of that of its series and its own place
 
 
 class ShowImages(NamedTuple):
@@ -41,20 +41,6 @@ class ShowMontage(NamedTuple):
     items: Sequence[Item]
 
 
-class ShowFacts(NamedTuple):
-    """What is known of the images of a name, instead of what this source said of them before."""
-    name: str
-    facts: Facts
-    source: str
-    over: Sequence[str]     # as of ShowPicks
-
-
-class Remove(NamedTuple):
-    """An image of a set is gone."""
-    source: str
-    name: str
-
-
 class ShowPicks(NamedTuple):
     """Points over the images of one name; they take the place of this picker's former ones."""
     name: str
@@ -64,9 +50,24 @@ class ShowPicks(NamedTuple):
     over: Sequence[str]             # db_names of the sets and runs whose images they lie on
 
 
+class ShowFacts(NamedTuple):
+    """What is known of the images of a name, instead of what this source said of them before."""
+    name: str
+    facts: Facts
+    source: str
+    over: Sequence[str]             # as of ShowPicks
+    item: Optional[int] = None      # only the image of this id
+
+
 class Forget(NamedTuple):
     """Another set has this db_name now: what was shown of the former one is to go."""
     source: str
+
+
+class Remove(NamedTuple):
+    """An image of a set is gone."""
+    source: str
+    item: int
 
 
 class Retitle(NamedTuple):
@@ -84,18 +85,20 @@ class ShownRun:
         self._sets: Dict[str, NodeContent] = {}             # by db_name, as last told
         self._states: Dict[str, str] = {}                   # of runs that are followed
         self._ended: Set[str] = set()                       # of these
-        self._outputs: Dict[str, List[str]] = {}            # of these
         self._runs: Dict[str, NodeContent] = {}             # of these, as last told
-        self._shown: Set[str] = set()                       # sets of images that are followed
-        self._inputs: Dict[str, List[str]] = {}             # of all runs: what their forms point at
-        self._pickers: Dict[str, NodeContent] = {}          # sets of coordinates, as last told
-        # By set and micrograph.
-        self._picks: Dict[Tuple[str, str], List[Tuple[float, float]]] = {}
-        self._fits: Dict[str, NodeContent] = {}             # sets of CTFs, as last told
-        self._ctfs: Dict[Tuple[str, str], Dict[str, Any]] = {}      # what was fitted, by set and micrograph
-        self._names: Dict[Tuple[str, int], str] = {}        # of images, by set and id
-        self._rejected: Set[Tuple[str, str]] = set()        # by set and name
-        self._montages: Dict[str, Tuple[int, List[Item]]] = {}      # of each stack the last one, and its first number
+        self._mine: Set[str] = set()                        # runs and sets that are followed
+        self._shown: Set[str] = set()                       # sets of images, of these
+        self._lineage = Lineage()
+        self._picks, self._fits = PickSets(), FitSets()
+        self._held: Dict[str, Tuple[NodeContent, List[Item]]] = {}      # pictures of fits to what is not followed yet
+        # Of images that are shown, by set and id.
+        self._known: Dict[Tuple[str, int], Tuple[Optional[str], int, str]] = {}
+        self._rejected: Set[Tuple[str, int]] = set()
+        self._tilts: Dict[Tuple[str, int], List[int]] = {}              # ids of the tilts, by set and id of the series
+        self._members: Dict[str, Dict[int, Item]] = {}                  # of averages and classes, all of them
+        # What each of theirs shows, by its first number.
+        self._montages: Dict[str, Dict[int, List[Tuple[Any, ...]]]] = {}
+        self._last: Dict[str, Tuple[int, List[Item]]] = {}              # of particles the last montage
 
     @property
     def has_shown(self) -> bool:
@@ -111,14 +114,18 @@ class ShownRun:
     def gain_of(self, source: str) -> Optional[str]:
         """The gain reference of a set of movies."""
         node = self._sets.get(source)
-        gain: Optional[str] = node.info.get("gain") if node is not None and node.type == MOVIES else None
+        gain: Optional[str] = node.info.get("gain") if node is not None and node.type in (MOVIES, MOVIE_TILTS) else None
         return gain
+
+    def family_of(self, node: NodeContent) -> str:
+        """Images of one name are looked at together where they come from the same runs."""
+        return self._lineage.family(node.info.get("micrographs") if node.type == CTF else node.db_name)
 
     @property
     def state(self) -> str:
         """For the title."""
         state = next(iter(self._states.values())) if len(self._states) == 1 else ""
-        if not self._shown and any(self._outputs.values()):
+        if not self._shown and self._unshown():
             # Known by the names only, so it may be wrong for a moment: what is shown takes it back.
             state = ", ".join(word for word in (state, NOTHING_SHOWN) if word)
         return state
@@ -127,111 +134,56 @@ class ShownRun:
     def head(self) -> List[Tuple[str, str]]:
         """What is known of the run that is looked at: of several the one that downloads, the newest of these."""
         runs = sorted(self._runs.values(), key=lambda node: ("progress" in node.info, node.name))
-        if not runs or (len(runs) > 1 and "progress" not in runs[-1].info):
-            return []
-        return head_of(runs[-1], with_state=len(runs) > 1)
+        found: List[Tuple[str, str]] = []
+        if runs and (len(runs) == 1 or "progress" in runs[-1].info):
+            found = head_of(runs[-1], with_state=len(runs) > 1)
+        unshown = self._unshown()
+        return found + [("Not shown live", ", ".join(unshown))] if unshown else found
+
+    def _unshown(self) -> List[str]:
+        """Outputs of runs that are followed, of classes of which nothing is shown."""
+        return [output for run in self._runs.values() for output in run.info.get("outputs") or []
+                if "%s:%s" % (run.name, output) not in self._sets]
 
     def apply(self, event: Event, is_followed: bool) -> List[Action]:
-        """``is_followed``: the event is of what its user wants to see; of others only the picks and what they lie on
-        count."""
+        """``is_followed``: the event is of what its user wants to see; of others only the picks, the CTFs and what they
+        lie on count."""
         node = event.node
         if node.type == RUN:
             return self._apply_run(event, is_followed)
         if node.type == PROJECT:
             return []
+        if not is_followed and node.db_name in self._mine:
+            return []       # told already, by the walker that follows it
         if event.type is EventType.NEW_NODE:
             return self._apply_set(node, is_followed)
         if event.data is None or not isinstance(event.data.data, list):
             return []
+        self._sets[node.db_name] = node
         items = event.data.data
         if event.type is EventType.REMOVED:
-            return self._take_away(node, items)
+            return self._take_away(node, [item.id for item in items])
         is_new = event.type is EventType.NEW_DATA
-        if node.type == CTF:
-            return self._apply_fits(node, items, is_new)
-        if node.type in (*IMAGES, *SERIES):
-            return self._apply_images(node, items, is_new)
-        if not is_new:
-            return []
         if node.type == COORDINATES:
-            return self._apply_picks(node, items)
-        return self._apply_stack(node, items) if node.type in STACKS else [ShowImages(node, items)]
-
-    def _apply_images(self, node: NodeContent, items: Sequence[Item], is_new: bool) -> List[Action]:
-        self._sets[node.db_name] = node
-        actions: List[Action] = []
-        shown: List[Item] = []
-        for item in items:
-            images = tilts_of(item) if node.type in SERIES else [item]
-            shown += images
-            for image in images:
-                self._names[node.db_name, image.id] = image.name
-                key, rejected = (node.db_name, image.name), image.attributes.get("enabled") in (0, False)
-                if rejected != (key in self._rejected):
-                    self._rejected ^= {key}
-                    actions.append(ShowFacts(image.name, Facts({"rejected": rejected}), node.db_name, [node.db_name]))
-        return [ShowImages(node, shown), *actions] if is_new else actions
-
-    def _apply_stack(self, node: NodeContent, items: Sequence[Item]) -> List[Action]:
-        """Images of one kind, a hundred at a time; of former hundreds nothing is kept here."""
-        actions: List[Action] = []
-        first, last = self._montages.get(node.db_name, (1, []))
-        for item in items:
-            if len(last) == MONTAGE:
-                actions.append(ShowMontage(node, first, last))
-                first, last = first + MONTAGE, []
-            last = [*last, _slim(item)]
-        self._montages[node.db_name] = first, last
-        return [*actions, ShowMontage(node, first, last)] if last else actions
-
-    def _apply_fits(self, node: NodeContent, items: Sequence[Item], is_new: bool) -> List[Action]:
-        """CTFs: what was fitted is said of the micrograph, and the picture of the fit is shown."""
-        self._fits[node.db_name] = node
-        pictures: List[Item] = []
-        for item in items:
-            self._ctfs[node.db_name, item.name] = _fitted(item)
-            self._names[node.db_name, item.id] = item.name
-            picture = _picture_of_fit(node, item)
-            if picture is not None:
-                pictures.append(picture)
-        actions: List[Action] = [ShowImages(node, pictures)] if pictures and is_new else []
-        return actions + self._show_fits(node, [item.name for item in items])
-
-    def _show_fits(self, node: NodeContent, names: Sequence[str]) -> List[Action]:
-        micrographs = node.info.get("micrographs")
-        optics = self._optics(micrographs)
-        return [ShowFacts(name, _said_of(self._ctfs[node.db_name, name], optics), node.db_name,
-                          self._origins(micrographs)) for name in names]
-
-    def _optics(self, micrographs: Optional[str]) -> Dict[str, Any]:
-        """Of the microscope, as the set of micrographs has it; what is not known is left out."""
-        for db_name, node in self._sets.items():
-            if node.type in IMAGES and _is_of(db_name, micrographs):
-                found = node.info.get("acquisition") or {}
-                return {"voltage": found.get("voltage"), "cs": found.get("spherical_aberration"),
-                        "contrast": found.get("amplitude_contrast")}
-        return {}
-
-    def _take_away(self, node: NodeContent, items: Sequence[Item]) -> List[Action]:
-        names = [self._names.pop((node.db_name, item.id), None) for item in items]
-        known = [name for name in names if name is not None]
+            return self._show_picks(node, self._picks.take(node, items, is_new))
         if node.type == CTF:
-            for name in known:
-                self._ctfs.pop((node.db_name, name), None)
-            return [action for name in known for action in (
-                ShowFacts(name, Facts({}), node.db_name, []), Remove(node.db_name, name))]
-        return [Remove(node.db_name, name) for name in known]
+            return self._apply_fits(node, items)
+        if node.type == PARTICLES:
+            return self._apply_particles(node, items) if is_new else []
+        return self._apply_classes(node, items) if node.type in CLASSES else self._apply_images(node, items)
+
+    # Runs and sets.
 
     def _apply_run(self, event: Event, is_followed: bool) -> List[Action]:
         node, ended = event.node, event.type is EventType.END_SCAN
-        self._inputs[node.name] = _pointers(node.info.get("form") or {})
+        self._lineage.take(node.name, node.info.get("form") or {})
         if not is_followed:
-            return []
-        self._outputs[node.name] = node.info.get("outputs") or []
+            return self._let_go()
+        self._mine.add(node.name)
         self._runs[node.name] = node
         self._states[node.name] = str(event.data.data if event.data else "") if ended else node.info.get("status") or ""
         self._ended = self._ended | {node.name} if ended else self._ended - {node.name}
-        return [self._title()]
+        return [*self._let_go(), self._title()]
 
     def _title(self) -> Retitle:
         return Retitle(self.state, self.head)
@@ -239,46 +191,159 @@ class ShownRun:
     def _apply_set(self, node: NodeContent, is_followed: bool) -> List[Action]:
         """A set that is new, or another one in its place, after a Restart."""
         actions: List[Action] = []
+        is_again = node.db_name in self._mine if is_followed else node.type in (COORDINATES, CTF) and (
+            node.db_name in self._sets)
         self._sets[node.db_name] = node
-        if node.type == COORDINATES:
-            self._picks = {key: found for key, found in self._picks.items() if key[0] != node.db_name}
-            if node.db_name in self._pickers:
-                actions.append(Forget(node.db_name))
-        elif is_followed or node.type == CTF:
-            is_first = not self._shown
-            if node.db_name in (self._fits if node.type == CTF else self._shown):
-                actions.append(Forget(node.db_name))
-                self._forget(node.db_name)
-            if node.type != CTF:
+        if is_again:
+            actions.append(Forget(node.db_name))
+            self._forget(node.db_name)
+        if is_followed:
+            self._mine.add(node.db_name)
+            if node.type not in (COORDINATES, CTF):
                 self._shown.add(node.db_name)
-            if is_first and self._shown:
-                actions.append(self._title())
+            actions.append(self._title())
+        actions += self._let_go()
         # What was picked on it had no pixel size so far, and what was fitted to it no microscope.
-        for db_name, picker in self._pickers.items():
-            if _is_of(node.db_name, picker.info.get("micrographs")):
-                actions += self._show_picks(picker, [name for its, name in self._picks if its == db_name])
-        for db_name, fit in self._fits.items():
-            if _is_of(node.db_name, fit.info.get("micrographs")):
-                actions += self._show_fits(fit, [name for its, name in self._ctfs if its == db_name])
+        for db_name, picker in self._picks.nodes.items():
+            if is_of(node.db_name, picker.info.get("micrographs")):
+                actions += self._show_picks(picker, self._picks.names(db_name))
+        for db_name, fit in self._fits.nodes.items():
+            if is_of(node.db_name, fit.info.get("micrographs")):
+                actions += self._show_fits(fit, self._fits.names(db_name))
         return actions
 
     def _forget(self, db_name: str) -> None:
         """Another set has this db_name now."""
-        self._montages.pop(db_name, None)
-        self._names = {key: name for key, name in self._names.items() if key[0] != db_name}
-        self._ctfs = {key: ctf for key, ctf in self._ctfs.items() if key[0] != db_name}
+        self._picks.forget(db_name)
+        self._fits.forget(db_name)
+        for by_set in (self._held, self._members, self._montages, self._last):
+            by_set.pop(db_name, None)       # type: ignore[attr-defined]
+        self._known = {key: known for key, known in self._known.items() if key[0] != db_name}
         self._rejected = {key for key in self._rejected if key[0] != db_name}
 
-    def _apply_picks(self, node: NodeContent, items: Sequence[Item]) -> List[Action]:
-        self._pickers[node.db_name] = node
-        changed: Set[str] = set()
+    # Images.
+
+    def _apply_images(self, node: NodeContent, items: Sequence[Item]) -> List[Action]:
+        """Images that are new, or have changed: those whose file is another one now are shown anew."""
+        shown: List[Item] = []
+        actions: List[Action] = []
         for item in items:
-            name = item.attributes.get("_micName")
-            x, y = item.attributes.get("_x"), item.attributes.get("_y")
-            if name and x is not None and y is not None:
-                self._picks.setdefault((node.db_name, name), []).append((float(x), float(y)))
-                changed.add(name)
-        return self._show_picks(node, sorted(changed))
+            images = tilts_of(item) if node.type in SERIES else [item]
+            if node.type in SERIES:
+                former = self._tilts.get((node.db_name, item.id), [])
+                self._tilts[node.db_name, item.id] = [image.id for image in images]
+                actions += self._gone(node.db_name, set(former) - {image.id for image in images})
+            for image in images:
+                actions += self._is_shown(node, image, shown)
+                key, rejected = (node.db_name, image.id), is_rejected(image)
+                if rejected != (key in self._rejected):
+                    self._rejected ^= {key}
+                    actions.append(ShowFacts(image.name, Facts({"rejected": rejected}), node.db_name, [node.db_name],
+                                             image.id))
+        return [*([ShowImages(node, shown)] if shown else []), *actions]
+
+    def _is_shown(self, node: NodeContent, image: Item, shown: List[Item]) -> List[Action]:
+        """Have an image shown, unless it is."""
+        key, what = (node.db_name, image.id), (image.path, image.index, image.name)
+        former = self._known.get(key)
+        if former == what:
+            return []
+        self._known[key] = what
+        shown.append(image)
+        # By another path it would be another image.
+        return [] if former is None or former[:2] == what[:2] else [Remove(node.db_name, image.id)]
+
+    def _gone(self, db_name: str, ids: "Set[int]") -> List[Action]:
+        self._rejected -= {(db_name, number) for number in ids}
+        return [Remove(db_name, number) for number in sorted(ids) if self._known.pop((db_name, number), None)]
+
+    def _take_away(self, node: NodeContent, ids: List[int]) -> List[Action]:
+        name = node.db_name
+        if node.type == COORDINATES:
+            return self._show_picks(node, sorted(self._picks.drop(name, ids)))
+        if node.type in CLASSES:
+            for number in ids:
+                self._members.get(name, {}).pop(number, None)
+            return self._montages_of(node)
+        if node.type in SERIES:
+            ids = [tilt for number in ids for tilt in self._tilts.pop((name, number), [])]
+        actions = self._gone(name, set(ids))
+        return actions + self._show_fits(node, self._fits.drop(name, ids)) if node.type == CTF else actions
+
+    # Stacks.
+
+    def _apply_particles(self, node: NodeContent, items: Sequence[Item]) -> List[Action]:
+        """A hundred at a time; of former hundreds nothing is kept here."""
+        actions: List[Action] = []
+        first, last = self._last.get(node.db_name, (1, []))
+        for item in items:
+            if len(last) == MONTAGE:
+                actions.append(ShowMontage(node, first, last))
+                first, last = first + MONTAGE, []
+            last = [*last, _slim(item)]
+        self._last[node.db_name] = first, last
+        return [*actions, ShowMontage(node, first, last)] if last else actions
+
+    def _apply_classes(self, node: NodeContent, items: Sequence[Item]) -> List[Action]:
+        members = self._members.setdefault(node.db_name, {})
+        members.update((item.id, _slim(item)) for item in items)
+        return self._montages_of(node)
+
+    def _montages_of(self, node: NodeContent) -> List[Action]:
+        """Those that have changed."""
+        members = list(self._members.get(node.db_name, {}).values())
+        former, now = self._montages.get(node.db_name, {}), {}
+        actions: List[Action] = []
+        for place in range(0, len(members), MONTAGE):
+            its = members[place:place + MONTAGE]
+            now[place + 1] = [(item.id, item.path, item.index, *item.attributes.values()) for item in its]
+            if former.get(place + 1) != now[place + 1]:
+                actions.append(ShowMontage(node, place + 1, its))
+        self._montages[node.db_name] = now
+        return [*actions, *(Remove(node.db_name, first) for first in former if first not in now)]
+
+    # Picks and CTFs.
+
+    def _apply_fits(self, node: NodeContent, items: Sequence[Item]) -> List[Action]:
+        """What was fitted is said of the micrograph, and the picture of the fit is shown where that is."""
+        names = self._fits.take(node, items)
+        pictures = [picture for picture in (picture_of_fit(node, item) for item in items) if picture is not None]
+        actions: List[Action] = []
+        if pictures:
+            self._held.setdefault(node.db_name, (node, []))[1].extend(pictures)
+            actions = self._let_go()
+        return actions + self._show_fits(node, names)
+
+    def _let_go(self) -> List[Action]:
+        """The pictures of fits that belong to what is followed, as far as is known by now."""
+        actions: List[Action] = []
+        for db_name, (node, pictures) in list(self._held.items()):
+            origins = self._lineage.origins(node.info.get("micrographs"))
+            if self._mine.intersection([db_name, *origins, *map(run_of, origins)]):
+                del self._held[db_name]
+                if db_name in self._mine:
+                    self._shown.add(db_name)
+                shown: List[Item] = []
+                for picture in pictures:
+                    actions += self._is_shown(node, picture, shown)
+                # Those of the same file, too: it may show another fit now.
+                actions.append(ShowImages(node, pictures))
+        return actions
+
+    def _show_fits(self, node: NodeContent, names: Sequence[str]) -> List[Action]:
+        micrographs = node.info.get("micrographs")
+        over = [*self._lineage.origins(micrographs), node.db_name]
+        return [ShowFacts(name, facts, node.db_name, over) for name, facts in self._fits.facts(
+            node.db_name, names, self._optics(micrographs)).items()]
+
+    def _optics(self, micrographs: Optional[str]) -> Dict[str, Any]:
+        """Of the microscope, as the set of micrographs has it; what is not known is left out."""
+        for db_name, node in self._sets.items():
+            if node.type in IMAGES and is_of(db_name, micrographs):
+                found = node.info.get("acquisition") or {}
+                return {"voltage": found.get("voltage"), "cs": found.get("spherical_aberration"),
+                        "contrast": found.get("amplitude_contrast")}
+        return {}
 
     def _show_picks(self, picker: NodeContent, names: Sequence[str]) -> List[Action]:
         try:
@@ -286,38 +351,26 @@ class ShownRun:
         except ValueError:
             box = 0.0
         micrographs = picker.info.get("micrographs")
-        # A copy of the points, for more may come while another thread shows these.
-        return [ShowPicks(name, Picks(list(self._picks[picker.db_name, name]), box), picker.db_name,
-                          self._pixel_size(micrographs), self._origins(micrographs)) for name in names]
+        return [ShowPicks(name, Picks(self._picks.points(picker.db_name, name), box), picker.db_name,
+                          self._pixel_size(micrographs), self._lineage.origins(micrographs)) for name in names]
 
     def _pixel_size(self, micrographs: Optional[str]) -> Optional[float]:
         """Of the micrographs that were picked, where they are known."""
-        found = [node for db_name, node in self._sets.items() if node.type in IMAGES and _is_of(db_name, micrographs)]
+        found = [node for db_name, node in self._sets.items() if node.type in IMAGES and is_of(db_name, micrographs)]
         size: Optional[float] = found[0].info.get("sampling_rate") if found else None
         return size
-
-    def _origins(self, db_name: Optional[str]) -> List[str]:
-        """A set, and those that its run was made from, and so on."""
-        found: List[str] = []
-        todo = [db_name] if db_name else []
-        while todo:
-            name = todo.pop()
-            if name not in found:
-                found.append(name)
-                todo += self._inputs.get(name.partition(":")[0], [])
-        return found
 
 
 def tilts_of(series: Item) -> List[Item]:
     """The tilts of a series as images of their own, by their angles: 'TS_01 -60.0°'."""
     images = list(series.attributes.get("images") or [])
-    images.sort(key=lambda image: _angle(image) if _angle(image) is not None else float("inf"))
+    places = sorted(range(len(images)), key=lambda place: (_angle(images[place]) is None, _angle(images[place]) or 0.0))
     found = []
-    for place, image in enumerate(images):
-        angle = _angle(image)
+    for order, place in enumerate(places):
+        image, angle = images[place], _angle(images[place])
         told = "%s %s" % (series.name, "%+.1f\u00b0" % angle if angle is not None else "tilt %d" % (place + 1))
-        found.append(Item(series.id * TILTS_A_SERIES + place, image.get("path"), image.get("index") or 0, told,
-                          dict(image, enabled=image.get("enabled"), creation=series.attributes.get("creation"))))
+        found.append(Item(series.id * TILTS_A_SERIES + order, image.get("path"), image.get("index") or 0, told,
+                          dict(image, creation=series.attributes.get("creation"))))
     return found
 
 
@@ -328,45 +381,6 @@ def _angle(image: Dict[str, Any]) -> Optional[float]:
 
 def _slim(item: Item) -> Item:
     """Without what a montage does not need: of a million particles all would not fit."""
-    kept = {name: item.attributes[name] for name in ("_size", "creation") if name in item.attributes}
+    kept = {name: item.attributes.get(name) for name in ("_size", "creation", "enabled",
+                                                         "_representative._samplingRate")}
     return Item(item.id, item.path, item.index, item.name, kept)
-
-
-def _fitted(item: Item) -> Dict[str, Any]:
-    """What a CTF says, in Scipion's units: angstrom and degrees; Scipion writes -999 for what was not found."""
-    names = {"defocus_u": "_defocusU", "defocus_v": "_defocusV", "angle": "_defocusAngle", "resolution": "_resolution",
-             "fit_quality": "_fitQuality", "phase_shift": "_phaseShift"}
-    found = {name: item.attributes.get(attribute) for name, attribute in names.items()}
-    return {**{name: value for name, value in found.items() if isinstance(value, (int, float)) and value > NOT_FOUND},
-            "enabled": item.attributes.get("enabled")}
-
-
-def _said_of(ctf: Dict[str, Any], optics: Dict[str, Any]) -> Facts:
-    fit = {name: value for name, value in ctf.items() if name != "enabled"}
-    note = ""
-    if "defocus_u" in fit and "defocus_v" in fit:
-        note = "defocus %.2f \u00b5m" % ((fit["defocus_u"] + fit["defocus_v"]) / 2e4)
-        note += ", CTF to %.1f \u00c5" % fit["resolution"] if fit.get("resolution") else ""
-    return Facts({"ctf": {**optics, **fit}, "note": note, "rejected": ctf.get("enabled") in (0, False)})
-
-
-def _picture_of_fit(node: NodeContent, item: Item) -> Optional[Item]:
-    """What the program that fitted drew, where it is an image file."""
-    name = item.attributes.get("_psdFile")
-    if not isinstance(name, str) or not name or name == "None":
-        return None
-    place, at, path = name.rpartition("@")
-    index = int(place) if at and place.isdigit() else 0
-    folder = node.info.get("project") or ""
-    return Item(item.id, os.path.join(folder, path), index, item.name, {"creation": item.attributes.get("creation")})
-
-
-def _is_of(db_name: str, named: Optional[str]) -> bool:
-    """Whether a set is what a pointer names: itself, or its run."""
-    return bool(named) and (db_name == named or db_name.startswith("%s:" % named))
-
-
-def _pointers(form: Dict[str, object]) -> List[str]:
-    """The sets and runs that a run's form points at."""
-    values = [value for entry in form.values() for value in (entry if isinstance(entry, list) else [entry])]
-    return [value for value in values if isinstance(value, str) and DB_NAME.fullmatch(value) and value]

@@ -3,9 +3,11 @@
 import contextlib
 import hashlib
 import hmac
+import logging
 import os
 import secrets
 import socket
+import stat
 import sys
 from typing import Any, Dict
 
@@ -14,6 +16,7 @@ from .errors import LiveError
 from .links import PublishingLink
 from .napari import missing_here
 
+logger = logging.getLogger(__name__)
 PACKAGE_PARENT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 
@@ -47,6 +50,14 @@ class WebStreamingBackend(StreamingBackend):
                     self._page_port, (getattr(error, "strerror", None) or str(error)).lower())
                 raise LiveError(msg) from error
 
+    def cleanup(self) -> None:
+        super().cleanup()
+        if self._socket_file:
+            # Where the viewer was killed.
+            with contextlib.suppress(OSError):
+                if stat.S_ISSOCK(os.stat(self._socket_file).st_mode):
+                    os.unlink(self._socket_file)
+
     def _python(self) -> str:
         return sys.executable
 
@@ -59,15 +70,22 @@ def page_token(port: int) -> str:
     """What a watcher has to have. Of a port that was chosen the same each time, so that a page that is open comes back
     when the viewer was started again; it is kept by a secret of this account."""
     secret = _secret() if port else b""
+    if port and not secret:
+        logger.warning("No secret can be kept in %s: a page that is open will not come back by itself when the viewer "
+                       "is started again.", os.path.dirname(_secret_path()))
     if not secret:
         return secrets.token_urlsafe(24)
     return hmac.new(secret, b"port %d" % port, hashlib.sha256).hexdigest()
 
 
+def _secret_path() -> str:
+    home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    return os.path.join(home, "empiardownloader", "page_secret")
+
+
 def _secret() -> bytes:
     """'' where none can be kept: pages then do not come back by themselves."""
-    home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    path = os.path.join(home, "empiardownloader", "page_secret")
+    path = _secret_path()
     with contextlib.suppress(OSError):
         os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
         temporary = "%s.%d" % (path, os.getpid())

@@ -9,10 +9,46 @@ import sys
 import threading
 import time
 
+from empiardownloader.follow import walker
 from empiardownloader.tests.follow_case import END, NEW_DATA, NEW_NODE, PREPARED, FollowCase
 from empiardownloader.tests.scipion_files import execute
 
 IS_QUICK = True
+
+
+class TestScans(FollowCase):
+
+    def test_a_look_for_changes_that_comes_later(self):
+        """It was put off, since the last one took its time, and nothing has happened to the file since."""
+        run = self.project.add_run()
+        run.launch()
+        movies = run.add_output(movies=3)
+        sys.path.insert(0, os.path.join(os.path.dirname(walker.__file__), "child"))
+        try:
+            from sets import SetFile
+        finally:
+            del sys.path[0]
+        items = SetFile(self.project.folder, movies.path, keeps_digests=True)
+        self.assertEqual((True, False), items.refresh())
+        self.assertEqual(3, sum(len(found) for _, _, found in items.new_items()))
+        execute(movies.path, ["UPDATE Objects SET c02 = 'other.mrc' WHERE id = 2"])
+        for _ in range(2):
+            items.refresh()
+            list(items.new_items())
+        changed = list(items.changed_items())
+        self.assertEqual([2], [item[0] for item in changed[0][2]])
+
+    def test_changes_of_some_classes_only(self):
+        run = self.project.add_run()
+        run.launch()
+        movies = run.add_output("outputMovies", movies=2)
+        others = run.add_output("outputParticles", "SetOfParticles", 2)
+        reader = self.walker().walk_events(changes=("SetOfMovies", "SetOfCTF"), timeout=3)
+        told = [next(reader) for _ in range(7)]
+        self.assertEqual(2, sum(event.type is NEW_DATA for event in told))
+        for output in (others, movies):
+            execute(output.path, ["UPDATE Objects SET c02 = 'other.mrc' WHERE id = 2"])
+        self.assertEqual([("CHANGED_DATA", "SetOfMovies")], [(event.type.name, event.node.type) for event in reader])
 
 
 class TestChanges(FollowCase):

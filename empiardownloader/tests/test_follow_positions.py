@@ -193,7 +193,7 @@ class TestPositions(FollowCase):
                 position = walk.position
             return found
 
-        once = []
+        expected, once = walked(""), []
         shutil.rmtree(self.project.folder)
         shutil.copytree(moments[0], self.project.folder)
         with self.walker(run.name, interval=0.02).walk_events(changes=True) as walk:
@@ -209,11 +209,13 @@ class TestPositions(FollowCase):
                         shutil.copyfile(os.path.join(folder, name), target)      # the same file, as SQLite writes it
                 for pid in children():
                     os.kill(pid, signal.SIGCONT)
+                wanted = sum(map(len, expected[:len(once) + 1]))
+                self.wait_for(lambda wanted=wanted: len(reader.events) >= wanted, what="the events of a moment")
                 reader.wait_for_silence()
                 once.append([told(event) for event in reader.events[sum(map(len, once)):]])
             walk.stop()
             reader.join()
-        self.assertEqual(once, walked(""))
+        self.assertEqual(once, expected)
 
     def test_after_a_restart_of_the_run(self):
         run = self.finished_run(movies=3)

@@ -6,6 +6,7 @@ import resource
 import signal
 import sys
 import unittest
+from unittest import mock
 
 import numpy as np
 
@@ -57,6 +58,42 @@ class TestModel(unittest.TestCase):
         self.assertEqual(1, stack.place_of(looked_at))
         self.assertTrue((stack.pixels(stack.pictures[2]) == 7).all())
 
+    def test_images_of_one_name_of_two_families(self):
+        """Two downloads of which both call their first movie m_1 are not the same."""
+        self.take(1, kind="averages", source="a", family="000002_A")
+        self.take(11, kind="averages", source="b", family="000009_B", name="m_1")
+        self.take(21, kind="micrographs", source="c", family="000002_A", name="m_1")
+        self.assertEqual([("m_1", 0, "000002_A"), ("m_1", 0, "000009_B")], self.model.positions.keys)
+
+    def test_facts_are_of_an_image_or_of_all_of_a_name(self):
+        stack = self.take(1, 2, kind="averages", source="a", name="same.mrc")
+        for picture, number in zip(stack.pictures, (1, 2)):
+            picture.item = number
+
+        def say(source, facts, item=None, over=None):
+            self.model.take({"data_type": "facts", "facts": facts, "display": {
+                "name": "same.mrc", "source": source, "item": item, "over": over}}, None)
+
+        say("a", {"rejected": True}, item=2, over=["a"])
+        say("ctf", {"note": "defocus 1"})
+        say("other", {"note": "defocus 2"}, over=["b"])
+        self.assertEqual([False, True], [self.model.is_rejected(picture) for picture in stack.pictures])
+        self.assertEqual([["defocus 1"], ["defocus 1", "rejected"]],
+                         [sorted(self.model.notes_on(picture)) for picture in stack.pictures])
+        self.model.remove("a", 1)
+        self.assertEqual([2], [picture.item for picture in stack.pictures])
+        self.model.forget("a")
+        self.assertEqual({("ctf", None), ("other", None)}, set(self.model.facts["same.mrc"]))
+
+    def test_an_image_that_finds_no_room_leaves_the_former_one(self):
+        self.take(1)
+        message, _ = image(9, np.zeros((100, 100), "float32"), name="m_1")
+        message["path"] = "m_1.mrc"
+        with mock.patch.object(live_model.Stack, "put", side_effect=live_link.ImageError("no room")), \
+                self.assertRaises(live_link.ImageError):
+            self.model.take(message, np.zeros((100, 100), "float32"))
+        self.assertEqual([1], [len(stack) for stack in self.model.stacks.values()])
+
     def test_names_tell_stacks_apart_only_where_needed(self):
         first = self.take(1, kind="averages", source="run_a")
         self.assertEqual("averages", self.model.name_of(first))
@@ -70,15 +107,15 @@ class TestModel(unittest.TestCase):
         for source, number, kind in (("movies", 5, "averages"), ("movies", 2, "averages"), ("movies", 5, "spectra"),
                                      ("micrographs", 5, "micrographs")):
             self.model.take(*image(number, place=number, kind=kind, source=source))
-        self.assertEqual([("m_2", 0), ("m_5", 0)], self.model.positions.keys)
+        self.assertEqual([("m_2", 0, None), ("m_5", 0, None)], self.model.positions.keys)
         self.assertEqual(["averages", "spectra", "micrographs"], [
-            stack.kind for stack in self.model.stacks.values() if ("m_5", 0) in stack.by_key])
+            stack.kind for stack in self.model.stacks.values() if ("m_5", 0, None) in stack.by_key])
         self.assertEqual("m_5, 2 of 2", self.model.describe_at(1))
         other, array = image(6, place=6, kind="averages", source="movies", name="m_5")
         self.model.take(other, array)
-        self.assertEqual([("m_2", 0), ("m_5", 0), ("m_5", 1)], self.model.positions.keys)
+        self.assertEqual([("m_2", 0, None), ("m_5", 0, None), ("m_5", 1, None)], self.model.positions.keys)
         self.model.forget("movies")
-        self.assertEqual([("m_5", 0)], self.model.positions.keys)
+        self.assertEqual([("m_5", 0, None)], self.model.positions.keys)
 
     def test_what_is_saved_again_in_another_size_or_type_replaces(self):
         """F9"""

@@ -8,13 +8,15 @@ import os
 import re
 import signal
 import socket
+import time
 import unittest
+from unittest import mock
 from urllib.parse import urlencode
 
 import numpy as np
 from PIL import Image
 
-from empiardownloader.images.ctf import zeros
+from empiardownloader.images.ctf import wavelength, zeros
 from empiardownloader.live import Facts, LiveError, Picks, WebStreamingBackend
 from empiardownloader.live.web import page_token
 from empiardownloader.tests.base import environment
@@ -25,6 +27,12 @@ from empiardownloader.tests.servers import free_port
 
 IS_QUICK = True
 MARKUP = "<img src=x onerror=alert(1)>&\"'\u2028"
+
+
+def processor_seconds(pid):
+    with open("/proc/%d/stat" % pid) as stream:
+        fields = stream.read().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 @unittest.skipUnless(importlib.util.find_spec("tornado"), "tornado is not installed here")
@@ -88,9 +96,9 @@ class TestPage(PageCase):
         backend = self.serve()
         for number in (1, 2, 3):
             backend.save(self.images(1)[0], "m_%d.mrc" % number, kind="averages", source="000002_Run:outputMovies",
-                         binning=2, pixel_size=1.0, flipped=True)
+                         binning=2, pixel_size=1.0, flipped=True, item=number)
         backend.save(self.images(1)[0], "m_3.mrc", kind="power spectra", source="000002_Run:outputMovies",
-                     movie_pixel_size=1.0, takes_picks=False)
+                     movie_pixel_size=1.0, takes_picks=False, item=3)
         backend.save(Picks([(10, 20)], 8), "m_3.mrc", source="picker")
         fit = {"defocus_u": 15000, "defocus_v": 14000, "angle": 20, "voltage": 300, "cs": 2.7, "contrast": 0.1,
                "resolution": float("nan")}
@@ -104,10 +112,10 @@ class TestPage(PageCase):
         about = self.get("/about")
         average, spectrum = about["pictures"]
         self.assertEqual(({"picker": [[4.8, 19.2, 4.0]]}, ["defocus 1.45"]), (average["picks"], about["notes"]))
-        self.assertIsNone(about["facts"]["ctf"]["ctf"]["resolution"])
+        self.assertNotIn("resolution", about["facts"]["ctf"]["ctf"])
         self.assertEqual([None if share is None else round(share * 15, 2) for share in zeros(fit, 1.0)[0]],
                          spectrum["zeros"][0])
-        backend.remove("000002_Run:outputMovies", "m_3")
+        backend.remove("000002_Run:outputMovies", 3)
         backend.wait(30)
         self.wait_for(lambda: self.get("/list")["total"] == 2, what="the end of an image")
         backend.forget("000002_Run:outputMovies")
@@ -233,17 +241,115 @@ class TestPage(PageCase):
             WebStreamingBackend(host="other_machine")
 
 
+class TestOddWords(PageCase):
+
+    def test_what_is_none_is_refused(self):
+        backend = self.serve()
+        for facts in ([1, 2], None, "x", {"ctf": [1]}):
+            with self.assertRaises(ValueError):
+                backend.save(Facts(facts), "m.mrc")
+        for head in ([1, 2], [["a"]], "words", None):
+            with self.assertRaises(ValueError):
+                backend.note(head=head)
+        self.assertTrue(backend.is_open())
+
+    def test_what_is_odd_is_left_out(self):
+        backend = self.serve()
+        backend.save(self.images(1)[0], "m.mrc", movie_pixel_size=1.0)
+        for ctf in ({"voltage": "300", "defocus_u": "a", "defocus_v": 1}, {"voltage": -300, "defocus_u": 1e200},
+                    {"voltage": 300, "defocus_u": 15000}, {"voltage": 300, "defocus_u": [1], "cs": None}):
+            backend.save(Facts({"ctf": ctf, "note": ["a list"]}), "m.mrc")
+            self.assertTrue(backend.wait(30))
+            self.assertEqual([], self.get("/about")["pictures"][0]["zeros"])
+        for box in (float("nan"), float("inf"), -5):
+            backend.save(Picks([(1, 2), (float("nan"), 3)], box), "m.mrc")
+            self.assertTrue(backend.wait(30))
+            self.assertEqual(1, len(self.get("/about")["pictures"][0]["picks"][""]))
+        backend.note(head=((np.float32(1), b"x"),), said="words")
+        self.wait_for(lambda: (self.state()["head"], self.state()["said"]) == ([["1.0", "b'x'"]], "words"), what="head")
+        backend.save(np.full((5, 5), 3e38, "float32"), "max.mrc")
+        backend.save(np.full((1, 3000), np.nan, "float32"), "nan.mrc")
+        self.assertTrue(backend.wait(30), backend.tracker.lost())
+        run = self.state()["run"]
+        for index in (1, 2):
+            about = self.get("/about", index=index)["pictures"][0]
+            self.assertEqual((about["height"], about["width"]), self.picture(run, about).shape)
+
+    def test_thousands_of_facts_do_not_hold_an_image_up(self):
+        """Not by time, which is the machine's, but by rounds: each message takes many of them."""
+        backend = self.serve()
+        with mock.patch.object(type(backend._sender._link), "send", autospec=True,
+                               side_effect=type(backend._sender._link).send) as send:
+            for number in range(3000):
+                backend.save(Facts({"rejected": False}), "m_%d.mrc" % number)
+            backend.save(self.images(1)[0], "m.mrc")
+            self.assertTrue(backend.wait(60))
+        self.assertLess(send.call_count, 1500)
+
+    def test_frames_are_asked_for_once(self):
+        backend = self.serve()
+        backend.save(self.images(1)[0], "m.mrc")
+        backend.note(frames=True)
+        backend.wait(30)
+        self.wait_for(lambda: self.state()["frames"], what="frames")
+        number = self.get("/about")["pictures"][0]["number"]
+        for _ in range(12):
+            self.assertEqual(204, ask(self.port, "/want?what=frames&number=%d" % number, "POST",
+                                      Authorization="Bearer " + self.token)[0])
+        backend.requests.get(timeout=20)
+        self.get("/list")
+        self.assertTrue(backend.requests.empty())
+        self.assertEqual([], self.get("/list", count=-5)["items"])
+
+    def test_pictures_that_nobody_waits_for(self):
+        """Dragging a slider gives up one picture after the other; others are not held up by them."""
+        backend = self.serve()
+        backend.save(self.images(1, (3000, 3000))[0], "large.mrc")
+        backend.save(self.images(1)[0], "small.mrc")
+        self.assertTrue(backend.wait(60))
+        run = self.state()["run"]
+        large, small = (self.get("/about", index=index)["pictures"][0] for index in (0, 1))
+        gone = []
+        for low in range(40):
+            connection = socket.create_connection(("127.0.0.1", self.port))
+            connection.sendall(("GET /image/%s/%d-%d.png?low=%d&high=200 HTTP/1.1\r\nHost: localhost\r\n"
+                                "Authorization: Bearer %s\r\n\r\n" % (
+                                    run, large["number"], large["version"], low, self.token)).encode())
+            gone.append(connection)
+        for connection in gone:
+            connection.close()
+        before = processor_seconds(backend.pid)
+        self.picture(run, small)
+        time.sleep(2)
+        one = processor_seconds(backend.pid)
+        self.picture(run, large)
+        per_picture = processor_seconds(backend.pid) - one
+        self.assertLess(one - before, 20 * per_picture)
+
+
 class TestZeros(unittest.TestCase):
 
     def test_where_nothing_is_known(self):
         good = {"defocus_u": 15000, "defocus_v": 14000, "angle": 20, "voltage": 300, "cs": 2.7}
         self.assertEqual(6, len(zeros(good, 1.0)))
-        for change in ({"voltage": None}, {"defocus_u": None}, {"defocus_u": -15000, "defocus_v": -15000},
-                       {"defocus_u": 0, "defocus_v": 0}):
+        for change in ({"voltage": None}, {"voltage": -300}, {"defocus_u": None}):
             self.assertEqual([], zeros(dict(good, **change), 1.0), change)
         self.assertEqual([], zeros(good, 0))
         # Beyond Nyquist's frequency there is nothing to draw.
         self.assertLess(len(zeros(good, 12.0)), 3)
+
+    def test_every_zero_is_found(self):
+        """Also of little defocus, of too much, and with phase plates: as the function itself crosses zero."""
+        k = np.linspace(1e-6, 0.5 / 0.8, 1000001)
+        for defocus, shift in ((15000, 0), (300, 0), (-5000, 0), (0, 0), (2000, 0), (15000, -90), (15000, 90),
+                               (-100, 30)):
+            ctf = {"defocus_u": defocus, "defocus_v": defocus, "voltage": 300, "cs": 2.7, "contrast": 0.1,
+                   "phase_shift": shift}
+            phase = np.pi * wavelength(300) * defocus * k ** 2 - 0.5 * np.pi * wavelength(300) ** 3 * 2.7e7 * k ** 4
+            signs = np.sign(np.sin(phase + np.radians(shift) + np.arcsin(0.1)))
+            expected = k[np.nonzero(np.diff(signs))[0]][:6] / (0.5 / 0.8)
+            with self.subTest(defocus=defocus, shift=shift):
+                self.assertTrue(np.allclose(expected, [ring[0] for ring in zeros(ctf, 0.8)], atol=1e-5))
 
     def test_a_defocus_that_differs_by_direction(self):
         """Where it is stronger the rings are narrower: at the angle of defocus_u."""

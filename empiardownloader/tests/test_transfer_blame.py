@@ -58,8 +58,8 @@ class BlameRows(TransferCase):
     """Run for each transport by the classes below."""
 
     def meanwhile(self, *acts, names=()):
-        """Run (seconds from now, act) beside the transfer; with ``names``: from when one of these files has come. Before
-        that there is nothing by which a server that refuses can be told from files that are gone."""
+        """Run (seconds from now, act) beside the transfer; with ``names``: from when one of these files has come.
+        Before that there is nothing by which a server that refuses can be told from files that are gone."""
         def begin():
             while names and not any(os.path.exists(os.path.join(self.out, name)) for name in names):
                 time.sleep(0.01)

@@ -18,6 +18,11 @@ UNKNOWN = 0             # a digest that no values have: the item is to be told a
 MOST_MARKS = 32
 
 
+def wants_changes(changes: Any, kind: str) -> bool:
+    """Whether changes of items are looked for in sets of a class: ``changes`` is true or false, or names classes."""
+    return kind in changes if isinstance(changes, list) else bool(changes)
+
+
 def digest_of(values: Any) -> int:
     """A number that changes with the values of an item, as a message has them; never UNKNOWN."""
     return zlib.crc32(json.dumps(values).encode("ascii")) or 1

@@ -11,6 +11,7 @@ import os
 import time
 
 from databases import NotYetError, ProjectGoneError, UnreadableError, Watched, is_empty, opened, stamp_of
+from marks import wants_changes
 from sets import SetFile
 
 STARTED = ("launched", "running")
@@ -84,10 +85,10 @@ def read_objects(path):
 
 
 class Project:
-    """The runs of a project, as they are at the last look. ``keeps_digests``: as of SetFile."""
+    """The runs of a project, as they are at the last look. ``changes``: as of wants_changes."""
 
-    def __init__(self, folder, keeps_digests=False):
-        self.keeps_digests = keeps_digests
+    def __init__(self, folder, changes=False):
+        self.changes = changes
         self.folder = os.path.abspath(os.path.expanduser(folder))
         self.name = os.path.basename(self.folder)
         self._database = Watched(os.path.join(self.folder, "project.sqlite"))
@@ -319,7 +320,8 @@ class Output:
         path = os.path.join(self.run.project.folder, location[0])
         prefix = location[1] if len(location) > 1 else ""
         if self.set is None or (self.set.path, self.set.prefix) != (path, prefix):
-            self.set = SetFile(self.run.project.folder, path, prefix, self.run.project.keeps_digests)
+            self.set = SetFile(self.run.project.folder, path, prefix,
+                               wants_changes(self.run.project.changes, self.type))
 
     @property
     def id(self):

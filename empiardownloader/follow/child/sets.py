@@ -81,9 +81,10 @@ class SetFile:
 
         Raises NotYetError, UnreadableError.
         """
-        self._stamps = self._watched.stamps()
-        if self._stamps is None:
+        stamps = self._watched.stamps()
+        if stamps is None:
             return False, False
+        self._stamps = stamps
         if not PREFIX.match(self.prefix):
             msg = "%s has tables of a name that is not known here (%r)." % (self.path, self.prefix)
             raise UnreadableError(msg)
@@ -247,7 +248,7 @@ class SetFile:
             return []
         images = []
         for row in rows:
-            values = dict(zip([label for label, _ in columns], map(_plain, row[2:])))
+            values = dict(zip([label for label, _ in columns] + OF_ITEMS, map(_plain, row[2:])))
             path = values.get("_filename")
             images.append(dict(values, path=os.path.join(self.folder, path) if path else None,
                                index=values.get("_index") or 0))

@@ -9,7 +9,7 @@ is read before its items, and END_SCAN is told only after them: what was there w
 import time
 
 from databases import BusyError, NotYetError, RestartedError, UnreadableError
-from marks import digest_of, key_of, unpack_digests
+from marks import digest_of, key_of, unpack_digests, wants_changes
 from micrographs import Micrographs
 from project import ENDED, KILLED, STARTED, Project
 
@@ -121,7 +121,7 @@ class Teller:
             if output.type not in self._exclude:
                 its = told.outputs[output.key]
                 complete = (yield from self._data_of(output, its)) and complete
-                if self._changes:
+                if wants_changes(self._changes, output.type):
                     complete = (yield from self._changes_of(output, its, run.status not in STARTED)) and complete
         if self._infos:
             yield from self._infos_of(run, told, outputs)
@@ -146,7 +146,7 @@ class Teller:
             seen.visible, seen.fresh = True, not was_told
             if seen.state is not None and was_told:
                 (_, seen.digest), = unpack_digests(seen.state["digests"], [output.id]) or [(None, None)]
-                if self._changes and seen.digest is not None:
+                if wants_changes(self._changes, output.type) and seen.digest is not None:
                     yield {"taken_up": _key(output), "digests": [(output.id, seen.digest)]}
             seen.state = None
         else:
@@ -160,7 +160,7 @@ class Teller:
                 seen.visible, seen.hidden_since = True, None
                 if seen.state is not None:
                     seen.state = None
-                    if self._changes:
+                    if wants_changes(self._changes, output.type):
                         yield {"taken_up": _key(output), "digests": output.set.digests}
             except BusyError:
                 seen.fresh = seen.visible = False
@@ -267,7 +267,7 @@ class Teller:
                     sets[_key(output)] = dict(
                         output.set.state() if output.is_set and output.set is not None
                         else {"seen": [[output.id, output.id]], "marks": {}, "digests": ""}, closed=seen.closed)
-                    if self._changes:
+                    if wants_changes(self._changes, output.type):
                         exact[_key(output)] = output.set.digests if output.is_set and output.set is not None else [
                             (output.id, seen.digest)] if seen.digest is not None else []
         return {"project": self._project_told, "runs": runs, "sets": sets, "exact": exact}

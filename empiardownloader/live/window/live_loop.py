@@ -107,6 +107,7 @@ class ViewerLoop:
         self._model.title = note.get("title", self._model.title)
         self._model.state = note.get("state", self._model.state)
         self._model.head = note.get("head", self._model.head)
+        self._model.said = note.get("said", self._model.said)
         if note.get("frames"):
             self._screen.offer_frames()
         if "forget" in note:

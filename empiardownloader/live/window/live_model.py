@@ -31,7 +31,7 @@ class Picture:
     def update(self, image):
         self.version += 1
         display = image["display"]
-        self.section = section_of(display)
+        self.section, self.item = section_of(display), display.get("item")
         self.created, self.saved = display.get("created") or "", image.get("timestamp") or 0.0
         self.movie_pixel_size, self.cells = display.get("movie_pixel_size"), display.get("cells")
         self.path, self.name, self.remark = image["path"], display["name"], display.get("remark") or ""
@@ -100,7 +100,7 @@ class Stack:
         place = image["display"].get("place")
         order = (SECTIONS.index(section_of(image["display"])), float("inf") if place is None else place,
                  int(image["image_id"].rpartition("_")[2]))
-        picture = Picture(image, order, slot, self._new_key(image["display"]["name"]))
+        picture = Picture(image, order, slot, self._new_key(image["display"]["name"], image["display"].get("family")))
         self.by_key[picture.key] = picture
         self.pictures.insert(bisect.bisect([other.order for other in self.pictures], picture.order), picture)
         self._places[picture.path] = picture
@@ -115,13 +115,13 @@ class Stack:
         del self.by_key[picture.key]
         return True
 
-    def _new_key(self, name):
-        """Images of one name belong together: a movie's average, its spectrum, the micrograph that became of it. A
-        second one of the same name in a stack is another one."""
+    def _new_key(self, name, family):
+        """Images of one name and family belong together: a movie's average, its spectrum, the micrograph that became of
+        it. A second one of the same name in a stack is another one."""
         number = 0
-        while (name, number) in self.by_key:
+        while (name, number, family) in self.by_key:
             number += 1
-        return name, number
+        return name, number, family
 
     def _write(self, array, slot):
         data, done = memoryview(array.tobytes()), 0
@@ -166,10 +166,10 @@ class Model:
     those of all other images."""
 
     def __init__(self, title):
-        self.title, self.state, self.head = title, "", []
+        self.title, self.state, self.head, self.said = title, "", [], ""
         self.stacks = {}            # (kind, source, shape, dtype) -> Stack
         self.points = {}            # name of the image -> {source: (points, box, pixel size or None, over)}
-        self.facts = {}             # name of the image -> {source: (facts, over)}
+        self.facts = {}             # name of the image -> {(source, id of the image or None): (facts, over)}
         self.frames = None
         self.positions = Positions()
 
@@ -184,7 +184,7 @@ class Model:
                 image["points"], image["box"], display.get("pixel_size"), display.get("over"))
             return None
         if image["data_type"] == FACTS:
-            self.facts.setdefault(display["name"], {})[display.get("source") or ""] = (
+            self.facts.setdefault(display["name"], {})[display.get("source") or "", display.get("item")] = (
                 image["facts"], display.get("over"))
             return None
         key = (display.get("kind") or "images", display.get("source") or "", tuple(image["shape"]), image["dtype"])
@@ -193,41 +193,45 @@ class Model:
         stack = self.stacks.get(key)
         if stack is None:
             stack = Stack(*key)
-        self._replace(image["path"], key)
         dropped = stack.dropped
         picture = stack.put(image, array, (keep or {}).get(stack))
-        # Not before it has an image.
+        # Not before it has an image; and the former one stays where this one finds no room.
         self.stacks[key] = stack
+        is_replaced = self._replace(image["path"], key)
         if display.get("group"):
             self.frames = stack
         elif picture is not None:
             self.positions.add(picture.key, picture.order)
-        if stack.dropped > dropped:
+        if is_replaced or stack.dropped > dropped:
             self._prune()
         return stack
 
     def _replace(self, path, key):
-        """What was saved under a path before, of this kind and source but of another size or type, is replaced."""
-        for other in [known for known in self.stacks if known[:2] == key[:2] and known != key]:
-            stack = self.stacks[other]
-            if stack.remove(path):
-                if not len(stack):
-                    del self.stacks[other]
-                self._prune()
+        """What was saved under a path before, of this kind and source but of another size or type, is replaced ->
+        whether there was any."""
+        found = [other for other in self.stacks if other[:2] == key[:2] and other != key
+                 and self.stacks[other].remove(path)]
+        for other in found:
+            if not len(self.stacks[other]):
+                del self.stacks[other]
+        return bool(found)
 
     def forget(self, source):
         """Take away all that is of a source."""
         self.stacks = {key: stack for key, stack in self.stacks.items() if stack.source != source}
         if self.frames is not None and self.frames not in self.stacks.values():
             self.frames = None
-        for by_source in (*self.points.values(), *self.facts.values()):
+        for by_source in self.points.values():
             by_source.pop(source, None)
+        for by_source in self.facts.values():
+            for key in [key for key in by_source if key[0] == source]:
+                del by_source[key]
         self._prune()
 
-    def remove(self, source, name):
-        """Take away the images of a name that are of a source."""
+    def remove(self, source, item):
+        """Take away the image of this id of a source."""
         for key, stack in list(self.stacks.items()):
-            for path in [picture.path for picture in stack.pictures if (stack.source, picture.name) == (source, name)]:
+            for path in [picture.path for picture in stack.pictures if stack.source == source and picture.item == item]:
                 stack.remove(path)
             if not len(stack):
                 del self.stacks[key]
@@ -280,8 +284,8 @@ class Model:
 
     def facts_of(self, picture):
         """{source: facts} of an image."""
-        return {source: facts for source, (facts, over) in self.facts.get(picture.name, {}).items()
-                if _is_over(picture, over)}
+        return {source: facts for (source, item), (facts, over) in self.facts.get(picture.name, {}).items()
+                if _is_over(picture, over) and (item is None or item == picture.item)}
 
     def is_rejected(self, picture):
         return any(facts.get("rejected") for facts in self.facts_of(picture).values())

@@ -4,7 +4,6 @@
 All is done in one thread, that of the event loop, but for the making of pictures. Nothing is asked for by a path.
 """
 import asyncio
-import calendar
 import collections
 import concurrent.futures
 import io
@@ -20,6 +19,7 @@ from PIL import Image, features
 from empiardownloader.images.ctf import zeros
 from empiardownloader.images.picture import grey, rings, scale_bar
 from empiardownloader.local_server import EventStream, Handler, LocalServer
+from empiardownloader.units import seconds_of
 
 FOLDER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "page")
 FILES = {"page.html": "text/html", "page.js": "text/javascript", "page.css": "text/css", "icon.svg": "image/svg+xml"}
@@ -27,6 +27,7 @@ LEAST_SECONDS = 0.2             # between two words to a watcher
 MOST_LISTED, MOST_SIDE = 200, 16384
 CACHE_BYTES = 32 << 20          # of pictures as they were sent last: twenty watchers mostly ask for the same
 GRAPH_POINTS = 200
+ASK_AGAIN_SECONDS = 10.0        # after which frames may be asked for once more
 WEBP_QUALITY = 80               # of the small ones, which are many
 ALL, KEPT, REJECTED = "all", "kept", "rejected"
 
@@ -45,12 +46,14 @@ class PageServer(LocalServer):
         self.run = secrets.token_hex(4)     # pictures are numbered anew by each process
         self.version = 0
         self.executor = concurrent.futures.ThreadPoolExecutor(2, "picture")
-        self.making = {}                    # what is asked for -> the future that makes it
+        self._making = {}                   # what is asked for -> Making
         self._made = collections.OrderedDict()
         self._made_bytes = 0
         self._changed = set()               # futures of those that wait for a change
         self._views, self._numbers, self._stacks = {}, {}, ()
         self._known = None                  # the version that the former are of
+        self._watched = time.monotonic()    # when a page asked for something last
+        self._wanted = {}                   # what was asked of the program behind the page -> when
         self.files = {}
         for name in FILES:
             with open(os.path.join(FOLDER, name), "rb") as stream:
@@ -61,6 +64,20 @@ class PageServer(LocalServer):
             return super().places(what)
         return ["%s: by ssh -N -L 8050:%s and the name of this machine, then http://127.0.0.1:8050/?token=%s" % (
             what, self._path, self.token)]
+
+    def note_watcher(self):
+        self._watched = time.monotonic()
+
+    def watched_at(self):
+        """When anybody watched last."""
+        return time.monotonic() if self.readers else self._watched
+
+    def ask_for(self, stack, picture, what):
+        """Once, however often the key was pressed."""
+        key = picture.number, picture.version, what
+        if time.monotonic() - self._wanted.get(key, -ASK_AGAIN_SECONDS) >= ASK_AGAIN_SECONDS:
+            self._wanted[key] = time.monotonic()
+            self.want(stack, picture, what)
 
     # What has changed.
 
@@ -89,7 +106,7 @@ class PageServer(LocalServer):
         """What each watcher is told at each change: few words, however many images there are."""
         model = self.model
         return {"run": self.run, "version": self.version, "title": model.title, "state": model.state,
-                "head": model.head, "frames": self.offers_frames,
+                "head": model.head, "said": model.said, "frames": self.offers_frames,
                 "sections": [{"name": section, "count": len(self.view(section, ALL)),
                               "rejected": len(self.view(section, REJECTED))}
                              for section in SECTIONS if self.view(section, ALL)]}
@@ -130,20 +147,23 @@ class PageServer(LocalServer):
 
     # What is told of an image.
 
-    def about(self, section, which, index, number):
-        """``number``: of a picture of the position; where that is gone or 0, the one at ``index``; -1: the newest."""
+    def about(self, section, which, index, number, name):
+        """``number``: of a picture of the position; where that is gone or 0, the one of this ``name``, else the one at
+        ``index``; -1: the newest."""
         keys = self.view(section, which)
         known = self.numbered(number)
         if known is not None and known[1].key in keys:
             index = keys.index(known[1].key)
+        elif name:
+            index = next((place for place, key in enumerate(keys) if key[0] == name), index)
         if not keys:
             return {"index": -1, "total": 0, "pictures": []}
         index = len(keys) - 1 if index < 0 else min(index, len(keys) - 1)
         there = self.pictures_at(keys[index])
-        shown = [self._about_picture(stack, picture, there) for stack, picture in there]
+        shown = [self._about_picture(stack, picture) for stack, picture in there]
         frames = self.model.frames
         if frames is not None and any(frames.pictures[0].of == picture.path for _, picture in there):
-            shown += [self._about_picture(frames, picture, there) for picture in frames.pictures]
+            shown += [self._about_picture(frames, picture) for picture in frames.pictures]
         notes = [note for _, picture in there for note in (picture.remark, *self.model.notes_on(picture))]
         dropped = sum(stack.dropped for stack, _ in there)
         return {"index": index, "total": len(keys), "name": keys[index][0], "pictures": shown,
@@ -152,13 +172,13 @@ class PageServer(LocalServer):
                 "facts": {source: facts for _, picture in there
                           for source, facts in self.model.facts_of(picture).items()}}
 
-    def _about_picture(self, stack, picture, there):
+    def _about_picture(self, stack, picture):
         height, width = stack.shape
         spectrum = picture.movie_pixel_size
         shown = {"number": picture.number, "version": picture.version, "kind": stack.kind, "source": stack.source,
                  "name": picture.name, "width": width, "height": height, "limits": picture.limits,
                  "binning": picture.binning, "pixel_size": picture.pixel_size, "cells": picture.cells,
-                 "group": stack is self.model.frames}
+                 "group": stack is self.model.frames, "rejected": self.model.is_rejected(picture)}
         if picture.pixel_size:
             shown["bar"] = scale_bar(width, picture.pixel_size * picture.binning)
         if stack.takes_picks:
@@ -169,14 +189,14 @@ class PageServer(LocalServer):
             shown["rings"] = list(rings(spectrum, edge))
             shown["zeros"] = [
                 [None if share is None else round(share * edge, 2) for share in radii]
-                for facts in self._fits(there) for radii in zeros(facts, spectrum)]
+                for radii in self._zeros(picture)]
         return shown
 
-    def _fits(self, there):
-        """The CTF that was fitted to an image, the one that came last."""
-        found = [facts["ctf"] for _, picture in there for facts in self.model.facts_of(picture).values()
-                 if isinstance(facts.get("ctf"), dict)]
-        return found[-1:]
+    def _zeros(self, picture):
+        """Of the CTF that was fitted to this very image; of several the one that came last."""
+        found = [zeros(facts["ctf"], picture.movie_pixel_size) for facts in self.model.facts_of(picture).values()
+                 if facts.get("ctf")]
+        return next((rings for rings in found[::-1] if rings), [])
 
     def graph(self, section):
         """How many images there were when: at most so many points, [(when, how many)]; when they were registered, as
@@ -184,7 +204,7 @@ class PageServer(LocalServer):
         moments = []
         for key in self.view(section, ALL):
             picture = self.pictures_at(key)[0][1]
-            moments.append(_seconds(picture.created) or picture.saved)
+            moments.append(seconds_of(picture.created) or picture.saved)
         moments.sort()
         step = max(1, math.ceil(len(moments) / GRAPH_POINTS))
         return [[moments[min(place + step, len(moments)) - 1], min(place + step, len(moments))]
@@ -192,28 +212,47 @@ class PageServer(LocalServer):
 
     # Pictures.
 
-    async def picture(self, stack, picture, form, side, limits):
-        """The bytes of a picture, made once for all that ask for it."""
+    async def picture(self, stack, picture, form, side, limits, asker):
+        """The bytes of a picture, made once for all that ask for it; None where nobody waits for it any more.
+
+        ``asker``: a handler, which knows when whoever asked is gone.
+        """
         key = picture.number, picture.version, form, side, limits
         if key in self._made:
             self._made.move_to_end(key)
             return self._made[key]
-        if key not in self.making:
-            self.making[key] = asyncio.ensure_future(self._make(key, stack, picture, form, side, limits))
-        # One watcher that leaves does not take it from the others.
-        return await asyncio.shield(self.making[key])
-
-    async def _make(self, key, stack, picture, form, side, limits):
+        making = self._making.get(key)
+        if making is None or making.is_given_up:
+            making = self._making[key] = Making(self.executor.submit(_encoded, stack, picture, form, side, limits))
+        making.askers.add(asker)
+        asker.on_leaving = lambda: making.leave(asker)
         try:
-            found = await asyncio.get_event_loop().run_in_executor(
-                self.executor, _encoded, stack, picture, form, side, limits)
+            found = await making.coming
+        except (asyncio.CancelledError, concurrent.futures.CancelledError):
+            return None
+        finally:
+            if self._making.get(key) is making:
+                del self._making[key]
+        if key not in self._made:
             self._made[key] = found
             self._made_bytes += len(found)
-            while self._made_bytes > CACHE_BYTES and len(self._made) > 1:
-                self._made_bytes -= len(self._made.popitem(last=False)[1])
-            return found
-        finally:
-            del self.making[key]
+        while self._made_bytes > CACHE_BYTES and len(self._made) > 1:
+            self._made_bytes -= len(self._made.popitem(last=False)[1])
+        return found
+
+
+class Making:
+    """A picture that is being made, or waits for its turn; ``askers``: those who wait for it."""
+
+    def __init__(self, future):
+        self._future, self.askers, self.is_given_up = future, set(), False
+        self.coming = asyncio.ensure_future(asyncio.wrap_future(future))
+
+    def leave(self, asker):
+        """What nobody waits for is not made: others have their turn."""
+        self.askers.discard(asker)
+        if not self.askers:
+            self.is_given_up = self._future.cancel()
 
 
 def _encoded(stack, picture, form, side, limits):
@@ -229,21 +268,24 @@ def _encoded(stack, picture, form, side, limits):
     return written.getvalue()
 
 
-def _seconds(created):
-    """When Scipion's sets say that an item was made, UTC -> seconds since 1970; 0 where they do not."""
-    try:
-        return calendar.timegm(time.strptime(created[:19], "%Y-%m-%d %H:%M:%S"))
-    except ValueError:
-        return 0
-
-
 class _Asked(Handler):
+    on_leaving = None           # called when whoever asked is gone
+
+    def prepare(self):
+        super().prepare()
+        self.server.note_watcher()
+
+    def on_connection_close(self):
+        if self.on_leaving is not None:
+            self.on_leaving()
 
     def number(self, name, default, kind=int):
         """Of a query."""
         text = self.get_query_argument(name, "")
+        if not text:
+            return default
         try:
-            found = kind(text) if text else default
+            found = kind(text)
         except (ValueError, OverflowError):
             found = None
         if found is None or (isinstance(found, float) and not math.isfinite(found)) or abs(found) > 1e30:
@@ -299,7 +341,8 @@ class _List(_Asked):
         keys = self.server.view(section, which)
         first = max(0, self.number("first", 0))
         items = []
-        for index, key in enumerate(keys[first:first + min(self.number("count", 20), MOST_LISTED)], first):
+        count = max(0, min(self.number("count", 20), MOST_LISTED))
+        for index, key in enumerate(keys[first:first + count], first):
             stack, picture = self.server.pictures_at(key)[0]
             items.append({"index": index, "name": key[0], "number": picture.number, "version": picture.version,
                           "rejected": self.server.is_rejected(key), "width": stack.shape[1], "height": stack.shape[0]})
@@ -309,8 +352,9 @@ class _List(_Asked):
 class _About(_Asked):
     def get(self):
         section, which = self.chosen()
-        self.tell(dict(self.server.about(section, which, self.number("index", -1), self.number("number", 0)),
-                       version=self.server.version))
+        found = self.server.about(section, which, self.number("index", -1), self.number("number", 0),
+                                  self.get_query_argument("name", ""))
+        self.tell(dict(found, version=self.server.version))
 
 
 class _Graph(_Asked):
@@ -326,7 +370,9 @@ class _Image(_Asked):
         stack, picture = known
         low, high = self.number("low", picture.limits[0], float), self.number("high", picture.limits[1], float)
         side = min(max(self.number("side", max(stack.shape)), 1), MOST_SIDE)
-        found = await self.server.picture(stack, picture, form, side, (low, high))
+        found = await self.server.picture(stack, picture, form, side, (low, high), self)
+        if found is None:
+            self.refuse(503, "Nobody waits for this image any more.")
         self.set_header("Content-Type", "image/" + form)
         if int(version) == picture.version:
             self.set_header("Cache-Control", "private, max-age=86400, immutable")
@@ -343,6 +389,6 @@ class _Want(_Asked):
         if what not in (FRAMES, FULL_SIZE) or known is None or not self.server.offers_frames:
             self.refuse(404, "This is not to be had here.")
         stack, picture = known
-        self.server.want(stack, picture, what)
+        self.server.ask_for(stack, picture, what)
         self.set_status(204)
         self.finish()

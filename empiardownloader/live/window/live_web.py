@@ -13,6 +13,8 @@ from PIL import Image
 from empiardownloader.images.picture import grey
 
 WAIT_SECONDS = 0.05
+# After a message more come soon.
+SHORT_SECONDS, SHORT_FOR_SECONDS = 0.003, 0.5
 
 
 class WebScreen(Screen):
@@ -35,13 +37,13 @@ class WebScreen(Screen):
 
     async def _serve(self, turn, ending):
         self._server.begin()
-        leave_after, watched = self._request["leave_after"], time.monotonic()
+        leave_after, busy = self._request["leave_after"], 0.0
         while not ending.is_set():
+            now = time.monotonic()
+            busy = now if turn() else busy
             # Between two turns the watchers have theirs.
-            await asyncio.sleep(0 if turn() else WAIT_SECONDS)
-            if self._server.readers:
-                watched = time.monotonic()
-            if leave_after is not None and time.monotonic() - watched > leave_after:
+            await asyncio.sleep(SHORT_SECONDS if now - busy < SHORT_FOR_SECONDS else WAIT_SECONDS)
+            if leave_after is not None and now - self._server.watched_at() > leave_after:
                 break
         await self._server.end()
 

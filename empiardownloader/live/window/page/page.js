@@ -9,16 +9,17 @@ const AGAIN_MS = 3000;
 const LABEL_PIXELS = 20;        // between the labels of two rings
 const THUMB_PIXELS = 96, THUMB_ROOM = 104;
 const SIZES = 128;              // pictures are asked for in steps of so many pixels, so that a cache has them
-const GRAPH_MS = 2000;
+const GRAPH_MS = 2000, WANTED_MS = 60000, HIDDEN_MS = 60000;
 const SVG = "http://www.w3.org/2000/svg";
 const WORDS = {"images": "images", "tilt series": "tilt series", "particles": "particles", "classes": "class averages",
                "volumes": "volumes"};
 
 const $ = (id) => document.getElementById(id);
-const view = {section: "images", which: "all", index: -1, number: 0, follows: true, low: 0, high: 100, frame: 0,
-              hidden: new Set()};
+const view = {section: "images", which: "all", index: -1, number: 0, name: "", follows: true, low: 0, high: 100,
+              frame: 0, hidden: new Set()};
 const shows = {picks: true, rings: true, zeros: true, bar: true};
-let state = null, about = null, source = null, heard = 0, busy = false, again = false, graphed = 0, graphDue = 0;
+let state = null, about = null, source = null, heard = 0, graphed = 0, graphDue = 0;
+let busy = false, again = false, stopper = new AbortController(), wanted = "", wantedAt = 0;
 
 // Small helpers.
 
@@ -49,8 +50,8 @@ function fill(list, pairs) {
   }));
 }
 
-async function ask(path, values) {
-  const answer = await fetch(path + "?" + new URLSearchParams(values));
+async function ask(path, values, signal) {
+  const answer = await fetch(path + "?" + new URLSearchParams(values), {signal: signal});
   if (!answer.ok) {
     throw new Error(path + ": " + answer.status);
   }
@@ -123,15 +124,16 @@ function watchLine() {
 
 function take(told) {
   if (state && state.run !== told.run) {
-    // Another viewer at this address: its pictures have other numbers.
+    // Another viewer at this address: its pictures have other numbers. The image that was looked at is known by name.
     view.number = 0;
-    about = null;
+    graphed = 0;
   }
   state = told;
   document.title = [state.title, state.state].filter(Boolean).join(" - ") || "Live";
   $("title").textContent = state.title || "Live";
   $("state").textContent = state.state;
-  fill($("head"), state.head);
+  fill($("head"), state.head.filter((pair) => Array.isArray(pair) && pair.length === 2));
+  $("said").textContent = state.said;
   const names = state.sections.map((section) => section.name);
   if (names.length && !names.includes(view.section)) {
     choose(names[0]);
@@ -139,7 +141,7 @@ function take(told) {
   $("sections").replaceChildren(...(names.length > 1 ? state.sections : []).map((section) => {
     const button = element("button", {type: "button", "aria-current": section.name === view.section},
                            `${WORDS[section.name]} (${section.count})`);
-    button.addEventListener("click", () => { choose(section.name); refresh(); });
+    button.addEventListener("click", () => { choose(section.name); act(); });
     return button;
   }));
   refresh();
@@ -150,12 +152,19 @@ function choose(section) {
   $("graph").hidden = true;
   view.section = section;
   view.number = 0;
+  view.name = "";
   view.index = -1;
   view.follows = true;
   graphed = 0;
 }
 
-// What is shown: one question at a time, the last one wins.
+// What is shown. Words, pictures and what is drawn over them change together, once all has come. What a change of the
+// run has begun is shown before the next; what its user wants comes at once.
+
+function act() {
+  stopper.abort();
+  refresh();
+}
 
 async function refresh() {
   if (busy) {
@@ -163,41 +172,85 @@ async function refresh() {
     return;
   }
   busy = true;
-  try {
-    do {
-      again = false;
-      await show();
-    } while (again);
-  } catch (error) {
-    // The server is away, or the image is: the next word of it asks anew.
-    console.debug(String(error));
-  } finally {
-    busy = false;
-  }
+  do {
+    again = false;
+    stopper = new AbortController();
+    try {
+      await show(stopper.signal);
+    } catch (error) {
+      // The server is away, or the image is; the user wants another one.
+      if (error.name === "AbortError") {
+        again = true;
+      } else {
+        console.debug(String(error));
+        setTimeout(refresh, AGAIN_MS);
+      }
+    }
+  } while (again);
+  busy = false;
+  $("large").removeAttribute("aria-busy");
 }
 
-async function show() {
+async function show(signal) {
   if (!state) {
     return;
   }
   const asked = {section: view.section, which: view.which, index: view.follows ? -1 : view.index,
-                 number: view.follows ? 0 : view.number};
-  const found = await ask("/about", asked);
-  if (again) {
-    return;
-  }
+                 number: view.follows ? 0 : view.number, name: view.follows ? "" : view.name};
+  const found = await ask("/about", asked, signal);
+  // An image that is to come yet: another viewer sends the newest first.
+  const isThere = view.follows || !view.name || found.name === view.name;
+  $("large").setAttribute("aria-busy", "true");
+  const pictures = shownOf(found);
+  const loaded = await Promise.all(pictures.map((picture) => load(addressOf(picture), signal)));
   about = found;
   view.index = Math.max(0, about.index);
-  view.number = about.pictures.length ? about.pictures[0].number : 0;
+  if (isThere) {
+    view.number = about.pictures.length ? about.pictures[0].number : 0;
+    view.name = about.name || "";
+  }
   for (const button of $("sections").children) {
     button.setAttribute("aria-current", button.textContent.startsWith(WORDS[view.section] + " ("));
   }
   showControls();
   showAbout();
-  showLarge();
-  await showStrip();
-  await showGraph();
+  showLarge(pictures, loaded);
+  $("large").removeAttribute("aria-busy");
+  await showStrip(signal);
+  await showGraph(signal);
   remember();
+  if (loaded.some((image) => !image)) {
+    setTimeout(refresh, AGAIN_MS);
+  }
+}
+
+function shownOf(told) {
+  const groups = told.pictures.filter((picture) => picture.group);
+  const pictures = told.pictures.filter((picture) => !picture.group);
+  if (groups.length) {
+    wanted = "";
+    view.frame = Math.min(view.frame, groups.length - 1);
+    pictures.push({...groups[view.frame], count: groups.length});
+  }
+  return pictures;
+}
+
+const loadedImages = new Map();     // of what is on the page: address -> image
+
+function load(address, signal) {
+  if (loadedImages.has(address)) {
+    return loadedImages.get(address);
+  }
+  return new Promise((resolve, reject) => {
+    const image = new Image();
+    signal.addEventListener("abort", () => {
+      image.src = "";
+      reject(new DOMException("", "AbortError"));
+    });
+    image.onload = () => resolve(image);
+    image.onerror = () => resolve(null);
+    image.src = address;
+  });
 }
 
 function showControls() {
@@ -223,6 +276,7 @@ function showControls() {
   const canAsk = state.frames && ["images", "tilt series"].includes(view.section) && about.pictures.length;
   $("frames").hidden = !canAsk || !about.pictures.some((picture) => picture.kind === "averages");
   $("full").hidden = !canAsk;
+  showWanted();
 }
 
 function press(id, pressed) {
@@ -307,83 +361,91 @@ function showPickers() {
 
 // The large images.
 
-function showLarge() {
-  const groups = about.pictures.filter((picture) => picture.group);
-  const pictures = about.pictures.filter((picture) => !picture.group);
-  if (groups.length) {
-    view.frame = Math.min(view.frame, groups.length - 1);
-    pictures.push({...groups[view.frame], count: groups.length});
-  }
+function keyOf(picture) {
+  return `${picture.kind} of ${picture.source}`;
+}
+
+function showLarge(pictures, loaded) {
   const kept = new Map([...$("large").children].map((figure) => [figure.dataset.key, figure]));
-  const keys = pictures.map((picture) => `${picture.kind} of ${picture.source}`);
+  const keys = pictures.map(keyOf);
   for (const [key, figure] of kept) {
     if (!keys.includes(key)) {
       figure.remove();
     }
   }
+  loadedImages.clear();
   pictures.forEach((picture, place) => {
-    const figure = kept.get(keys[place]) || newFigure(keys[place], picture);
+    const figure = kept.get(keys[place]) || newFigure(keys[place]);
     if ($("large").children[place] !== figure) {
       $("large").insertBefore(figure, $("large").children[place] || null);
     }
-    showPicture(figure, picture);
+    if (loaded[place]) {
+      loadedImages.set(addressOf(picture), loaded[place]);
+    }
+    showPicture(figure, picture, loaded[place]);
   });
 }
 
-function newFigure(key, picture) {
-  const image = element("img", {alt: "", decoding: "async"});
-  const figure = element("figure", {}, element("div", {}, element("div", {class: "picture"}, image, shape("svg", {}))),
+function newFigure(key) {
+  const figure = element("figure", {}, element("div", {}, element("div", {class: "picture"}, shape("svg", {}))),
                          element("figcaption"));
   figure.dataset.key = key;
-  if (picture.count > 1) {
-    const slider = element("input", {type: "range", min: 0, "aria-label": "Which frame"});
-    slider.addEventListener("input", () => { view.frame = Number(slider.value); showLarge(); });
-    figure.append(slider);
-  }
   return figure;
 }
 
-function showPicture(figure, picture) {
-  const full = picture.group && picture.count === 1;
-  figure.classList.toggle("wide", full || picture.width > 2 * picture.height);
-  figure.firstChild.classList.toggle("scroll", full);
+const isFull = (picture) => picture.group && picture.count === 1;
+
+function addressOf(picture) {
   const longest = Math.max(picture.width, picture.height);
-  const room = Math.max(64, figure.clientWidth || 512) * (window.devicePixelRatio || 1) *
-    Math.max(1, picture.height / picture.width);
-  const side = full ? longest : Math.min(longest, Math.ceil(room / SIZES) * SIZES);
+  const figure = [...$("large").children].find((each) => each.dataset.key === keyOf(picture));
+  const room = Math.max(64, (figure && figure.clientWidth) || Math.min(560, $("large").clientWidth)) *
+    (window.devicePixelRatio || 1) * Math.max(1, Math.min(3, picture.height / picture.width));
+  const side = isFull(picture) ? longest : Math.min(longest, Math.ceil(room / SIZES) * SIZES);
   const [low, high] = picture.limits, span = high - low;
   // Spectra keep their own grey values.
   const limits = isAuto() || picture.rings ? null : [low + span * view.low / 100, low + span * view.high / 100];
-  const address = imageAddress(picture, side, limits, "png");
+  return imageAddress(picture, side, limits, "png");
+}
+
+function showPicture(figure, picture, image) {
+  const full = isFull(picture);
+  figure.classList.toggle("wide", full || picture.width > 2 * picture.height);
+  figure.firstChild.classList.toggle("scroll", full);
   const names = [picture.kind, picture.source].filter(Boolean).join(", ");
-  const words = picture.count > 1 ? `${names}: ${view.frame + 1} of ${picture.count}` : names;
-  figure.querySelector("figcaption").textContent = full ? `${words}, ${picture.width} x ${picture.height}` : words;
-  const slider = figure.querySelector("input");
+  const caption = figure.querySelector("figcaption");
+  caption.textContent = [
+    picture.count > 1 ? `${names}: ${view.frame + 1} of ${picture.count}` : names,
+    full ? `${picture.width} x ${picture.height}` : "", picture.rejected ? "rejected" : "",
+    image ? "" : "this picture did not come: trying again"].filter(Boolean).join(", ");
+  caption.classList.toggle("warn", !image);
+  let slider = figure.querySelector("input");
+  if (picture.count > 1 && !slider) {
+    slider = element("input", {type: "range", min: 0, "aria-label": "Which frame"});
+    slider.addEventListener("input", () => { view.frame = Number(slider.value); soon(act); });
+    figure.append(slider);
+  }
   if (slider) {
-    slider.max = picture.count - 1;
+    slider.max = Math.max(0, (picture.count || 1) - 1);
     slider.value = view.frame;
   }
-  const image = figure.querySelector("img");
-  const draw = () => drawOver(figure.querySelector("svg"), picture);
-  figure.redraw = draw;
-  if (figure.dataset.address === address) {
-    draw();
-    return;
-  }
-  figure.dataset.address = address;
-  // The image and what is drawn over it change together.
-  const next = new Image();
-  next.onload = () => {
-    if (figure.dataset.address === address) {
-      image.src = address;
-      image.width = picture.width;
-      image.height = picture.height;
-      image.alt = `${picture.name}: ${picture.kind}`;
-      draw();
+  const room = figure.querySelector(".picture");
+  const former = room.querySelector("img");
+  if (image !== former) {
+    if (former) {
+      former.remove();
     }
-  };
-  next.onerror = () => { figure.dataset.address = ""; };
-  next.src = address;
+    if (image) {
+      room.prepend(image);
+    }
+  }
+  if (image) {
+    image.alt = `${picture.name}: ${picture.kind}`;
+    image.setAttribute("width", picture.width);
+    image.setAttribute("height", picture.height);
+  }
+  figure.dataset.address = image ? image.getAttribute("src") : "";
+  figure.redraw = () => drawOver(figure.querySelector("svg"), picture);
+  image ? figure.redraw() : figure.querySelector("svg").replaceChildren();
 }
 
 function redraw() {
@@ -464,10 +526,11 @@ function pathOf(radii, centre) {
 
 // The small ones around it.
 
-async function showStrip() {
+async function showStrip(signal) {
   const room = Math.max(3, Math.floor($("strip").clientWidth / THUMB_ROOM));
   const first = Math.max(0, Math.min(view.index - Math.floor(room / 2), about.total - room));
-  const found = await ask("/list", {section: view.section, which: view.which, first: first, count: room});
+  const found = await ask("/list", {section: view.section, which: view.which, first: first, count: room},
+                          signal);
   const buttons = [...$("strip").children];
   found.items.forEach((item, place) => {
     const button = buttons[place] || newThumb();
@@ -502,7 +565,7 @@ function newThumb() {
 
 // How many there were when.
 
-async function showGraph() {
+async function showGraph(signal) {
   const wait = graphDue - Date.now();
   if (graphed === about.total || wait > 0) {
     if (graphed !== about.total) {
@@ -512,7 +575,7 @@ async function showGraph() {
   }
   graphDue = Date.now() + GRAPH_MS;
   graphed = about.total;
-  const {points} = await ask("/graph", {section: view.section});
+  const {points} = await ask("/graph", {section: view.section}, signal);
   const graph = $("graph");
   graph.querySelectorAll("svg").forEach((svg) => svg.remove());
   graph.hidden = points.length < 2 || points[0][0] === points[points.length - 1][0];
@@ -545,9 +608,10 @@ function goTo(index, itsNumber) {
   }
   view.index = Math.max(0, Math.min(index, about.total - 1));
   view.number = itsNumber || 0;
+  view.name = "";
   // Whoever goes to the last one follows again.
   view.follows = view.index === about.total - 1;
-  refresh();
+  act();
 }
 
 function toggle(name) {
@@ -562,18 +626,27 @@ function setContrast(low, high) {
   $("low").value = view.low;
   $("high").value = view.high;
   press("auto", isAuto());
-  if (about) {
-    showLarge();
-  }
+  act();
 }
 
 async function want(what) {
-  if (!about || !about.pictures.length) {
+  if (!about || !about.pictures.length || wanted) {
     return;
   }
+  wanted = what;
+  wantedAt = Date.now();
+  showWanted();
   view.frame = 0;
   const picture = about.pictures.find((each) => !each.rings && !each.group) || about.pictures[0];
   await fetch("/want?" + new URLSearchParams({what: what, number: picture.number}), {method: "POST"}).catch(() => null);
+}
+
+function showWanted() {
+  // Until they come, or it is said that they do not.
+  const waits = wanted && Date.now() - wantedAt < WANTED_MS && !(state && state.said && state.said.includes(wanted));
+  wanted = waits ? wanted : "";
+  $("frames").textContent = wanted === "frames" ? "loading frames" : "frames";
+  $("full").textContent = wanted === "full size" ? "loading full size" : "full size";
 }
 
 function remember() {
@@ -604,11 +677,11 @@ function listen() {
   $("first").addEventListener("click", () => goTo(0));
   $("back").addEventListener("click", () => goTo(view.index - 1));
   $("on").addEventListener("click", () => goTo(view.index + 1));
-  $("follow").addEventListener("click", () => { view.follows = !view.follows; refresh(); });
+  $("follow").addEventListener("click", () => { view.follows = !view.follows; act(); });
   Object.keys(shows).forEach((name) => $(name).addEventListener("click", () => toggle(name)));
   $("which").addEventListener("change", () => {
     view.which = $("which").value;
-    refresh();
+    act();
   });
   $("low").addEventListener("input", () => soon(() => setContrast(Number($("low").value), view.high)));
   $("high").addEventListener("input", () => soon(() => setContrast(view.low, Number($("high").value))));
@@ -620,6 +693,8 @@ function listen() {
   window.addEventListener("online", connect);
   window.addEventListener("resize", () => soon(refresh));
   setInterval(watchLine, 5000);
+  // A page behind others has no line of its own, of which browsers have few, but still counts as a watcher.
+  setInterval(() => document.hidden && fetch("/list?count=0").catch(() => null), HIDDEN_MS);
 }
 
 function onKey(event) {
