@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The page that browsers watch: real Chromium and Firefox during real runs."""
 import contextlib
+import html
 import json
 import os
 import re
@@ -10,6 +11,8 @@ import sqlite3
 import threading
 import time
 import unittest
+import urllib.parse
+from unittest import mock
 
 import mrcfile
 import numpy as np
@@ -20,11 +23,12 @@ from empiardownloader.live import LiveError, Picks, WebStreamingBackend
 from empiardownloader.live.feed import Feed
 from empiardownloader.tests.base import ProtocolTestCase, emdb, entry, environment, image_set, write_movies
 from empiardownloader.tests.browsers import Chromium, Firefox, found
-from empiardownloader.tests.follow_case import alive
+from empiardownloader.tests.follow_case import alive, children
 from empiardownloader.tests.live_case import LiveCase, left_behind
 from empiardownloader.tests.local_asking import Reader
 from empiardownloader.tests.servers import free_port
 from empiardownloader.tests.test_live_windows import average_of
+from empiardownloader.viewers import LiveBrowserViewer
 
 # Of the figure of a kind: its size, and the red of each pixel, as the browser has them.
 PIXELS = """(() => {
@@ -168,6 +172,43 @@ class TestRuns(BrowserCase):
         self.assertFalse(alive(pid))
         self.assertEqual([], left_behind(os.getpid()))
 
+    def test_the_viewer_in_scipion(self):
+        """It tells where the page is, opens a browser, and goes on without Scipion's window."""
+        need(Chromium)
+        run = self.finish(self.new(amountOfImages=3, downloadGain=False))
+        opened = os.path.join(self.folder, "opened")
+        script = os.path.join(self.folder, "browser")
+        with open(script, "w") as stream:
+            stream.write("#!/bin/sh\ncp \"${1#file://}\" %s\n" % opened)
+        os.chmod(script, 0o755)
+        with environment(BROWSER=script):
+            view, = LiveBrowserViewer(project=self.proj)._visualize(run.outputMovies)
+            self.assertIn(os.path.basename(run.getWorkingDir()) + ":outputMovies", view.command)
+            with mock.patch.object(LiveBrowserViewer, "infoMessage") as told:
+                view.show()
+                self.addCleanup(view.process.wait)
+                self.addCleanup(view.process.kill)
+                places = self.wait_for(view.getPlaces, 60, "the page")
+                view._look()
+                view._look()
+            self.assertEqual(1, told.call_count)
+            self.assertIn("ssh -N -L", told.call_args[0][0])
+        self.assertEqual(2, len(places))
+        # What is in a command line everybody can read: the address with the token is in a file of this account.
+        with open(self.wait_for(lambda: os.path.exists(opened) and opened, 30, "the browser")) as stream:
+            link = html.unescape(stream.read())
+        address = places[0].split()[1]
+        self.assertIn("url=%s" % address, link)
+        for pid in [view.process.pid, *children(view.process.pid, b"live/window")]:
+            with open("/proc/%d/cmdline" % pid, "rb") as stream:
+                self.assertNotIn(address.partition("token=")[2].encode(), stream.read())
+        browser = self.browser(Chromium, "data:text/html," + urllib.parse.quote(link))
+        browser.wait(NUMBER, "3 of 3")
+        self.assertEqual([], browser.errors)
+        view.process.terminate()
+        view.process.wait(30)
+        self.wait_for(lambda: not left_behind(view.process.pid), 30, "nothing is left")
+
     def head(self, browser):
         return dict(browser.run('[...document.querySelectorAll("#head div")].map((each) => '
                                 '[...each.children].map((its) => its.textContent))'))
@@ -263,14 +304,18 @@ class TestWatchers(LiveCase):
         self.show(backend, 1, 5)
         browser.wait(NUMBER, "5 of 5")
         browser.press("Home", 36)
-        browser.wait(NUMBER, "1 of 5")
+        browser.press("ArrowRight", 39)
+        browser.wait(NUMBER, "2 of 5")
         os.kill(backend.pid, signal.SIGKILL)
         self.assertTrue(backend.wait_closed(30))
         browser.wait('$("line").classList.contains("lost")')
         again, _ = self.serve(port=port)
-        self.show(again, 1, 8)
+        # The newest first, as a run's are; the page was at another one.
+        for number in range(8, 0, -1):
+            self.show(again, number, 1)
         browser.wait('$("line").textContent', "live")
-        browser.wait(NUMBER, "1 of 8")
+        browser.wait(NUMBER, "2 of 8")
+        self.assertEqual("m_002", browser.run('$("name").textContent'))
         browser.press("End", 35)
         browser.wait(NUMBER, "8 of 8")
 
