@@ -47,6 +47,25 @@ def screen():
         process.wait()
 
 
+class TestLists(unittest.TestCase):
+
+    @unittest.skipIf(missing(), missing())
+    def test_what_is_cut_is_told_whole(self):
+        # In a process of its own: Tk ends its own when the screen goes.
+        with screen() as display, environment(DISPLAY=display):
+            done = subprocess.run([sys.executable, "-m", "empiardownloader.tests.list_play"], stdout=subprocess.PIPE,
+                                  check=True, timeout=120)
+        told = json.loads(done.stdout)
+        self.assertEqual([["n" * 200], [], [], ["1234567 images of a set"], []], told)
+
+    @unittest.skipIf(missing(), missing())
+    def test_a_filter_takes_parts_of_names(self):
+        from empiardownloader.wizards.dialogs import holds
+        for text, expected in (("", True), ("foil", True), ("foil*_07", True), ("07*foil", False), ("*", True),
+                               ("[10]", True), ("a*" * 50 + "b", False)):
+            self.assertEqual(expected, holds("foil_[10]_07" + "a" * 200, text.split("*")), text)
+
+
 @unittest.skipIf(missing(), missing())
 class TestWindows(ArchiveTestCase):
 

@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Windows of the wizards: one that waits for the archive, one that browses its folders."""
-import fnmatch
 import tkinter as tk
 from tkinter import ttk
 
@@ -11,11 +10,22 @@ from .background import Background
 from .pictures import PicturePane, inAWindow
 from .widgets import fitToScreen, scrolled
 
-FILTER_MS = 200
+FILTER_MS, FILTER_NEXT_MS = 200, 5
 # Files of a folder that are shown; the filter brings others.
 MOST_FILES = 1000
 MOST_TICKED = 500       # the pattern names them all
 BOX = {False: "[   ]", True: "[ x ]"}
+
+
+def holds(name, parts):
+    """ Whether a name has these parts, one behind the other. """
+    place = 0
+    for part in parts:
+        place = name.find(part, place)
+        if place < 0:
+            return False
+        place += len(part)
+    return True
 
 
 class WaitDialog(dialog.Dialog):
@@ -83,6 +93,7 @@ class RemoteTreeDialog(dialog.Dialog):
         self._sizes = {}            # of the files of a folder, by its item
         self._lister, self._message, self._describe, self._look = lister, message, describe, look
         self._listings = {}         # item of a folder -> its listing
+        self._toFilter = []         # items of folders, after the filter has changed
         super().__init__(parent, title, buttons=[("Select", dialog.RESULT_YES), ("Cancel", dialog.RESULT_CANCEL)],
                          default="Select")
 
@@ -153,10 +164,17 @@ class RemoteTreeDialog(dialog.Dialog):
         self.tree.item(item, open=True)
 
     def showFiltered(self):
-        """ The files of all open folders that the filter lets through. """
-        for item in list(self._listings):
+        """ The files of all open folders that the filter lets through; folder
+        by folder, for each may hold 30,000 and the window stays quick. """
+        self._toFilter = [item for item in self._listings if self.tree.exists(item)]
+        self._filterNext()
+
+    def _filterNext(self):
+        if self._toFilter:
+            item = self._toFilter.pop(0)
             if self.tree.exists(item):
                 self._show(item)
+            self.background.later("filter next", FILTER_NEXT_MS, self._filterNext)
 
     def _show(self, item):
         listing, text = self._listings[item], self.filter.get().strip().lower()
@@ -169,8 +187,8 @@ class RemoteTreeDialog(dialog.Dialog):
             if not self.tree.exists(iid):
                 self.tree.insert(item, "end", iid=iid, text=name + "/")
                 self.tree.insert(iid, "end", iid="?" + iid, text="...")
-        fitting = [(name, size) for name, size in listing.files
-                   if fnmatch.fnmatchcase(name.lower(), "*%s*" % text.replace("[", "[[]"))]
+        parts = text.split("*")
+        fitting = [(name, size) for name, size in listing.files if holds(name.lower(), parts)]
         for name, size in fitting[:MOST_FILES]:
             iid = "%s/%s" % (item.rstrip("/"), name)
             self.tree.insert(item, "end", iid=iid, text=name, values=(
