@@ -2,10 +2,13 @@
 """empiar clean: what is in a shared download folder, which runs of Scipion use it, and what can be deleted."""
 import argparse
 import contextlib
+import fcntl
 import json
 import os
+import re
 import shutil
 import signal
+import stat
 import sys
 import threading
 import time
@@ -14,9 +17,9 @@ from typing import Dict, List, Optional, Set, Tuple
 
 from ..archive.errors import EntryError, Stopped
 from ..command import EXIT_ERROR, run, say
-from ..transfer.parts import JOURNAL, PREFIX
-from ..units import format_bytes
-from .users import NOTES, Use, links_in, noted_uses, runs_below
+from ..transfer.parts import JOURNAL, PREFIX, UNPACKED_PREFIX
+from ..units import format_bytes, shortened
+from .users import NOTES, Use, is_below, links_in, noted_uses, projects_below, steps_of
 
 DIGITS = 9                  # of an entry's number
 DEPTH = 4                   # folders below one that is given, in which projects are looked for
@@ -24,6 +27,9 @@ DEPTH = 4                   # folders below one that is given, in which projects
 UNDER_WAY_SECONDS = 600
 SCIPION_USER_DATA = "SCIPION_USER_DATA"
 NAMED = 3                   # runs and folders that a sentence names
+NAME_LETTERS = 100          # of each, at its beginning and at its end
+RUN_IN_PATH = re.compile(r".*/Runs/[^/]+", re.DOTALL)
+ASIDE = ".empiar-deleted"   # what data/ is called while it is being deleted
 
 
 @dataclass
@@ -38,6 +44,9 @@ class Kept:
     runs: Set[str] = field(default_factory=set)     # folders of runs that use it
     unknown: Set[str] = field(default_factory=set)  # runs of which cannot be seen from here whether they still do
     has_notes: bool = False                     # whether runs have said that they use it
+    notes: Set[str] = field(default_factory=set)    # the files in which they did
+    linked: str = ""                            # a folder of it that is a link: its files are elsewhere
+    links: List[List[str]] = field(default_factory=list)    # where the links in it lead to, step by step
     inodes: Set[Tuple[int, int]] = field(default_factory=set)
 
     def know(self, path: str) -> None:
@@ -46,6 +55,10 @@ class Kept:
             with contextlib.suppress(OSError):
                 state = look(path)
                 self.inodes.add((state.st_dev, state.st_ino))
+
+    @property
+    def is_half_deleted(self) -> bool:
+        return os.path.isdir(os.path.join(self.folder, ASIDE))
 
     @property
     def has_no_known_use(self) -> bool:
@@ -77,48 +90,64 @@ def survey(folder: str, projects: List[str], stopped: threading.Event) -> Survey
 
 def _survey(folder: str, projects: List[str], stopped: threading.Event) -> Survey:
     names = [name for name in sorted(os.listdir(folder), key=_by_number) if _by_number(name)
-             and os.path.isdir(os.path.join(folder, name, "data"))]
+             and any(os.path.isdir(os.path.join(folder, name, each)) for each in ("data", ASIDE))]
     if not names:
         msg = "%s holds no entries: give the download folder of the form, in which they are as 10200/data/..." % folder
         raise EntryError(msg)
-    found = Survey({name: _kept(name, os.path.join(folder, name), stopped) for name in names})
+    found = Survey({})
+    for name in names:
+        found.entries[name] = _kept(name, os.path.join(folder, name), found.blind, stopped)
     tops = tuple({os.path.abspath(folder), os.path.realpath(folder)})
     seen: Set[str] = set()
     for given in projects:
         is_empty = True
-        for project, runs in runs_below(given, DEPTH, found.blind):
+        for project in projects_below(given, DEPTH, found.blind):
             is_empty = False
-            seen.add(os.path.realpath(project))
-            for run_folder in runs:
-                if os.path.realpath(run_folder) not in seen:
-                    seen.add(os.path.realpath(run_folder))
-                    found.runs += 1
-                    _look_at(run_folder, found, tops, stopped)
+            if os.path.realpath(project) not in seen:
+                seen.add(os.path.realpath(project))
+                found.runs += _look_at(os.path.abspath(project), found, tops, stopped)
         if is_empty:
             found.empty.append(given)
-    found.projects = len(seen) - found.runs
+    found.projects = len(seen)
+    for entry in found.entries.values():
+        for steps in entry.links:
+            for other in _led_to(steps, found, tops):
+                if other is not entry:
+                    other.unknown.add("links in %s" % entry.folder)
     return found
 
 
-def _kept(name: str, folder: str, stopped: threading.Event) -> Kept:
+def _kept(name: str, folder: str, blind: List[str], stopped: threading.Event) -> Kept:
     kept = Kept(name, folder)
-    for current, folders, names in os.walk(folder):
+    kept.linked = folder if os.path.islink(folder) else ""
+    for current, folders, names in os.walk(folder, onerror=lambda error: blind.append(str(error.filename))):
         folders[:] = [each for each in folders if each != NOTES]
         kept.know(current)
+        for path in (os.path.join(current, each) for each in folders if os.path.islink(os.path.join(current, each))):
+            kept.linked = kept.linked or path
+            # Whoever uses these files by their own names uses the entry.
+            for place, _, names_there in os.walk(path):
+                for each in (place, *(os.path.join(place, name_there) for name_there in names_there)):
+                    kept.know(each)
+            kept.links.append([*steps_of(path), os.path.realpath(path)])
         for path in (os.path.join(current, each) for each in names):
             _check(stopped)
             try:
                 state = os.lstat(path)
             except FileNotFoundError:
                 continue            # finished, or given up, this moment
-            is_part = os.path.basename(path).startswith(PREFIX)
+            is_part = os.path.basename(path).startswith((PREFIX, UNPACKED_PREFIX))
             kept.files += 1
             kept.half += is_part and not path.endswith(JOURNAL)
-            kept.is_filled = kept.is_filled or (is_part and abs(time.time() - state.st_mtime) < UNDER_WAY_SECONDS)
+            kept.is_filled = kept.is_filled or (is_part and (
+                abs(time.time() - state.st_mtime) < UNDER_WAY_SECONDS or _is_locked(path)))
             kept.bytes += state.st_blocks * 512
             kept.know(path)
+            if stat.S_ISLNK(state.st_mode):
+                kept.links.append([*steps_of(path), os.path.realpath(path)])
     uses = noted_uses(folder)
     kept.has_notes = uses is not None
+    kept.notes.update(use.note for use in uses or ())
     kept.runs.update(_run_of(use.run) for use in uses or () if use.state == Use.USED)
     kept.unknown.update("%s on %s" % (_run_of(use.run), use.host or "?") for use in uses or ()
                         if use.state == Use.UNKNOWN)
@@ -129,28 +158,61 @@ def _run_of(folder: str) -> str:
     return os.path.dirname(folder) if os.path.basename(folder) == "extra" else folder
 
 
-def _look_at(run_folder: str, found: Survey, tops: Tuple[str, ...], stopped: threading.Event) -> None:
-    """By the names on the way of each link, for the last one may be elsewhere; and by what it leads to, for the folder
-    may be there under another name."""
-    for steps in links_in(run_folder, found.blind, os.path.realpath(tops[0])):
+def _is_locked(path: str) -> bool:
+    """Whether a process works on a part: it holds the lock for as long as that takes."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True             # nobody here can tell
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False            # of a file system that knows no locks
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def _look_at(project: str, found: Survey, tops: Tuple[str, ...], stopped: threading.Event) -> int:
+    """Who uses what of the links in a project -> how many runs it has."""
+    entries = [os.path.realpath(entry.folder) for entry in found.entries.values()]
+    for path, steps in links_in(project, found.blind, entries):
         _check(stopped)
-        for step in steps:
-            for top in tops:
-                number = step[len(top) + 1:].partition(os.sep)[0] if step.startswith(top + os.sep) else ""
-                if number in found.entries:
-                    found.entries[number].runs.add(run_folder)
-        try:
-            state = os.stat(steps[-1])
-            place = state.st_dev, state.st_ino
-            for entry in found.entries.values():
-                if place in entry.inodes:
-                    entry.runs.add(run_folder)
-        except OSError:
+        run_of_it = RUN_IN_PATH.match(path)
+        user = run_of_it.group() if run_of_it else project
+        for entry in _led_to(steps, found, tops):
+            entry.runs.add(os.path.realpath(user))
+        if not os.path.exists(steps[-1]):
             # It leads to nowhere: to this folder under the name that it had before, perhaps.
             parts = steps[-1].split(os.sep)
-            for number, behind in zip(parts, parts[1:]):
-                if behind == "data" and number in found.entries:
-                    found.entries[number].unknown.add("%s, by a link that leads nowhere" % run_folder)
+            for number in set(parts).intersection(found.entries):
+                found.entries[number].unknown.add("%s, by a link that leads nowhere" % user)
+    with contextlib.suppress(OSError):
+        return sum(each.is_dir() for each in os.scandir(os.path.join(project, "Runs")))
+    return 0
+
+
+def _led_to(steps: List[str], found: Survey, tops: Tuple[str, ...]) -> List[Kept]:
+    """The entries that a link leads to: by the names on its way, for the last one may be elsewhere; and by what it
+    leads to, for the folder may be there under another name. A link to the whole folder, or to one above, is to all."""
+    numbers: Set[str] = set()
+    for step in steps:
+        for top in tops:
+            if is_below(top, [step]):
+                return list(found.entries.values())
+            if is_below(step, [top]):
+                numbers.add(step[len(top):].strip(os.sep).partition(os.sep)[0])
+    try:
+        state = os.stat(steps[-1])
+        place = state.st_dev, state.st_ino
+        numbers.update(number for number, entry in found.entries.items() if place in entry.inodes)
+    except OSError:
+        pass                    # it leads to nowhere
+    return [found.entries[number] for number in numbers if number in found.entries]
 
 
 def _check(stopped: threading.Event) -> None:
@@ -188,10 +250,12 @@ def _clean(options: argparse.Namespace, stopped: threading.Event) -> int:
     projects = options.projects or ([data] if os.path.isdir(data) else [])
     found = survey(options.folder, projects, stopped)
     if options.json:
-        print(json.dumps([{
+        about = {"projects": found.projects, "runs": found.runs, "could_not_be_read": found.blind}
+        print(json.dumps({**about, "entries": [{
             "number": each.number, "files": each.files, "bytes": each.bytes, "unfinished": each.half,
             "being_filled": each.is_filled, "runs": sorted(each.runs), "perhaps_used_by": sorted(each.unknown),
-            "known_runs_deleted": each.has_no_known_use} for each in found.entries.values()]))
+            "known_runs_deleted": each.has_no_known_use, "has_notes": each.has_notes, "linked": each.linked,
+            "half_deleted": each.is_half_deleted} for each in found.entries.values()]}))
     elif not options.delete:
         print("\n".join(_table(found, projects)))
     return _delete(options, found, projects, stopped) if options.delete else 0
@@ -201,13 +265,15 @@ def _table(found: Survey, projects: List[str]) -> List[str]:
     lines = ["%-8s %10s %7s  %s" % ("ENTRY", "SIZE", "FILES", "USED BY")]
     for each in found.entries.values():
         if each.runs:
-            used = "%d run%s, like %s" % (len(each.runs), "" if len(each.runs) == 1 else "s", min(each.runs))
+            used = "%d run%s, like %s" % (len(each.runs), "" if len(each.runs) == 1 else "s", _name(min(each.runs)))
         elif each.unknown:
-            used = "perhaps: %s" % min(each.unknown)
+            used = "perhaps: %s" % _several(each.unknown)
         else:
             used = "nobody known: its runs are deleted" if each.has_no_known_use else "no run that was looked at"
         half = ", %d unfinished" % each.half if each.half else ""
         half += ", being downloaded now" if each.is_filled else ""
+        half += ", %s is a link" % _name(each.linked) if each.linked else ""
+        half += ", half deleted: delete it again" if each.is_half_deleted else ""
         lines.append("%-8s %10s %7d  %s%s" % (each.number, format_bytes(each.bytes), each.files, used, half))
     lines.append("Looked at %d run%s of %d project%s in %s, and at the notes that runs leave in the folder." % (
         found.runs, "" if found.runs == 1 else "s", found.projects, "" if found.projects == 1 else "s",
@@ -217,14 +283,28 @@ def _table(found: Survey, projects: List[str]) -> List[str]:
     return lines
 
 
+def _name(path: str) -> str:
+    """Of a file or a run, in one line."""
+    return shortened(path.encode("utf-8", "replace").decode("utf-8").replace("\n", "?"), NAME_LETTERS, NAME_LETTERS)
+
+
+def _several(texts: Set[str]) -> str:
+    more = len(texts) - NAMED
+    return "; ".join(map(_name, sorted(texts)[:NAMED])) + ("; and %d more" % more if more > 0 else "")
+
+
 def _delete(options: argparse.Namespace, found: Survey, projects: List[str], stopped: threading.Event) -> int:
     _refuse_blindness(options, found, projects)
     wanted = {entry.number: entry for entry in (_unused(options.folder, name, found) for name in options.delete)}
     total = sum(entry.bytes for entry in wanted.values())
     question = "Delete EMPIAR-%s, %s?" % (", EMPIAR-".join(wanted), format_bytes(total))
-    doubts = sorted({text for entry in wanted.values() for text in entry.unknown})
+    doubts = {text for entry in wanted.values() for text in entry.unknown}
     if doubts:
-        question = "Perhaps still used by %s. %s" % ("; ".join(doubts[:NAMED]), question)
+        question = "Perhaps still used by %s. %s" % (_several(doubts), question)
+    strange = [number for number, entry in wanted.items() if not entry.has_notes]
+    if strange:
+        question = "No run of this version has left a note in EMPIAR-%s: its files may not come from a download. %s" % (
+            ", EMPIAR-".join(strange), question)
     if options.yes:
         say(question + " Yes.")
     elif not _agreed(question):
@@ -237,7 +317,7 @@ def _delete(options: argparse.Namespace, found: Survey, projects: List[str], sto
         again = survey(options.folder, projects, stopped)
         _refuse_blindness(options, again, projects)
         entry = _unused(options.folder, number, again)
-        if not entry.unknown <= set(doubts):
+        if not entry.unknown <= doubts:
             msg = "EMPIAR-%s is kept: another run uses it by now." % number
             raise EntryError(msg)
         code = _remove(entry) or code
@@ -245,21 +325,41 @@ def _delete(options: argparse.Namespace, found: Survey, projects: List[str], sto
 
 
 def _remove(entry: Kept) -> int:
-    """Only what runs have brought: what else somebody has put beside it stays."""
+    """Only what runs have brought: what else somebody has put beside it stays. Put aside first, in one step, so that a
+    run that begins at this moment finds nothing, and not half of it; and back where one has."""
+    data, aside = (os.path.join(entry.folder, name) for name in ("data", ASIDE))
     try:
-        for name in ("data", NOTES):
-            path = os.path.join(entry.folder, name)
-            if os.path.islink(path):
-                os.remove(path)
-                say("%s was a link, which is removed; what it led to is there." % path)
-            elif os.path.lexists(path):
-                shutil.rmtree(path)
-        if not os.path.islink(entry.folder) and not os.listdir(entry.folder):
-            os.rmdir(entry.folder)
+        if os.path.lexists(data):
+            if os.path.lexists(aside):
+                shutil.rmtree(aside)        # of a deletion that was interrupted
+            os.rename(data, aside)
+            try:
+                new = {use.note for use in noted_uses(entry.folder) or ()} - entry.notes
+            except OSError:
+                os.rename(aside, data)
+                raise
+            if new:
+                os.rename(aside, data)
+                say("EMPIAR-%s is kept: another run uses it by now." % entry.number)
+                return EXIT_ERROR
+        say("Deleting EMPIAR-%s: whoever interrupts this leaves half of it, as %s." % (entry.number, aside))
+        shutil.rmtree(aside)
+        # Not those of runs that have begun since: they fetch their files anew.
+        for note in entry.notes:
+            with contextlib.suppress(FileNotFoundError):
+                os.remove(note)
+        for folder in (os.path.join(entry.folder, NOTES), entry.folder):
+            if os.path.isdir(folder) and not os.listdir(folder):
+                os.rmdir(folder)
+    except FileNotFoundError:
+        say("EMPIAR-%s was deleted by another program at the same time." % entry.number)
+        return 0
     except OSError as error:
-        say("%s could not be deleted whole (%s)." % (entry.folder, error.strerror or error))
+        say("%s could not be deleted whole (%s: %s); what is left of it is in %s." % (
+            entry.folder, error.filename or aside, (error.strerror or str(error)).lower(), aside))
         return EXIT_ERROR
-    say("EMPIAR-%s is deleted." % entry.number)
+    say("EMPIAR-%s is deleted%s." % (
+        entry.number, "; what else is in %s stays" % entry.folder if os.path.isdir(entry.folder) else ""))
     return 0
 
 
@@ -281,12 +381,15 @@ def _refuse_blindness(options: argparse.Namespace, found: Survey, projects: List
 
 def _unused(folder: str, name: str, found: Survey) -> Kept:
     """An entry that no run is known to use, by its number or its name. Raises EntryError."""
-    number = name.upper().replace("EMPIAR-", "")
+    number = re.sub("^EMPIAR-", "", name.upper())
     entry = found.entries.get(number)
     if entry is None:
         msg = "%s has nothing of entry %s." % (folder, name)
     elif entry.runs:
         msg = "EMPIAR-%s is used by %s: delete that run first, or keep the files." % (number, min(entry.runs))
+    elif entry.linked:
+        msg = "EMPIAR-%s is not deleted, since %s is a link to files elsewhere, which others may use by other ways: " \
+              "remove it by hand." % (number, entry.linked)
     elif entry.is_filled:
         msg = "EMPIAR-%s is being downloaded at the moment: wait until that is over." % number
     else:

@@ -11,7 +11,7 @@ import platform
 import stat
 import time
 from dataclasses import dataclass
-from typing import Iterator, List, Optional, Tuple
+from typing import Iterator, List, Optional, Sequence, Tuple
 
 from ..archive.errors import DiskError
 from ..transfer.modes import make_folders, share_file
@@ -19,7 +19,8 @@ from ..transfer.modes import make_folders, share_file
 logger = logging.getLogger(__name__)
 NOTES = ".empiar-runs"          # a folder beside data/
 MOST_NOTE_LETTERS = 1 << 16
-MOST_LINKED_FOLDERS = 100       # of a run
+MOST_LINKED_FOLDERS = 1000      # of a project
+SYSTEM = ("/proc", "/sys", "/dev")
 # What an account may not write, or a disk may not take, does not keep a run from files that are there already.
 READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
 
@@ -30,6 +31,7 @@ class Use:
     run: str                    # its folder
     host: str
     state: str
+    note: str = ""              # the file that says so
 
     USED, DELETED, UNKNOWN = "used", "deleted", "unknown"
 
@@ -43,7 +45,7 @@ def note_use(shared: str, number: str, folder: str) -> None:
     try:
         make_folders(notes)
         with open(temporary, "w", encoding="utf-8", errors="surrogateescape") as stream:
-            json.dump({"run": folder, "host": host, "time": time.time()}, stream)
+            json.dump({"run": folder, "host": host, "time": time.time(), "runs": _inode_of_runs(folder)}, stream)
         share_file(temporary)
         os.replace(temporary, path)
     except OSError as error:
@@ -72,43 +74,66 @@ def _read(path: str) -> Use:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 return Use(path, "", Use.UNKNOWN)
             note = json.loads(stream.read(MOST_NOTE_LETTERS))
-        return _use(str(note["run"]), str(note["host"]))
+        return _use(str(note["run"]), str(note["host"]), note.get("runs"), path)
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return Use(path, "", Use.UNKNOWN)
+        return Use(path, "", Use.UNKNOWN, path)
 
 
-def _use(run: str, host: str) -> Use:
-    """A run that is not there was deleted, where its project is there; else its disk may only be away. A folder that a
-    command has filled may have another name by now."""
-    above, runs = os.path.dirname(run), os.path.dirname(os.path.dirname(run))
+def _use(run: str, host: str, inode: object, note: str) -> Use:
+    """A run that is not there was deleted, where the folder of its project's runs is the very one that it was in; else
+    its disk may only be away, or the project moved. A folder that a command has filled may have another name by now."""
     try:
-        if os.path.lexists(run) or (os.path.basename(runs) == "Runs" and os.path.lexists(above)):
-            return Use(run, host, Use.USED)
+        if _is_there(run) or (_runs_of(run) and _is_there(os.path.dirname(run))):
+            return Use(run, host, Use.USED, note)
+        is_deleted = host == platform.node() and inode is not None and inode == _inode_of_runs(run)
     except (OSError, ValueError):
-        return Use(run, host, Use.UNKNOWN)
-    is_deleted = host == platform.node() and os.path.basename(runs) == "Runs" and os.path.isdir(runs)
-    return Use(run, host, Use.DELETED if is_deleted else Use.UNKNOWN)
+        return Use(run, host, Use.UNKNOWN, note)
+    return Use(run, host, Use.DELETED if is_deleted else Use.UNKNOWN, note)
 
 
-def runs_below(folder: str, depth: int, blind: List[str]) -> Iterator[Tuple[str, List[str]]]:
-    """(project, folders of its runs) at or below a folder; what cannot be read goes into ``blind``. A folder within a
-    project, too: the project is the one above."""
+def _is_there(path: str) -> bool:
+    """Raises OSError where that cannot be seen."""
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
+
+
+def _runs_of(folder: str) -> str:
+    """The folder of its project's runs, '' where a run's files are not as Scipion has them."""
+    runs = os.path.dirname(os.path.dirname(folder))
+    return runs if os.path.basename(runs) == "Runs" else ""
+
+
+def _inode_of_runs(folder: str) -> Optional[int]:
+    runs = _runs_of(folder)
+    try:
+        return os.stat(runs).st_ino if runs else None
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def projects_below(folder: str, depth: int, blind: List[str]) -> Iterator[str]:
+    """The projects at or below a folder; what cannot be read goes into ``blind``. A folder within a project, too: the
+    project is the one above."""
     above = os.path.realpath(folder)
     while above != os.path.dirname(above):
         if _is_project(above) and os.path.exists(os.path.join(above, "project.sqlite")):
-            yield above, _folders(os.path.join(above, "Runs"), blind)
+            yield above
         above = os.path.dirname(above)
     yield from _projects(folder, depth, blind)
 
 
-def _projects(folder: str, depth: int, blind: List[str]) -> Iterator[Tuple[str, List[str]]]:
+def _projects(folder: str, depth: int, blind: List[str]) -> Iterator[str]:
     has_database = os.path.exists(os.path.join(folder, "project.sqlite"))
     if _is_project(folder):
-        yield folder, _folders(os.path.join(folder, "Runs"), blind)
+        yield folder
     elif has_database:
         blind.append(os.path.join(folder, "Runs"))      # on a disk that is away, perhaps
-    if depth and not has_database:
-        for each in _folders(folder, blind):
+    for each in _folders(folder, blind) if depth else ():
+        # Runs are looked at with their project, which may hold another one beside them.
+        if not (has_database and os.path.basename(each) == "Runs"):
             yield from _projects(each, depth - 1, blind)
 
 
@@ -122,7 +147,7 @@ def _folders(folder: str, blind: List[str]) -> List[str]:
         for entry in os.scandir(folder):
             if entry.is_symlink() and not os.path.exists(entry.path):
                 blind.append(entry.path)                # its disk may be away
-            elif entry.is_dir() and not entry.name.startswith("."):
+            elif entry.is_dir():
                 if not os.access(entry.path, os.R_OK | os.X_OK):
                     blind.append(entry.path)
                 found.append(entry.path)
@@ -133,27 +158,36 @@ def _folders(folder: str, blind: List[str]) -> List[str]:
     return sorted(found)
 
 
-def links_in(folder: str, blind: List[str], within: str = "") -> Iterator[List[str]]:
-    """Of each link in a run's folder the places that it leads to, one after the other, and the last one's real path.
-    A folder that is linked from elsewhere, a scratch disk, is a part of the run; ``within``: what is not."""
-    todo, seen = [folder], set()
+def links_in(folder: str, blind: List[str], known: Sequence[str] = ()) -> Iterator[Tuple[str, List[str]]]:
+    """Of each link in a project the name by which it was come to, and the places that it leads to, one after the other,
+    the last one's real path. A folder that is linked from elsewhere, a scratch disk, is a part of the project;
+    ``known``: what is not, since it is looked at by itself."""
+    todo, seen = [(folder, folder)], {os.path.realpath(folder)}
     while todo:
-        for current, folders, names in os.walk(todo.pop(), onerror=lambda error: blind.append(str(error.filename))):
+        top, called = todo.pop()
+        for current, folders, names in os.walk(top, onerror=lambda error: blind.append(str(error.filename))):
             for name in [*names, *folders]:
                 path = os.path.join(current, name)
                 if not os.path.islink(path):
                     continue
-                real = os.path.realpath(path)
-                yield [*_steps(path), real]
-                if name in folders and real not in seen and not (real + os.sep).startswith(within + os.sep):
-                    seen.add(real)
-                    if len(seen) <= MOST_LINKED_FOLDERS:
-                        todo.append(real)
-                    else:
-                        blind.append(path)
+                real, told = os.path.realpath(path), called + path[len(top):]
+                yield told, [*steps_of(path), real]
+                if name not in folders or real in seen or is_below(real, known) or is_below(folder, [real]) or is_below(
+                        real, SYSTEM):
+                    continue
+                seen.add(real)
+                if len(seen) <= MOST_LINKED_FOLDERS:
+                    todo.append((real, told))
+                else:
+                    blind.append("%s (more than %d linked folders)" % (path, MOST_LINKED_FOLDERS))
 
 
-def _steps(path: str) -> Iterator[str]:
+def is_below(path: str, folders: Sequence[str]) -> bool:
+    """Whether a path is one of these folders, or lies in one."""
+    return any(path == each or path.startswith(each.rstrip(os.sep) + os.sep) for each in folders)
+
+
+def steps_of(path: str) -> Iterator[str]:
     for _ in range(40):             # as many as Linux follows
         with contextlib.suppress(OSError):
             path = os.path.normpath(os.path.join(os.path.dirname(path), os.readlink(path)))

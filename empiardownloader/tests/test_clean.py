@@ -2,6 +2,7 @@
 """empiar clean over a shared download folder, and empiar cite."""
 import contextlib
 import fcntl
+import io
 import json
 import os
 import platform
@@ -11,11 +12,13 @@ import shutil
 import subprocess
 import sys
 import termios
+import threading
 import unittest
 from unittest import mock
 
 from empiardownloader.archive.citing import how_to_cite
 from empiardownloader.archive.entry import parse_entry
+from empiardownloader.download import clean
 from empiardownloader.download.fetch import fetch
 from empiardownloader.download.plan import plan
 from empiardownloader.download.users import NOTES, note_use, noted_uses
@@ -72,7 +75,8 @@ class TestClean(ArchiveTestCase):
     def list(self, *arguments):
         code, told, errors = self.clean(self.shared, *arguments, "--json")
         self.assertEqual(0, code, errors)
-        return {each["number"]: each for each in json.loads(told)}
+        self.told = json.loads(told)
+        return {each["number"]: each for each in self.told["entries"]}
 
     def delete(self, *arguments, name="10002"):
         """-> what is still there, and the sentences."""
@@ -113,7 +117,9 @@ class TestClean(ArchiveTestCase):
         self.put("10002/my_results/r.star")
         left, errors = self.delete("--projects", self.projects)
         self.assertEqual(["10001", "90003"], left)
-        self.assertTrue(errors.endswith("EMPIAR-10002 is deleted.\n"), errors)
+        self.assertIn("EMPIAR-10002 is deleted; what else is in ", errors)
+        # Version 1.1 left no notes, nor does a mirror.
+        self.assertIn("its files may not come from a download", errors)
         # What did not come from the archive is not ours.
         self.assertEqual(["my_results"], os.listdir(os.path.join(self.shared, "10002")))
 
@@ -124,8 +130,129 @@ class TestClean(ArchiveTestCase):
         code, _, errors = self.clean(self.shared, "--projects", self.projects, "--delete", "10002", "EMPIAR-10003",
                                      "10002", "--yes")
         self.assertEqual((0, ["EMPIAR-10002 is deleted.", "EMPIAR-10003 is deleted."]), (
-            code, errors.splitlines()[1:]), errors)
+            code, [line for line in errors.splitlines() if "is deleted" in line]), errors)
         self.assertEqual(["10001", "10004", "90003", "notes.txt"], self.there())
+
+    def link(self, target, *place):
+        path = os.path.join(*(place or (self.extra, "link")))
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        os.symlink(target, path)
+
+    def users(self, number="10002"):
+        found = self.list("--projects", self.projects)[number]
+        return [os.path.relpath(run, self.projects) for run in found["runs"]], found["perhaps_used_by"]
+
+    def test_links_to_all_of_it(self):
+        run = "First/Runs/000002_EmpiarDownloader"
+        for target in (self.shared, self.folder, os.path.join(self.folder, "by"), "/"):
+            with self.subTest(target):
+                self.link(target)
+                self.assertEqual(([run], []), self.users())
+                os.remove(os.path.join(self.extra, "link"))
+        self.assertEqual(([], []), self.users())
+
+    def test_links_by_way_of_folders_within(self):
+        """A run's files on a scratch folder that lies there, too; a link within one entry to another one."""
+        scratch = os.path.join(self.shared, "scratch", "run2")
+        self.link(os.path.join(self.shared, "10002/data/Movies/m_1.mrc"), scratch, "m_1.mrc")
+        self.link(scratch)
+        self.assertEqual((["First/Runs/000002_EmpiarDownloader"], []), self.users())
+        os.remove(os.path.join(self.extra, "link"))
+        self.assertEqual(([], []), self.users())
+        self.link(os.path.join(self.shared, "10002/data/Movies"), self.shared, "10001/my_results/more")
+        self.assertEqual(([], ["links in %s" % os.path.join(self.shared, "10001")]), self.users())
+
+    def test_links_beside_the_runs(self):
+        for place in ("First/Uploads/l", "First/Runs/l", "First/.hidden/l", ".hid/First/Runs/1/l"):
+            with self.subTest(place):
+                self.link(os.path.join(self.shared, "10002/data"), self.projects, place)
+                self.assertEqual(1, len(self.users()[0]))
+                os.remove(os.path.join(self.projects, place))
+        self.link("/old/10002", self.projects, "First/Runs/1/l")
+        self.assertEqual(1, len(self.users()[1]))
+
+    def test_a_run_is_deleted_where_its_runs_are_the_same_ones(self):
+        """A project that was moved, a disk that is away, a folder that nobody may enter: nobody knows."""
+        self.age()
+        run = self.note("10002")
+        shutil.rmtree(run)
+        self.assertTrue(self.list("--projects", self.projects)["10002"]["known_runs_deleted"])
+        runs = os.path.dirname(run)
+        os.rename(runs, runs + "_away")
+        os.mkdir(runs)
+        self.assertEqual(1, len(self.users()[1]))
+        os.rename(os.path.join(self.projects, "First"), os.path.join(self.projects, "Moved"))
+        os.makedirs(runs)
+        with open(os.path.join(self.projects, "First", "project.sqlite"), "w"):
+            pass
+        self.assertEqual(1, len(self.users()[1]))
+        with mock.patch("os.lstat", side_effect=PermissionError(13, "denied")):
+            use, = noted_uses(os.path.join(self.shared, "10002"))
+        self.assertEqual("unknown", use.state)
+
+    def test_a_run_that_begins_at_this_moment(self):
+        """After the second look, too: its files are there again, and so is its note."""
+        self.age()
+        rename = os.rename
+
+        def renamed(source, target):
+            if target.endswith(clean.ASIDE):
+                self.note("10002", "000077_EmpiarDownloader")
+            rename(source, target)
+
+        entry = clean.survey(self.shared, [self.projects], threading.Event()).entries["10002"]
+        with mock.patch("os.rename", renamed), contextlib.redirect_stderr(io.StringIO()) as told:
+            self.assertEqual(1, clean._remove(entry))
+        self.assertIn("is kept: another run uses it by now", told.getvalue())
+        self.assertEqual(4, sum(len(names) for _, _, names in os.walk(os.path.join(self.shared, "10002"))))
+        # One that begins while it goes keeps its note, and what it has fetched since.
+        entry = clean.survey(self.shared, [], threading.Event()).entries["10001"]
+        rmtree = shutil.rmtree
+
+        def removed(path):
+            self.note("10001", "000078_EmpiarDownloader")
+            self.put("10001/data/Movies/new.mrc")
+            rmtree(path)
+
+        with mock.patch("shutil.rmtree", removed), contextlib.redirect_stderr(io.StringIO()):
+            self.assertEqual(0, clean._remove(entry))
+        self.assertEqual(["new.mrc"], os.listdir(os.path.join(self.shared, "10001/data/Movies")))
+        self.assertEqual(1, len(noted_uses(os.path.join(self.shared, "10001"))))
+
+    def test_a_deletion_that_was_interrupted(self):
+        self.age()
+        os.rename(os.path.join(self.shared, "10002/data"), os.path.join(self.shared, "10002", clean.ASIDE))
+        self.assertTrue(self.list("--projects", self.projects)["10002"]["half_deleted"])
+        self.assertIn("half deleted: delete it again", self.clean(self.shared, "--projects", self.projects)[1])
+        left, _ = self.delete("--projects", self.projects)
+        self.assertEqual(["10001", "90003"], left)
+
+    def test_folders_that_are_links(self):
+        """Their files are elsewhere, and have other names there."""
+        self.age()
+        os.rename(os.path.join(self.shared, "10002/data"), os.path.join(self.folder, "disk"))
+        os.symlink(os.path.join(self.folder, "disk"), os.path.join(self.shared, "10002/data"))
+        left, errors = self.delete("--projects", self.projects)
+        self.assertEqual(3, len(left))
+        self.assertIn("is a link to files elsewhere", errors)
+        self.link(os.path.join(self.folder, "disk/Movies/m_1.mrc"))
+        self.assertEqual(["First/Runs/000002_EmpiarDownloader"], self.users()[0])
+
+    def test_parts_that_are_worked_on(self):
+        """However old they are: the one who works on them has their lock; and those that are being unpacked."""
+        self.age()
+        self.assertFalse(self.list("--projects", self.projects)["10002"]["being_filled"])
+        with open(os.path.join(self.shared, "10002/data/Movies/.part.m_3.mrc"), "r+b") as stream:
+            fcntl.flock(stream, fcntl.LOCK_EX)
+            self.assertTrue(self.list("--projects", self.projects)["10002"]["being_filled"])
+        self.put("10002/data/Movies/.unpacked.m_4.mrc")
+        self.assertTrue(self.list("--projects", self.projects)["10002"]["being_filled"])
+
+    def test_json_says_what_could_not_be_seen(self):
+        os.symlink("/gone", os.path.join(self.projects, "Old"))
+        self.list("--projects", self.projects)
+        self.assertEqual([os.path.join(self.projects, "Old")], self.told["could_not_be_read"])
+        self.assertEqual(1, self.told["projects"])
 
     def test_where_there_is_no_project_any_more(self):
         """The course is over: its projects are deleted, or whole homes."""
