@@ -42,20 +42,24 @@ MOVED = """<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><meta http
 
 class LocalServer:
     """``port``: of 127.0.0.1, 0 for a free one; ``path``: a socket file in place of it, which only this account may
-    open; ``token``: a new one unless given. Raises OSError."""
+    open; ``token``: a new one unless given; ``origins``: of the user's own pages, which may ask with the token in the
+    address ('http://127.0.0.1:9000'). Raises OSError."""
 
     most_readers, most_connections = 16, 64
 
-    def __init__(self, title: str, pages: Sequence[Any], port: int = 0, path: str = "", token: str = "") -> None:
+    def __init__(self, title: str, pages: Sequence[Any], port: int = 0, path: str = "", token: str = "",
+                 origins: Sequence[str] = ()) -> None:
         """``pages``: [(address, Handler)]"""
-        self.title, self._path = title, path
+        self.title, self._path, self.origins = title, path, tuple(origins)
         self.token = token or secrets.token_urlsafe(24)
         self.readers: "List[EventStream]" = []      # the one that came first is the first
         self.is_over = False
         self.sockets = [_own_socket(path)] if path else tornado.netutil.bind_sockets(port, "127.0.0.1")
         self.port = 0 if path else self.sockets[0].getsockname()[1]
         self._server = _Bounded(
-            tornado.web.Application([*pages, ("/favicon.ico", _Icon)], server=self, default_handler_class=Nothing),
+            # Of what was asked nothing is written down: it has the token.
+            tornado.web.Application([*pages, ("/favicon.ico", _Icon)], log_function=lambda handler: None, server=self,
+                                    default_handler_class=Nothing),
             idle_connection_timeout=REQUEST_SECONDS, max_header_size=MOST_HEADER_BYTES, max_body_size=0,
             body_timeout=REQUEST_SECONDS)
         self._server.most = self.most_connections
@@ -142,7 +146,11 @@ class Handler(tornado.web.RequestHandler):
             self.refuse(403, "This is to be asked as 127.0.0.1 or localhost.")
         origin = self.request.headers.get("Origin")
         site = self.request.headers.get("Sec-Fetch-Site", "same-origin")
-        if (origin is not None and origin != "http://" + host) or not (
+        if origin is not None and origin in self.server.origins:
+            self.set_header("Access-Control-Allow-Origin", origin)
+            self.set_header("Vary", "Origin")
+            self.set_header("Cross-Origin-Resource-Policy", "cross-origin")
+        elif (origin is not None and origin != "http://" + host) or not (
                 site in ("same-origin", "none") or self._is_link()):
             self.refuse(403, "Pages of other sites may not ask here.")
         if not self._has_token():

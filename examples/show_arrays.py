@@ -36,3 +36,5 @@ try:
             viewer.wait_closed()
 except LiveError as error:
     sys.exit(str(error))
+except KeyboardInterrupt:
+    sys.exit(130)

@@ -113,7 +113,10 @@ def show(options):
         return follower.returncode
     if follower is not None:
         print("\n%s to end." % ("Ctrl-C" if BY_NAME[options.live].is_page else "Close the viewer's window"), flush=True)
-        return follower.wait()
+        try:
+            return follower.wait()
+        except KeyboardInterrupt:
+            return follower.wait()
     return 0
 
 

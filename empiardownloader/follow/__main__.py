@@ -84,6 +84,8 @@ def _parse(arguments: Optional[List[str]], program: str) -> argparse.Namespace:
                         help="as server-sent events on 127.0.0.1, for browsers and other languages; needs tornado")
     parser.add_argument("--port", type=int, default=0, help="of --serve (a free one)")
     parser.add_argument("--socket", default="", metavar="FILE", help="of --serve, in place of a port")
+    parser.add_argument("--origin", action="append", default=[], metavar="ADDRESS",
+                        help="of --serve: a page of your own that may ask, like http://127.0.0.1:9000; more than once")
     options = parser.parse_args(arguments)
     if options.nodes and options.timeout is not None:
         parser.error("--timeout is for events, not for --nodes")
@@ -115,7 +117,8 @@ def _serve(walker: RemoteNodeWalker, options: argparse.Namespace) -> int:
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, ending.set)
         try:
-            server = Server("%s %s" % (options.project, options.db_name), begin, _line, options.port, options.socket)
+            server = Server("%s %s" % (options.project, options.db_name), begin, _line, options.port, options.socket,
+                            options.origin)
         except OSError as error:
             msg = "No reader can be served at %s (%s): choose another one." % (
                 options.socket or "port %d" % options.port, (error.strerror or str(error)).lower())

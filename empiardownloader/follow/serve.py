@@ -11,9 +11,10 @@ import json
 import os
 import secrets
 from collections import OrderedDict
-from typing import Any, Callable, Optional
+from typing import Any, Callable, Optional, Sequence
 
 from ..local_server import EventStream, Handler, LocalServer
+from ..tokens import kept_token
 from .events import FollowError
 from .walk import Walk
 
@@ -28,9 +29,10 @@ Begin = Callable[[str], "Walk[Any]"]
 class Server(LocalServer):
     """``begin`` starts a walk, ``line`` writes an event as JSON; the rest as for LocalServer. Raises OSError."""
 
-    def __init__(self, title: str, begin: Begin, line: Callable[[Any], str], port: int = 0, path: str = "") -> None:
+    def __init__(self, title: str, begin: Begin, line: Callable[[Any], str], port: int = 0, path: str = "",
+                 origins: Sequence[str] = ()) -> None:
         pages = [("/", _Front), (r"/(events\.js|events\.css)", _File), ("/events", _Events)]
-        super().__init__(title, pages, port, path)
+        super().__init__(title, pages, port, path, kept_token(port), origins)
         self.begin_walk, self.line = begin, line
         # One that waits for an event, and one that begins or ends.
         self.executor = concurrent.futures.ThreadPoolExecutor(2 * self.most_readers, "reader")

@@ -12,7 +12,7 @@ import tempfile
 import webbrowser
 from typing import List, Optional
 
-from ..follow import FollowError
+from ..follow import FollowError, NotThereYetError, RemoteNodeWalker
 from .backend import StreamingBackend
 from .errors import LiveError
 from .feed import NAMES_TOLD, Feed
@@ -32,6 +32,9 @@ def main(arguments: Optional[List[str]] = None, program: str = "python -m empiar
         # Nothing of a run is left out: the walker waits as long as the viewer lives.
         backend = _backend(options)
         feed = Feed(backend, options.project, options.db_name, options.interval, options.ssh, _tell)
+        # What is missing here first, then what is not there.
+        backend.check()
+        _check_place(options)
         with backend:
             _tell_places(backend, options.browser)
             return _show(backend, feed, options.end_with_run)
@@ -40,6 +43,18 @@ def main(arguments: Optional[List[str]] = None, program: str = "python -m empiar
         return EXIT_ERROR
     except KeyboardInterrupt:
         return EXIT_STOPPED
+
+
+def _check_place(options: argparse.Namespace) -> None:
+    """A project that is not there is an error; a run may be one that is to come, or misspelt. Raises FollowError."""
+    walker = RemoteNodeWalker(options.project, "", options.interval, options.ssh)
+    with walker:
+        walker.get("")
+        if options.db_name:
+            try:
+                walker.get(options.db_name)
+            except NotThereYetError as error:
+                _tell("%s Waiting for it." % error)
 
 
 def _backend(options: argparse.Namespace) -> StreamingBackend:

@@ -95,7 +95,7 @@ class Feed:
         self._title = " ".join([os.path.basename(os.path.abspath(project.rpartition(":")[2])), db_name]).strip()
         self._events: "queue.Queue[Tuple[RemoteNodeWalker, Event]]" = queue.Queue(MOST_UNHEARD)
         self._lock = threading.Condition()      # guards what follows, up to the empty line
-        self._shown = ShownRun()
+        self._shown = ShownRun(db_name.partition(":")[2])
         self._jobs: List[Job] = []
         self._late: List[Tuple[float, Job]] = []        # those that are tried again, and when
         self._left_out = 0                              # particles that were not shown

@@ -99,7 +99,7 @@ def of_montage(node: NodeContent, first: int, items: Sequence[Item], ssh: Any, u
     return [Shown(canvas, "%s#%d" % (node.path, first), dict(
         words, item=first, kind=KINDS[node.type], pixel_size=_pixel_size(node, items[0]), binning=factor,
         limits=(-CELL_SIGMAS, CELL_SIGMAS), takes_picks=False,
-        remark="%d of %d x %d pixels, each in its own grey values" % (len(images), width, height),
+        remark="%d images, %d x %d pixels each, every one in its own grey values" % (len(images), width, height),
         cells={"side": side, "columns": COLUMNS, "labels": labels}))]
 
 
@@ -153,7 +153,7 @@ def _pixel_size(node: NodeContent, item: Item) -> Optional[float]:
 def _label(node: NodeContent, item: Item) -> str:
     """Of a class how many it has, of an average its number, of a particle nothing: there are too many."""
     size = item.attributes.get("_size")
-    words = "%d: %s" % (item.id, size) if size is not None else "%d" % item.id if node.type in CLASSES else ""
+    words = "%d: %s" % (item.id, size) if size is not None else "no. %d" % item.id if node.type in CLASSES else ""
     return words + " rejected" * is_rejected(item)
 
 

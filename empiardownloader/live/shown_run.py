@@ -9,7 +9,7 @@ from ..follow import Event, EventType, Item, NodeContent
 from .entries import Facts, Picks
 from .lineage import Lineage, is_of, run_of
 from .overlays import FitSets, PickSets, is_rejected, picture_of_fit
-from .run_head import head_of
+from .run_head import LONGEST_ERROR, head_of
 
 MOVIES, MICROGRAPHS, COORDINATES, CTF = "SetOfMovies", "SetOfMicrographs", "SetOfCoordinates", "SetOfCTF"
 IMAGES = (MOVIES, MICROGRAPHS)
@@ -81,7 +81,9 @@ Action = Union[ShowImages, ShowMontage, ShowPicks, ShowFacts, Forget, Remove, Re
 class ShownRun:
     """What is known of the runs and sets that are shown. One thread at a time may use it."""
 
-    def __init__(self) -> None:
+    def __init__(self, output: str = "") -> None:
+        """``output``: the name of the only one that is followed."""
+        self._output = output
         self._sets: Dict[str, NodeContent] = {}             # by db_name, as last told
         self._states: Dict[str, str] = {}                   # of runs that are followed
         self._ended: Set[str] = set()                       # of these
@@ -137,13 +139,19 @@ class ShownRun:
         found: List[Tuple[str, str]] = []
         if runs and (len(runs) == 1 or "progress" in runs[-1].info):
             found = head_of(runs[-1], with_state=len(runs) > 1)
+        if not found and len(runs) > 1:
+            states = [state for state in self._states.values() if state]
+            found = [("Runs", ", ".join("%d %s" % (states.count(state), state) for state in dict.fromkeys(states)))]
+        # Whichever run it is: who watches wants to know.
+        found += [("Failed", "%s: %s" % (run.info.get("label") or run.name, _error_of(run))) for run in runs
+                  if run.info.get("status") == "failed" and len(runs) > 1]
         unshown = self._unshown()
         return found + [("Not shown live", ", ".join(unshown))] if unshown else found
 
     def _unshown(self) -> List[str]:
         """Outputs of runs that are followed, of classes of which nothing is shown."""
         return [output for run in self._runs.values() for output in run.info.get("outputs") or []
-                if "%s:%s" % (run.name, output) not in self._sets]
+                if self._output in ("", output) and "%s:%s" % (run.name, output) not in self._sets]
 
     def apply(self, event: Event, is_followed: bool) -> List[Action]:
         """``is_followed``: the event is of what its user wants to see; of others only the picks, the CTFs and what they
@@ -359,6 +367,10 @@ class ShownRun:
         found = [node for db_name, node in self._sets.items() if node.type in IMAGES and is_of(db_name, micrographs)]
         size: Optional[float] = found[0].info.get("sampling_rate") if found else None
         return size
+
+
+def _error_of(run: NodeContent) -> str:
+    return str(run.info.get("error") or "")[:LONGEST_ERROR]
 
 
 def tilts_of(series: Item) -> List[Item]:

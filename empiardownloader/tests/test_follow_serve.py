@@ -12,10 +12,12 @@ import sys
 import time
 import unittest
 
+from empiardownloader.tests.base import environment
 from empiardownloader.tests.browsers import CHROMIUM, Chromium, found
 from empiardownloader.tests.follow_case import FollowCase, alive, children
 from empiardownloader.tests.local_asking import Reader, ask, check_refusals
 from empiardownloader.tests.scipion_files import execute
+from empiardownloader.tests.servers import free_port
 
 IS_QUICK = True
 
@@ -91,6 +93,28 @@ class TestServe(FollowCase):
         status, answered, content = ask(port, "/", Cookie=answered["Set-Cookie"].partition(";")[0])
         self.assertEqual(200, status)
         self.assertIn("default-src 'none'", answered["Content-Security-Policy"])
+
+    def test_a_page_of_ones_own(self):
+        """Named by whoever starts the server; it asks with the token in the address, as EventSource can."""
+        self.finished_run()
+        _, port, token = self.serve("--origin", "http://127.0.0.1:9123")
+        path = "/events?token=" + token
+        mine = {"Origin": "http://127.0.0.1:9123", "Sec_Fetch_Site": "same-site"}
+        status, answered, _ = ask(port, path, **mine)
+        self.assertEqual((200, "http://127.0.0.1:9123"), (status, answered["Access-Control-Allow-Origin"]))
+        self.assertEqual(401, ask(port, "/events", **mine)[0])
+        self.assertEqual(403, ask(port, path, **dict(mine, Origin="http://127.0.0.1:9124"))[0])
+
+    def test_the_token_of_a_port(self):
+        """The same each time, so that what was open goes on; and it is written down nowhere."""
+        self.finished_run()
+        with environment(XDG_CACHE_HOME=self.folder):
+            port = free_port()
+            process, _, token = self.serve("--port", str(port))
+            self.assertEqual(403, ask(port, "/events?token=" + token, Origin="http://evil.example")[0])
+            process.kill()
+            process.wait()
+            self.assertEqual(token, self.serve("--port", str(port))[2])
 
     def test_names_with_markup(self):
         os.rename(self.project.folder, self.project.folder + "<script>alert(1)</script>".replace("/", "_"))

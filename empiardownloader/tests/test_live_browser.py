@@ -46,7 +46,7 @@ PIXELS = """(() => {
   return [canvas.width, canvas.height, [...data].filter((value, place) => place %% 4 === 0)];
 })()"""
 # Kinds of image sets, and in which section of the page each is.
-SECTIONS_OF = {"micrographs": "images", "tilt series": "tilt series", "tilt stacks": "tilt series",
+SECTIONS_OF = {"micrographs": "images", "tilt series": "tilts", "tilt stacks": "tilts",
                "particles": "particles", "class averages": "class averages", "volumes": "volumes",
                "subtomograms": "volumes"}
 CAPTION = '[...document.querySelectorAll("#large figcaption")].pop().textContent'
@@ -135,7 +135,7 @@ class TestRuns(BrowserCase):
         run = self.new(amountOfImages=12)
         self.launch(run, wait=False)
         self.follow(backend, run)
-        browser.wait('$("line").textContent', "live")
+        browser.wait('$("line").textContent', "connected")
         self.wait_for(lambda: browser.run(NUMBER), 120, "the first image")
         self.assertTrue(self.fresh(run).isActive(), "the run was over before anything was shown")
         head = self.wait_for(lambda: self.head(browser).get("Entry") and self.head(browser), 60, "the head")
@@ -313,7 +313,7 @@ class TestWatchers(LiveCase):
         # The newest first, as a run's are; the page was at another one.
         for number in range(8, 0, -1):
             self.show(again, number, 1)
-        browser.wait('$("line").textContent', "live")
+        browser.wait('$("line").textContent', "connected")
         browser.wait(NUMBER, "2 of 8")
         self.assertEqual("m_002", browser.run('$("name").textContent'))
         browser.press("End", 35)
@@ -367,12 +367,30 @@ class TestSlowLine(TestWatchers):
         browser.press("ArrowLeft", 37)
         for _ in range(20):
             self.together(browser)
+            self.assertTrue(browser.run('document.querySelector("#large img").naturalWidth'))
             browser.press("p", 80)
             browser.press("p", 80)
             time.sleep(0.2)
         browser.slow(-1)
         browser.wait(NUMBER, "2 of 3")
         self.assertEqual("m_002", self.together(browser))
+
+    def test_an_image_that_is_there_stays(self):
+        """Whatever its user presses, and where the viewer is away."""
+        backend, address = self.serve()
+        self.show(backend, 1, 3)
+        browser = self.browser(address)
+        browser.wait(NUMBER, "3 of 3")
+        whole = '[...document.querySelectorAll("#large img")].every((image) => image.complete && image.naturalWidth)'
+        for key in "aannppa":
+            browser.press(key, ord(key.upper()))
+            time.sleep(0.1)
+            self.assertTrue(browser.run(whole), key)
+        backend.cleanup()
+        browser.press("ArrowLeft", 37)
+        time.sleep(1)
+        self.assertTrue(browser.run(whole))
+        self.assertEqual("m_003", self.together(browser))
 
     def test_an_image_that_did_not_come(self):
         backend, address = self.serve()
@@ -470,7 +488,7 @@ class TestKinds(BrowserCase):
         for run in self.proj.getRuns():
             for _, output in run.iterOutputAttributes():
                 name, size = output.getClassName(), output.getSize()
-                if section == "tilt series" and "TiltSeries" in name:
+                if section == "tilts" and "TiltSeries" in name:
                     found += sum(series.getSize() for series in output.iterItems())
                 elif section in STACKS and name == STACKS[section]:
                     found += -(-size // 100)
@@ -510,7 +528,7 @@ class TestKinds(BrowserCase):
         self.assertLess(np.abs(np.floor(grey_of(image)) - shown[:side, :side]).max(), 1.01)
 
     def check_tilts(self, browser, runs):
-        self.choose(browser, "tilt series")
+        self.choose(browser, "tilts")
         browser.wait('view.section === "tilt series"')
         names = browser.run('ask("/list", {section: "tilt series", count: 200}).then((found) => '
                             'found.items.map((each) => each.name))')

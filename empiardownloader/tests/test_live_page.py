@@ -18,12 +18,12 @@ from PIL import Image
 
 from empiardownloader.images.ctf import wavelength, zeros
 from empiardownloader.live import Facts, LiveError, Picks, WebStreamingBackend
-from empiardownloader.live.web import page_token
 from empiardownloader.tests.base import environment
 from empiardownloader.tests.follow_case import alive
 from empiardownloader.tests.live_case import LiveCase, left_behind
 from empiardownloader.tests.local_asking import Reader, ask, check_refusals
 from empiardownloader.tests.servers import free_port
+from empiardownloader.tokens import kept_token
 
 IS_QUICK = True
 MARKUP = "<img src=x onerror=alert(1)>&\"'\u2028"
@@ -71,7 +71,7 @@ class TestPage(PageCase):
         backend.save(images[0], "new.mrc", kind="averages", place=0)
         self.assertTrue(backend.wait(30), backend.tracker.lost())
         state = self.state()
-        self.assertEqual(("Project", [{"name": "images", "count": 13, "rejected": 0}]),
+        self.assertEqual(("Project", [{"name": "images", "count": 13, "items": 13, "rejected": 0}]),
                          (state["title"], state["sections"]))
         listed = self.get("/list", first=11, count=5)
         self.assertEqual((13, ["m_11", "m_12"]), (listed["total"], [item["name"] for item in listed["items"]]))
@@ -106,7 +106,7 @@ class TestPage(PageCase):
         backend.save(Facts({"rejected": True}), "m_2.mrc", source="000002_Run:outputMovies")
         backend.save(Facts({"rejected": True}), "m_1.mrc", source="other", over=["000009_Other"])
         self.assertTrue(backend.wait(30))
-        self.assertEqual([{"name": "images", "count": 3, "rejected": 1}], self.state()["sections"])
+        self.assertEqual([{"name": "images", "count": 3, "items": 3, "rejected": 1}], self.state()["sections"])
         self.assertEqual(["m_1", "m_3"], [item["name"] for item in self.get("/list", which="kept")["items"]])
         self.assertEqual(["m_2"], [item["name"] for item in self.get("/list", which="rejected")["items"]])
         about = self.get("/about")
@@ -204,8 +204,8 @@ class TestPage(PageCase):
             self.serve(port=port)
             self.assertEqual(token, self.token)
             self.assertNotEqual(run, self.state()["run"])
-            self.assertNotEqual(token, page_token(port + 1))
-        self.assertNotEqual(page_token(0), page_token(0))
+            self.assertNotEqual(token, kept_token(port + 1))
+        self.assertNotEqual(kept_token(0), kept_token(0))
 
     def test_ends(self):
         """Of the viewer, of the sender, of a page that nobody watches: nothing is left."""
@@ -227,7 +227,11 @@ class TestPage(PageCase):
     def test_a_socket_file(self):
         path = os.path.join(self.folder, "page.socket")
         backend = self.opened(WebStreamingBackend, socket_file=path)
-        self.assertIn("-L 8050:%s" % path, backend.places()[0])
+        self.assertRegex(backend.places()[0], r"^Page: http://127.0.0.1:8050/\?token=\S+$")
+        self.assertRegex(backend.places()[1], r"ssh -N -L 8050:%s \S+$" % path)
+        # Another one does not take it away.
+        self.refused(WebStreamingBackend(socket_file=path), "is in use")
+        self.assertTrue(os.path.exists(path))
         self.assertEqual(0o600, os.stat(path).st_mode & 0o777)
         with contextlib.closing(socket.socket(socket.AF_UNIX)) as reader:
             reader.connect(path)

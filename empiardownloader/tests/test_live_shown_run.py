@@ -276,6 +276,19 @@ class TestShownRun(unittest.TestCase):
         self.assertEqual(("Error", "No line."), title.head[-1])
         self.assertNotIn("Rate", dict(title.head))
 
+    def test_runs_that_have_failed_are_named(self):
+        self.apply(run("000001_Load", progress={"images": 1}, label="Movies"))
+        title, = self.apply(run("000002_Align", "failed", ended=True, label="Align", error="CUDA out of memory"))
+        self.assertIn(("Failed", "Align: CUDA out of memory"), title.head)
+        self.assertIn(("Run", "Movies"), title.head)
+        title, = self.apply(run("000001_Load", "finished", ended=True, label="Movies"))
+        self.assertEqual([("Runs", "1 finished, 1 failed"), ("Failed", "Align: CUDA out of memory")], title.head)
+
+    def test_the_only_output_that_is_followed(self):
+        shown = ShownRun("outputFSC")
+        title, = shown.apply(run("000001_Load", outputs=["outputMovies", "outputFSC"]), True)
+        self.assertEqual(("Not shown live", "outputFSC"), title.head[-1])
+
     def test_a_gain_reference_is_of_movies(self):
         self.apply(new(MOVIES, gain="/p/gain.mrc"))
         self.apply(new(MICROGRAPHS, gain="/p/gain.mrc"))

@@ -10,6 +10,7 @@ import io
 import json
 import math
 import os
+import platform
 import secrets
 import time
 
@@ -62,8 +63,8 @@ class PageServer(LocalServer):
     def places(self, what):
         if not self._path:
             return super().places(what)
-        return ["%s: by ssh -N -L 8050:%s and the name of this machine, then http://127.0.0.1:8050/?token=%s" % (
-            what, self._path, self.token)]
+        return ["%s: http://127.0.0.1:8050/?token=%s" % (what, self.token),
+                "From another machine first: ssh -N -L 8050:%s %s" % (self._path, platform.node())]
 
     def note_watcher(self):
         self._watched = time.monotonic()
@@ -107,7 +108,7 @@ class PageServer(LocalServer):
         model = self.model
         return {"run": self.run, "version": self.version, "title": model.title, "state": model.state,
                 "head": model.head, "said": model.said, "frames": self.offers_frames,
-                "sections": [{"name": section, "count": len(self.view(section, ALL)),
+                "sections": [{"name": section, "count": len(self.view(section, ALL)), "items": self.items(section),
                               "rejected": len(self.view(section, REJECTED))}
                              for section in SECTIONS if self.view(section, ALL)]}
 
@@ -140,6 +141,11 @@ class PageServer(LocalServer):
                 keys = [key for key in keys if self.is_rejected(key) == (which == REJECTED)]
             self._views[section, which] = keys
         return self._views[section, which]
+
+    def items(self, section):
+        """How many images are seen in a section: of a montage there are many in one picture."""
+        return sum(len((picture.cells or {}).get("labels") or ()) or 1 for picture in (
+            self.pictures_at(key)[0][1] for key in self.view(section, ALL)))
 
     def is_rejected(self, key):
         return key[0] in self.model.facts and any(

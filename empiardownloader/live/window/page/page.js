@@ -7,12 +7,15 @@
 const SILENT_MS = 40000;        // the server gives a sign of life every 15 s; after this the line is taken to be dead
 const AGAIN_MS = 3000;
 const LABEL_PIXELS = 20;        // between the labels of two rings
+const LABEL_LETTERS = 13;
 const THUMB_PIXELS = 96, THUMB_ROOM = 104;
 const SIZES = 128;              // pictures are asked for in steps of so many pixels, so that a cache has them
 const GRAPH_MS = 2000, WANTED_MS = 60000, HIDDEN_MS = 60000;
 const SVG = "http://www.w3.org/2000/svg";
-const WORDS = {"images": "images", "tilt series": "tilt series", "particles": "particles", "classes": "class averages",
+const WORDS = {"images": "images", "tilt series": "tilts", "particles": "particles", "classes": "class averages",
                "volumes": "volumes"};
+const CAPTIONS = {"averages": "frame average", "power spectra": "power spectrum", "micrographs": "micrograph",
+                  "tilts": "tilt", "CTF fits": "CTF fit"};
 
 const $ = (id) => document.getElementById(id);
 const view = {section: "images", which: "all", index: -1, number: 0, name: "", follows: true, low: 0, high: 100,
@@ -109,7 +112,7 @@ async function explain() {
 }
 
 function tellLine(problem) {
-  $("line").textContent = problem || "live";
+  $("line").textContent = problem || "connected";
   $("line").classList.toggle("lost", Boolean(problem));
 }
 
@@ -140,7 +143,7 @@ function take(told) {
   }
   $("sections").replaceChildren(...(names.length > 1 ? state.sections : []).map((section) => {
     const button = element("button", {type: "button", "aria-current": section.name === view.section},
-                           `${WORDS[section.name]} (${section.count})`);
+                           `${WORDS[section.name]} (${section.items})`);
     button.addEventListener("click", () => { choose(section.name); act(); });
     return button;
   }));
@@ -243,12 +246,18 @@ function load(address, signal) {
   }
   return new Promise((resolve, reject) => {
     const image = new Image();
-    signal.addEventListener("abort", () => {
+    const giveUp = () => {
       image.src = "";
       reject(new DOMException("", "AbortError"));
-    });
-    image.onload = () => resolve(image);
-    image.onerror = () => resolve(null);
+    };
+    signal.addEventListener("abort", giveUp);
+    const end = (found) => {
+      // What is there stays: it may be on the page.
+      signal.removeEventListener("abort", giveUp);
+      resolve(found);
+    };
+    image.onload = () => end(image);
+    image.onerror = () => end(null);
     image.src = address;
   });
 }
@@ -258,6 +267,12 @@ function showControls() {
   $("slider").value = view.index;
   $("slider").setAttribute("aria-valuetext", about.total ? `${about.name}, ${view.index + 1} of ${about.total}` : "none");
   $("slider").disabled = about.total < 2;
+  $("where").textContent = about.total ? `${about.name}` : "";
+  $("of").textContent = `of ${about.total}`;
+  $("place").max = about.total;
+  if (document.activeElement !== $("place")) {
+    $("place").value = about.total ? view.index + 1 : 0;
+  }
   $("back").disabled = $("first").disabled = view.index < 1;
   $("on").disabled = view.index >= about.total - 1;
   press("follow", view.follows);
@@ -290,7 +305,8 @@ function showAbout() {
     view.which === "all" ? "nothing has come yet" : "no image of this list";
   const pairs = [];
   if (about.total) {
-    pairs.push(["Number", `${about.index + 1} of ${about.total}`]);
+    pairs.push([about.pictures.some((picture) => picture.cells) ? "Picture" : "Number",
+                `${about.index + 1} of ${about.total}`]);
   }
   const first = about.pictures.find((picture) => picture.pixel_size);
   if (first) {
@@ -355,7 +371,7 @@ function showPickers() {
     const count = Math.max(...about.pictures.map((picture) => ((picture.picks || {})[owner] || []).length));
     const sign = shape("svg", {class: "sign", viewBox: "0 0 10 10"});
     sign.append(shape("circle", {cx: 5, cy: 5, r: 3.5, class: `pick${place % 6}`}));
-    return element("li", {}, element("label", {}, box, " ", sign, ` ${owner}: ${count}`));
+    return element("li", {}, element("label", {}, box, " ", sign, ` ${owner || "picks"}: ${count}`));
   }));
 }
 
@@ -411,7 +427,7 @@ function showPicture(figure, picture, image) {
   const full = isFull(picture);
   figure.classList.toggle("wide", full || picture.width > 2 * picture.height);
   figure.firstChild.classList.toggle("scroll", full);
-  const names = [picture.kind, picture.source].filter(Boolean).join(", ");
+  const names = [CAPTIONS[picture.kind] || picture.kind, picture.source].filter(Boolean).join(", ");
   const caption = figure.querySelector("figcaption");
   caption.textContent = [
     picture.count > 1 ? `${names}: ${view.frame + 1} of ${picture.count}` : names,
@@ -444,6 +460,9 @@ function showPicture(figure, picture, image) {
     image.setAttribute("height", picture.height);
   }
   figure.dataset.address = image ? image.getAttribute("src") : "";
+  if (full && image && image !== former) {
+    figure.scrollIntoView({block: "nearest"});
+  }
   figure.redraw = () => drawOver(figure.querySelector("svg"), picture);
   image ? figure.redraw() : figure.querySelector("svg").replaceChildren();
 }
@@ -531,7 +550,7 @@ async function showStrip(signal) {
   const first = Math.max(0, Math.min(view.index - Math.floor(room / 2), about.total - room));
   const found = await ask("/list", {section: view.section, which: view.which, first: first, count: room},
                           signal);
-  const buttons = [...$("strip").children];
+  const buttons = [...$("strip").children], labels = labelsOf(found.items);
   found.items.forEach((item, place) => {
     const button = buttons[place] || newThumb();
     if (!buttons[place]) {
@@ -542,7 +561,7 @@ async function showStrip(signal) {
     if (image.dataset.address !== address) {
       image.dataset.address = image.src = address;
     }
-    button.lastChild.textContent = shortened(item.name);
+    button.lastChild.textContent = labels[place];
     button.title = item.name;
     button.dataset.index = item.index;
     button.dataset.number = item.number;
@@ -552,9 +571,24 @@ async function showStrip(signal) {
   buttons.slice(found.items.length).forEach((button) => button.remove());
 }
 
-function shortened(name) {
-  // What tells names apart is at their ends.
-  return name.length > 15 ? `${name.slice(0, 5)}\u2026${name.slice(-9)}` : name;
+function labelsOf(items) {
+  // What tells them apart: without what all of them begin and end with.
+  const names = items.map((item) => item.name), first = names[0] || "";
+  if (names.every((name) => name.length <= LABEL_LETTERS)) {
+    return names;
+  }
+  let begin = 0, end = 0;
+  const shortest = Math.min(...names.map((name) => name.length));
+  while (begin < shortest && names.every((name) => name[begin] === first[begin])) {
+    begin += 1;
+  }
+  while (end < shortest - begin && names.every((name) => name[name.length - 1 - end] === first[first.length - 1 - end])) {
+    end += 1;
+  }
+  return items.map((item) => {
+    const own = item.name.slice(begin, item.name.length - end);
+    return own && names.length > 1 && own.length <= LABEL_LETTERS ? own : `no. ${item.index + 1}`;
+  });
 }
 
 function newThumb() {
@@ -587,11 +621,13 @@ async function showGraph(signal) {
   const svg = shape("svg", {viewBox: `0 -6 ${width} ${height + 24}`, role: "img"});
   svg.append(shape("title", {}, `${total} images`),
              shape("line", {x1: 0, y1: height, x2: width, y2: height}),
+             shape("line", {x1: 0, y1: 0, x2: 0, y2: height}),
+             shape("text", {x: 4, y: height - 3}, "0"),
              shape("path", {d: points.map(([moment, count], place) =>
                `${place ? "L" : "M"}${x(moment).toFixed(1)} ${(height - count / total * height).toFixed(1)}`).join("")}),
              shape("text", {x: 0, y: height + 14}, clock(begin, end)),
              shape("text", {x: width, y: height + 14, "text-anchor": "end"}, clock(end, begin)),
-             shape("text", {x: width, y: -2 + 12, "text-anchor": "end"}, String(total)));
+             shape("text", {x: 4, y: 10}, String(total)));
   graph.append(svg);
 }
 
@@ -675,6 +711,8 @@ const soon = (action) => { clearTimeout(sliding); sliding = setTimeout(action, 6
 function listen() {
   $("slider").addEventListener("input", () => soon(() => goTo(Number($("slider").value))));
   $("first").addEventListener("click", () => goTo(0));
+  $("place").addEventListener("change", () => goTo(Number($("place").value) - 1));
+  window.addEventListener("hashchange", () => { recall(); act(); });
   $("back").addEventListener("click", () => goTo(view.index - 1));
   $("on").addEventListener("click", () => goTo(view.index + 1));
   $("follow").addEventListener("click", () => { view.follows = !view.follows; act(); });
@@ -698,7 +736,7 @@ function listen() {
 }
 
 function onKey(event) {
-  const isTyping = ["SELECT", "TEXTAREA"].includes(event.target.tagName) || event.target.type === "range";
+  const isTyping = ["SELECT", "TEXTAREA"].includes(event.target.tagName) || ["range", "number"].includes(event.target.type);
   if (event.ctrlKey || event.altKey || event.metaKey) {
     return;
   }
@@ -708,7 +746,7 @@ function onKey(event) {
                    z: () => toggle("zeros"), b: () => toggle("bar"), a: () => $("auto").click(),
                    m: () => $("frames").hidden || want("frames"), f: () => $("full").hidden || want("full size")};
   const action = isTyping ? letters[event.key.toLowerCase()] : moves[event.key] || letters[event.key.toLowerCase()];
-  if (action && event.target.tagName !== "SELECT") {
+  if (action && event.target.tagName !== "SELECT" && event.target.type !== "number") {
     event.preventDefault();
     action();
   }

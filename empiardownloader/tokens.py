@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What those have to have who ask a local server (local_server.py); standard library only."""
+import contextlib
+import hashlib
+import hmac
+import logging
+import os
+import secrets
+
+logger = logging.getLogger(__name__)
+
+
+def kept_token(port: int) -> str:
+    """What a watcher has to have. Of a port that was chosen the same each time, so that a page that is open comes back
+    when the viewer was started again; it is kept by a secret of this account."""
+    secret = _secret() if port else b""
+    if port and not secret:
+        logger.warning("No secret can be kept in %s: what was open will not come back by itself when this is "
+                       "started again.", os.path.dirname(_secret_path()))
+    if not secret:
+        return secrets.token_urlsafe(24)
+    return hmac.new(secret, b"port %d" % port, hashlib.sha256).hexdigest()
+
+
+def _secret_path() -> str:
+    home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    return os.path.join(home, "empiardownloader", "page_secret")
+
+
+def _secret() -> bytes:
+    """'' where none can be kept: pages then do not come back by themselves."""
+    path = _secret_path()
+    with contextlib.suppress(OSError):
+        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+        temporary = "%s.%d" % (path, os.getpid())
+        try:
+            # Written whole before it has its name: several may be the first.
+            with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as stream:
+                stream.write(secrets.token_bytes(32))
+            with contextlib.suppress(FileExistsError):
+                os.link(temporary, path)
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(temporary)
+        found = os.stat(path)
+        if found.st_uid == os.getuid() and not found.st_mode & 0o077:
+            with open(path, "rb") as stream:
+                return stream.read()
+    return b""
