@@ -7,7 +7,7 @@
 const SILENT_MS = 40000;        // the server gives a sign of life every 15 s; after this the line is taken to be dead
 const AGAIN_MS = 3000;
 const LABEL_PIXELS = 20;        // between the labels of two rings
-const LABEL_LETTERS = 13;
+const LABEL_LETTERS = 13, STRIP_EDGES = 8;
 const THUMB_PIXELS = 96, THUMB_ROOM = 104;
 const SIZES = 128;              // pictures are asked for in steps of so many pixels, so that a cache has them
 const GRAPH_MS = 2000, WANTED_MS = 60000, HIDDEN_MS = 60000;
@@ -546,7 +546,7 @@ function pathOf(radii, centre) {
 // The small ones around it.
 
 async function showStrip(signal) {
-  const room = Math.max(3, Math.floor($("strip").clientWidth / THUMB_ROOM));
+  const room = Math.max(3, Math.floor(($("strip").clientWidth - STRIP_EDGES) / THUMB_ROOM));
   const first = Math.max(0, Math.min(view.index - Math.floor(room / 2), about.total - room));
   const found = await ask("/list", {section: view.section, which: view.which, first: first, count: room},
                           signal);
