@@ -19,7 +19,7 @@ from ..archive.errors import EntryError, Stopped
 from ..command import EXIT_ERROR, run, say
 from ..transfer.parts import JOURNAL, PREFIX, UNPACKED_PREFIX
 from ..units import format_bytes, shortened
-from .users import NOTES, Use, is_below, links_in, noted_uses, projects_below, steps_of
+from .users import NOTES, SYSTEM, Stamp, Use, is_below, links_in, noted_uses, projects_below, stamp_of, steps_of
 
 DIGITS = 9                  # of an entry's number
 DEPTH = 4                   # folders below one that is given, in which projects are looked for
@@ -29,7 +29,8 @@ SCIPION_USER_DATA = "SCIPION_USER_DATA"
 NAMED = 3                   # runs and folders that a sentence names
 NAME_LETTERS = 100          # of each, at its beginning and at its end
 RUN_IN_PATH = re.compile(r".*/Runs/[^/]+", re.DOTALL)
-ASIDE = ".empiar-deleted"   # what data/ is called while it is being deleted
+# What data/ is called while a deletion may still be taken back, and after that.
+ASIDE, GOING = ".empiar-aside", ".empiar-deleted"
 
 
 @dataclass
@@ -44,7 +45,7 @@ class Kept:
     runs: Set[str] = field(default_factory=set)     # folders of runs that use it
     unknown: Set[str] = field(default_factory=set)  # runs of which cannot be seen from here whether they still do
     has_notes: bool = False                     # whether runs have said that they use it
-    notes: Set[str] = field(default_factory=set)    # the files in which they did
+    notes: Set[Stamp] = field(default_factory=set)  # the files in which they did
     linked: str = ""                            # a folder of it that is a link: its files are elsewhere
     links: List[List[str]] = field(default_factory=list)    # where the links in it lead to, step by step
     inodes: Set[Tuple[int, int]] = field(default_factory=set)
@@ -58,7 +59,7 @@ class Kept:
 
     @property
     def is_half_deleted(self) -> bool:
-        return os.path.isdir(os.path.join(self.folder, ASIDE))
+        return any(os.path.isdir(os.path.join(self.folder, name)) for name in (ASIDE, GOING))
 
     @property
     def has_no_known_use(self) -> bool:
@@ -75,6 +76,7 @@ class Survey:
     runs: int = 0
     blind: List[str] = field(default_factory=list)      # folders that could not be read
     empty: List[str] = field(default_factory=list)      # of those that were given, those without a project
+    tops: Set[Tuple[int, int]] = field(default_factory=set)     # device and inode of the folder, and of those above
 
 
 def survey(folder: str, projects: List[str], stopped: threading.Event) -> Survey:
@@ -90,7 +92,7 @@ def survey(folder: str, projects: List[str], stopped: threading.Event) -> Survey
 
 def _survey(folder: str, projects: List[str], stopped: threading.Event) -> Survey:
     names = [name for name in sorted(os.listdir(folder), key=_by_number) if _by_number(name)
-             and any(os.path.isdir(os.path.join(folder, name, each)) for each in ("data", ASIDE))]
+             and any(os.path.isdir(os.path.join(folder, name, each)) for each in ("data", ASIDE, GOING))]
     if not names:
         msg = "%s holds no entries: give the download folder of the form, in which they are as 10200/data/..." % folder
         raise EntryError(msg)
@@ -98,6 +100,13 @@ def _survey(folder: str, projects: List[str], stopped: threading.Event) -> Surve
     for name in names:
         found.entries[name] = _kept(name, os.path.join(folder, name), found.blind, stopped)
     tops = tuple({os.path.abspath(folder), os.path.realpath(folder)})
+    above = tops[0]
+    while True:
+        state = os.stat(above)
+        found.tops.add((state.st_dev, state.st_ino))
+        if above == os.path.dirname(above):
+            break
+        above = os.path.dirname(above)
     seen: Set[str] = set()
     for given in projects:
         is_empty = True
@@ -126,7 +135,8 @@ def _kept(name: str, folder: str, blind: List[str], stopped: threading.Event) ->
         for path in (os.path.join(current, each) for each in folders if os.path.islink(os.path.join(current, each))):
             kept.linked = kept.linked or path
             # Whoever uses these files by their own names uses the entry.
-            for place, _, names_there in os.walk(path):
+            for place, _, names_there in os.walk(path) if not is_below(os.path.realpath(path), SYSTEM) else ():
+                _check(stopped)
                 for each in (place, *(os.path.join(place, name_there) for name_there in names_there)):
                     kept.know(each)
             kept.links.append([*steps_of(path), os.path.realpath(path)])
@@ -139,8 +149,8 @@ def _kept(name: str, folder: str, blind: List[str], stopped: threading.Event) ->
             is_part = os.path.basename(path).startswith((PREFIX, UNPACKED_PREFIX))
             kept.files += 1
             kept.half += is_part and not path.endswith(JOURNAL)
-            kept.is_filled = kept.is_filled or (is_part and (
-                abs(time.time() - state.st_mtime) < UNDER_WAY_SECONDS or _is_locked(path)))
+            if is_part and (abs(time.time() - state.st_mtime) < UNDER_WAY_SECONDS or _is_locked(path, kept)):
+                kept.is_filled = True
             kept.bytes += state.st_blocks * 512
             kept.know(path)
             if stat.S_ISLNK(state.st_mode):
@@ -158,14 +168,15 @@ def _run_of(folder: str) -> str:
     return os.path.dirname(folder) if os.path.basename(folder) == "extra" else folder
 
 
-def _is_locked(path: str) -> bool:
+def _is_locked(path: str, kept: Kept) -> bool:
     """Whether a process works on a part: it holds the lock for as long as that takes."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
         return False
     except OSError:
-        return True             # nobody here can tell
+        kept.unknown.add("whoever downloads %s, which this account cannot read" % path)
+        return False
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -180,7 +191,7 @@ def _is_locked(path: str) -> bool:
 def _look_at(project: str, found: Survey, tops: Tuple[str, ...], stopped: threading.Event) -> int:
     """Who uses what of the links in a project -> how many runs it has."""
     entries = [os.path.realpath(entry.folder) for entry in found.entries.values()]
-    for path, steps in links_in(project, found.blind, entries):
+    for path, steps in links_in(project, found.blind, entries, lambda: _check(stopped)):
         _check(stopped)
         run_of_it = RUN_IN_PATH.match(path)
         user = run_of_it.group() if run_of_it else project
@@ -209,6 +220,8 @@ def _led_to(steps: List[str], found: Survey, tops: Tuple[str, ...]) -> List[Kept
     try:
         state = os.stat(steps[-1])
         place = state.st_dev, state.st_ino
+        if place in found.tops:
+            return list(found.entries.values())         # the folder by another name: it is mounted twice, say
         numbers.update(number for number, entry in found.entries.items() if place in entry.inodes)
     except OSError:
         pass                    # it leads to nowhere
@@ -273,7 +286,7 @@ def _table(found: Survey, projects: List[str]) -> List[str]:
         half = ", %d unfinished" % each.half if each.half else ""
         half += ", being downloaded now" if each.is_filled else ""
         half += ", %s is a link" % _name(each.linked) if each.linked else ""
-        half += ", half deleted: delete it again" if each.is_half_deleted else ""
+        half += ", a deletion was interrupted: delete it again" if each.is_half_deleted else ""
         lines.append("%-8s %10s %7d  %s%s" % (each.number, format_bytes(each.bytes), each.files, used, half))
     lines.append("Looked at %d run%s of %d project%s in %s, and at the notes that runs leave in the folder." % (
         found.runs, "" if found.runs == 1 else "s", found.projects, "" if found.projects == 1 else "s",
@@ -295,6 +308,8 @@ def _several(texts: Set[str]) -> str:
 
 def _delete(options: argparse.Namespace, found: Survey, projects: List[str], stopped: threading.Event) -> int:
     _refuse_blindness(options, found, projects)
+    for name in options.delete:
+        _put_back(found.entries.get(_number(name)))
     wanted = {entry.number: entry for entry in (_unused(options.folder, name, found) for name in options.delete)}
     total = sum(entry.bytes for entry in wanted.values())
     question = "Delete EMPIAR-%s, %s?" % (", EMPIAR-".join(wanted), format_bytes(total))
@@ -324,43 +339,77 @@ def _delete(options: argparse.Namespace, found: Survey, projects: List[str], sto
     return code
 
 
+def _number(name: str) -> str:
+    return re.sub("^EMPIAR-", "", name.upper())
+
+
+def _put_back(entry: Optional[Kept]) -> None:
+    """What a deletion that was interrupted had put aside whole: whoever uses it has it again."""
+    if entry is None:
+        return
+    data, aside = (os.path.join(entry.folder, name) for name in ("data", ASIDE))
+    if os.path.isdir(aside) and not os.path.lexists(data):
+        with contextlib.suppress(OSError):      # then it stays where it is, and is deleted or told once more
+            os.rename(aside, data)
+            say("EMPIAR-%s: what an interrupted deletion had put aside is in its place again." % entry.number)
+
+
 def _remove(entry: Kept) -> int:
     """Only what runs have brought: what else somebody has put beside it stays. Put aside first, in one step, so that a
     run that begins at this moment finds nothing, and not half of it; and back where one has."""
-    data, aside = (os.path.join(entry.folder, name) for name in ("data", ASIDE))
+    data, aside, going = (os.path.join(entry.folder, name) for name in ("data", ASIDE, GOING))
     try:
+        for left in (going, aside) if os.path.lexists(data) else (going,):
+            if os.path.isdir(left):
+                shutil.rmtree(left)         # of a deletion that was interrupted
         if os.path.lexists(data):
-            if os.path.lexists(aside):
-                shutil.rmtree(aside)        # of a deletion that was interrupted
             os.rename(data, aside)
-            try:
-                new = {use.note for use in noted_uses(entry.folder) or ()} - entry.notes
-            except OSError:
-                os.rename(aside, data)
-                raise
-            if new:
-                os.rename(aside, data)
-                say("EMPIAR-%s is kept: another run uses it by now." % entry.number)
-                return EXIT_ERROR
-        say("Deleting EMPIAR-%s: whoever interrupts this leaves half of it, as %s." % (entry.number, aside))
-        shutil.rmtree(aside)
-        # Not those of runs that have begun since: they fetch their files anew.
-        for note in entry.notes:
-            with contextlib.suppress(FileNotFoundError):
-                os.remove(note)
-        for folder in (os.path.join(entry.folder, NOTES), entry.folder):
-            if os.path.isdir(folder) and not os.listdir(folder):
-                os.rmdir(folder)
     except FileNotFoundError:
         say("EMPIAR-%s was deleted by another program at the same time." % entry.number)
         return 0
     except OSError as error:
-        say("%s could not be deleted whole (%s: %s); what is left of it is in %s." % (
-            entry.folder, error.filename or aside, (error.strerror or str(error)).lower(), aside))
+        say("EMPIAR-%s cannot be deleted (%s: %s): give this command to an account that may." % (
+            entry.number, error.filename, (error.strerror or str(error)).lower()))
+        return EXIT_ERROR
+    if os.path.isdir(aside) and not _is_still_unused(entry, data, aside):
+        return EXIT_ERROR
+    try:
+        if os.path.isdir(aside):
+            os.rename(aside, going)
+            say("Deleting EMPIAR-%s: whoever interrupts this leaves the rest of it in %s." % (entry.number, going))
+            shutil.rmtree(going)
+        # Not those of runs that have begun since: they fetch their files anew.
+        for note in entry.notes:
+            if stamp_of(note[0]) == note:
+                os.remove(note[0])
+        for folder in (os.path.join(entry.folder, NOTES), entry.folder):
+            if os.path.isdir(folder) and not os.listdir(folder):
+                os.rmdir(folder)
+    except OSError as error:
+        say("EMPIAR-%s could not be deleted whole (%s: %s): delete it again." % (
+            entry.number, error.filename, (error.strerror or str(error)).lower()))
         return EXIT_ERROR
     say("EMPIAR-%s is deleted%s." % (
         entry.number, "; what else is in %s stays" % entry.folder if os.path.isdir(entry.folder) else ""))
     return 0
+
+
+def _is_still_unused(entry: Kept, data: str, aside: str) -> bool:
+    """Whether no run has said since that it uses what was put aside; else it is put back."""
+    try:
+        new = {use.note for use in noted_uses(entry.folder) or ()} - entry.notes
+        why = "another run uses it by now" if new else ""
+    except OSError as error:
+        why = "its notes cannot be read (%s)" % (error.strerror or "").lower()
+    if not why:
+        return True
+    try:
+        os.rename(aside, data)
+        say("EMPIAR-%s is kept: %s." % (entry.number, why))
+    except OSError:
+        say("EMPIAR-%s is not deleted: %s, and fetches its files anew already. What was there before lies in %s; "
+            "delete the entry again when no run uses it." % (entry.number, why, aside))
+    return False
 
 
 def _refuse_blindness(options: argparse.Namespace, found: Survey, projects: List[str]) -> None:
@@ -381,7 +430,7 @@ def _refuse_blindness(options: argparse.Namespace, found: Survey, projects: List
 
 def _unused(folder: str, name: str, found: Survey) -> Kept:
     """An entry that no run is known to use, by its number or its name. Raises EntryError."""
-    number = re.sub("^EMPIAR-", "", name.upper())
+    number = _number(name)
     entry = found.entries.get(number)
     if entry is None:
         msg = "%s has nothing of entry %s." % (folder, name)

@@ -8,21 +8,26 @@ import json
 import logging
 import os
 import platform
+import secrets
 import stat
 import time
 from dataclasses import dataclass
-from typing import Iterator, List, Optional, Sequence, Tuple
+from typing import Callable, Iterator, List, Optional, Sequence, Tuple
 
 from ..archive.errors import DiskError
 from ..transfer.modes import make_folders, share_file
 
 logger = logging.getLogger(__name__)
 NOTES = ".empiar-runs"          # a folder beside data/
+PROJECT_NAME = ".empiar-project"        # a file beside the runs of a project
 MOST_NOTE_LETTERS = 1 << 16
 MOST_LINKED_FOLDERS = 1000      # of a project
 SYSTEM = ("/proc", "/sys", "/dev")
 # What an account may not write, or a disk may not take, does not keep a run from files that are there already.
 READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
+
+
+Stamp = Tuple[str, int, int]    # path, inode, time of change
 
 
 @dataclass(frozen=True)
@@ -31,7 +36,7 @@ class Use:
     run: str                    # its folder
     host: str
     state: str
-    note: str = ""              # the file that says so
+    note: "Stamp" = ("", 0, 0)  # of the file that says so: it changes when the run says so again
 
     USED, DELETED, UNKNOWN = "used", "deleted", "unknown"
 
@@ -45,7 +50,7 @@ def note_use(shared: str, number: str, folder: str) -> None:
     try:
         make_folders(notes)
         with open(temporary, "w", encoding="utf-8", errors="surrogateescape") as stream:
-            json.dump({"run": folder, "host": host, "time": time.time(), "runs": _inode_of_runs(folder)}, stream)
+            json.dump({"run": folder, "host": host, "time": time.time(), "project": _name_project(folder)}, stream)
         share_file(temporary)
         os.replace(temporary, path)
     except OSError as error:
@@ -73,19 +78,28 @@ def _read(path: str) -> Use:
         with open(descriptor, encoding="utf-8", errors="surrogateescape") as stream:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 return Use(path, "", Use.UNKNOWN)
+            stamp = stamp_of(path)
             note = json.loads(stream.read(MOST_NOTE_LETTERS))
-        return _use(str(note["run"]), str(note["host"]), note.get("runs"), path)
+        return _use(str(note["run"]), str(note["host"]), note.get("project"), stamp)
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return Use(path, "", Use.UNKNOWN, path)
+        return Use(path, "", Use.UNKNOWN, stamp_of(path))
 
 
-def _use(run: str, host: str, inode: object, note: str) -> Use:
-    """A run that is not there was deleted, where the folder of its project's runs is the very one that it was in; else
-    its disk may only be away, or the project moved. A folder that a command has filled may have another name by now."""
+def stamp_of(note: str) -> Stamp:
+    try:
+        state = os.lstat(note)
+    except OSError:
+        return note, 0, 0
+    return note, state.st_ino, state.st_mtime_ns
+
+
+def _use(run: str, host: str, project: object, note: Stamp) -> Use:
+    """A run that is not there was deleted, where its project is the very one that it was in; else its disk may only be
+    away, or the project moved. A folder that a command has filled may have another name by now."""
     try:
         if _is_there(run) or (_runs_of(run) and _is_there(os.path.dirname(run))):
             return Use(run, host, Use.USED, note)
-        is_deleted = host == platform.node() and inode is not None and inode == _inode_of_runs(run)
+        is_deleted = host == platform.node() and bool(project) and project == _name_of_project(run)
     except (OSError, ValueError):
         return Use(run, host, Use.UNKNOWN, note)
     return Use(run, host, Use.DELETED if is_deleted else Use.UNKNOWN, note)
@@ -106,12 +120,29 @@ def _runs_of(folder: str) -> str:
     return runs if os.path.basename(runs) == "Runs" else ""
 
 
-def _inode_of_runs(folder: str) -> Optional[int]:
+def _name_of_project(folder: str) -> str:
+    """What a run's project was called by ``_name_project``; '' where it was not, or its runs are not there."""
     runs = _runs_of(folder)
     try:
-        return os.stat(runs).st_ino if runs else None
+        if not runs or not os.path.isdir(runs):
+            return ""
+        with open(os.path.join(runs, PROJECT_NAME), encoding="ascii", errors="replace") as stream:
+            return stream.read(100)
     except (FileNotFoundError, NotADirectoryError):
-        return None
+        return ""
+
+
+def _name_project(folder: str) -> str:
+    """Give the folder of a project's runs a name that no other one has: paths and inodes are used again. '' where it
+    takes none, or is none of Scipion's."""
+    runs = _runs_of(folder)
+    try:
+        if runs and not _name_of_project(folder):
+            with open(os.path.join(runs, PROJECT_NAME), "x", encoding="ascii") as stream:
+                stream.write(secrets.token_hex(16))
+        return _name_of_project(folder)
+    except OSError:
+        return ""
 
 
 def projects_below(folder: str, depth: int, blind: List[str]) -> Iterator[str]:
@@ -158,14 +189,16 @@ def _folders(folder: str, blind: List[str]) -> List[str]:
     return sorted(found)
 
 
-def links_in(folder: str, blind: List[str], known: Sequence[str] = ()) -> Iterator[Tuple[str, List[str]]]:
+def links_in(folder: str, blind: List[str], known: Sequence[str] = (),
+             check: Callable[[], None] = lambda: None) -> Iterator[Tuple[str, List[str]]]:
     """Of each link in a project the name by which it was come to, and the places that it leads to, one after the other,
     the last one's real path. A folder that is linked from elsewhere, a scratch disk, is a part of the project;
-    ``known``: what is not, since it is looked at by itself."""
+    ``known``: what is not, since it is looked at by itself; ``check`` is called for each folder."""
     todo, seen = [(folder, folder)], {os.path.realpath(folder)}
     while todo:
         top, called = todo.pop()
         for current, folders, names in os.walk(top, onerror=lambda error: blind.append(str(error.filename))):
+            check()
             for name in [*names, *folders]:
                 path = os.path.join(current, name)
                 if not os.path.islink(path):

@@ -18,6 +18,7 @@ from unittest import mock
 
 from empiardownloader.archive.citing import how_to_cite
 from empiardownloader.archive.entry import parse_entry
+from empiardownloader.archive.errors import Stopped
 from empiardownloader.download import clean
 from empiardownloader.download.fetch import fetch
 from empiardownloader.download.plan import plan
@@ -223,9 +224,76 @@ class TestClean(ArchiveTestCase):
         self.age()
         os.rename(os.path.join(self.shared, "10002/data"), os.path.join(self.shared, "10002", clean.ASIDE))
         self.assertTrue(self.list("--projects", self.projects)["10002"]["half_deleted"])
-        self.assertIn("half deleted: delete it again", self.clean(self.shared, "--projects", self.projects)[1])
+        self.assertIn("a deletion was interrupted: delete it again",
+                      self.clean(self.shared, "--projects", self.projects)[1])
+        # A run has begun to use it since: it is put back.
+        self.note("10002")
+        _, errors = self.delete("--projects", self.projects)
+        self.assertIn("is in its place again", errors)
+        self.assertIn("is used by", errors)
+        self.assertTrue(os.path.exists(os.path.join(self.shared, "10002/data/Movies/m_1.mrc")))
+        shutil.rmtree(os.path.join(self.projects, "First", "Runs", "000009_EmpiarDownloader"))
+        os.rename(os.path.join(self.shared, "10002/data"), os.path.join(self.shared, "10002", clean.GOING))
         left, _ = self.delete("--projects", self.projects)
         self.assertEqual(["10001", "90003"], left)
+
+    def test_a_run_that_says_so_once_more(self):
+        """Its note has the name that it had before: it was renewed while the entry was put aside."""
+        self.age()
+        run = self.note("10002")
+        shutil.rmtree(run)
+        entry = clean.survey(self.shared, [self.projects], threading.Event()).entries["10002"]
+        self.assertTrue(entry.has_no_known_use)
+        rename = os.rename
+
+        def renamed(source, target):
+            if target.endswith(clean.ASIDE):
+                self.note("10002")
+            rename(source, target)
+
+        with mock.patch("os.rename", renamed), contextlib.redirect_stderr(io.StringIO()) as told:
+            self.assertEqual(1, clean._remove(entry))
+        self.assertIn("is kept: another run uses it by now", told.getvalue())
+        self.assertTrue(os.path.isdir(os.path.join(self.shared, "10002/data")))
+
+    def test_a_run_that_fetches_anew_already(self):
+        self.age()
+        entry = clean.survey(self.shared, [], threading.Event()).entries["10002"]
+        rename = os.rename
+
+        def renamed(source, target):
+            rename(source, target)
+            if target.endswith(clean.ASIDE):
+                self.note("10002")
+                self.put("10002/data/Movies/.part.m_1.mrc")
+
+        with mock.patch("os.rename", renamed), contextlib.redirect_stderr(io.StringIO()) as told:
+            self.assertEqual(1, clean._remove(entry))
+        self.assertIn("fetches its files anew already", told.getvalue())
+        self.assertTrue(os.path.isdir(os.path.join(self.shared, "10002", clean.ASIDE, "Movies")))
+        shutil.rmtree(os.path.join(self.projects, "First", "Runs", "000009_EmpiarDownloader"))
+        os.utime(os.path.join(self.shared, "10002/data/Movies/.part.m_1.mrc"), (1, 1))
+        left, _ = self.delete("--projects", self.projects)
+        self.assertEqual(["10001", "90003"], left)
+
+    def test_a_project_that_takes_the_place_of_another(self):
+        """With the same name, and as file systems do, the same inode."""
+        self.age()
+        run = self.note("10002")
+        os.rename(os.path.join(self.projects, "First"), os.path.join(self.folder, "archive"))
+        os.makedirs(os.path.dirname(run))
+        with open(os.path.join(self.projects, "First", "project.sqlite"), "w"):
+            pass
+        with mock.patch("os.stat", side_effect=lambda path, **options: os.lstat(self.shared)):
+            use, = noted_uses(os.path.join(self.shared, "10002"))
+        self.assertEqual("unknown", use.state)
+
+    def test_a_folder_that_is_linked_from_the_root(self):
+        os.symlink("/", os.path.join(self.shared, "10002/data/all"))
+        began = threading.Event()
+        began.set()
+        with self.assertRaises(Stopped):
+            clean.survey(self.shared, [], began)
 
     def test_folders_that_are_links(self):
         """Their files are elsewhere, and have other names there."""
