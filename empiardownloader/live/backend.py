@@ -195,6 +195,7 @@ class StreamingBackend(abc.ABC):
 
     def remove(self, source: str, item: int) -> None:
         """Take away the images that were saved with this ``source`` and ``item``."""
+        self._outbox.forget(source, int(item))
         self.note(remove=[source, int(item)])
 
     def snapshot(self, folder: str, seconds: float = 60.0) -> Dict[str, Any]:

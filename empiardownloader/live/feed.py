@@ -61,8 +61,12 @@ class Job(NamedTuple):
     first: int = 0          # of a stack, the number of the first of them
     tries: int = 1          # this one is the how-manieth
 
+    @property
+    def key(self) -> Tuple[str, int]:
+        return self.node.db_name, self.first or self.items[0].id
+
     def is_of(self, gone: Remove) -> bool:
-        return (self.node.db_name, self.first or self.items[0].id) == gone
+        return self.key == gone
 
 
 class Walking(NamedTuple):
@@ -193,11 +197,11 @@ class Feed:
             self._add([Job(action.node, action.items, action.first)])
         elif isinstance(action, Forget):
             with self._lock:
-                self._jobs = [job for job in self._jobs if job.node.db_name != action.source]
+                self._keep(lambda job: job.node.db_name != action.source)
             self._backend.forget(action.source)
         elif isinstance(action, Remove):
             with self._lock:
-                self._jobs = [job for job in self._jobs if not job.is_of(action)]
+                self._keep(lambda job: not job.is_of(action))
             self._backend.remove(action.source, action.item)
         elif isinstance(action, Retitle):
             self._retitle(action)
@@ -208,9 +212,16 @@ class Feed:
             self._backend.save(action.picks, action.name, name=action.name, source=action.source,
                                pixel_size=action.pixel_size, over=action.over)
 
+    def _keep(self, is_kept: Callable[[Job], bool]) -> None:
+        """With the lock held."""
+        self._jobs = [job for job in self._jobs if is_kept(job)]
+        self._late = [(when, job) for when, job in self._late if is_kept(job)]
+
     def _add(self, jobs: List[Job]) -> None:
         with self._lock:
             for job in jobs:
+                # What was to be tried again is this one by now.
+                self._late = [(when, other) for when, other in self._late if other.key != job.key]
                 if job.first:
                     # The same images and some more; and of a stack of millions not all can wait.
                     its = [other for other in self._jobs if other.node.db_name == job.node.db_name]
@@ -264,23 +275,30 @@ class Feed:
 
     def _show(self, job: Job) -> None:
         item = job.items[-1]
+        failed: List[Item] = []
+
+        def cannot(its: Item, error: Exception) -> None:
+            failed.append(its)
+            self._cannot_show(job, its, error)
+
         with self._lock:
             family = self._shown.family_of(job.node)
         try:
-            found = self._pictures(job, item)
+            found = self._pictures(job, item, cannot)
         except (OSError, BadImageError, FollowError, MemoryError) as error:
-            self._cannot_show(job, item, error)
+            cannot(item, error)
             return
         for shown in found:
             self._backend.save(shown.array, shown.path, family=family, **shown.words)
-        if self.unread.pop(_word_for(job.node, item), None) is not None:
+        read = [_word_for(job.node, its) for its in job.items if its not in failed] if self.unread else []
+        taken_back = [word for word in read if self.unread.pop(word, None) is not None]
+        if taken_back:
             self._retitle(self._last_title)
 
-    def _pictures(self, job: Job, item: Item) -> List[kinds.Shown]:
+    def _pictures(self, job: Job, item: Item, cannot: kinds.Unread) -> List[kinds.Shown]:
         node = job.node
         if node.type in STACKS:
-            return kinds.of_montage(node, job.first, job.items, self._ssh,
-                                    lambda its, error: self._cannot_show(job, its, error))
+            return kinds.of_montage(node, job.first, job.items, self._ssh, cannot)
         if node.type in VOLUMES:
             return kinds.of_volume(node, item, self._ssh)
         if node.type == CTF:
@@ -298,7 +316,8 @@ class Feed:
     def _cannot_show(self, job: Job, item: Item, error: Exception) -> None:
         """A file that is not whole yet, or not there, is tried again."""
         with self._lock:
-            if job.tries < MOST_TRIES and not any(other is job for _, other in self._late):
+            is_newest = not any(other.key == job.key for other in (*self._jobs, *(late for _, late in self._late)))
+            if job.tries < MOST_TRIES and is_newest:
                 self._late.append((time.monotonic() + LATE_SECONDS, job._replace(tries=job.tries + 1)))
         word = _word_for(job.node, item)
         is_new = word not in self.unread

@@ -66,10 +66,13 @@ class Outbox:
         with self._room:
             return self._notes.popleft() if self._notes else None
 
-    def forget(self, source: str) -> None:
-        """What waits of a source is given up."""
+    def forget(self, source: str, item: Optional[int] = None) -> None:
+        """What waits of a source, or of an image of it, is given up."""
+        def is_of(display: Dict[str, Any]) -> bool:
+            return display.get("source") == source and (item is None or display.get("item") == item)
+
         with self._room:
-            for image in [image for image in self._images if image.header["display"].get("source") == source]:
+            for image in [image for image in self._images if is_of(image.header["display"])]:
                 self._images.remove(image)
                 self._bytes -= image.size
                 self._tracker.dropped(image.image_id, FORGOTTEN)

@@ -234,21 +234,23 @@ class ShownRun:
     def _apply_images(self, node: NodeContent, items: Sequence[Item]) -> List[Action]:
         """Images that are new, or have changed: those whose file is another one now are shown anew."""
         shown: List[Item] = []
+        gone: List[Action] = []
         actions: List[Action] = []
         for item in items:
             images = tilts_of(item) if node.type in SERIES else [item]
             if node.type in SERIES:
                 former = self._tilts.get((node.db_name, item.id), [])
                 self._tilts[node.db_name, item.id] = [image.id for image in images]
-                actions += self._gone(node.db_name, set(former) - {image.id for image in images})
+                gone += self._gone(node.db_name, set(former) - {image.id for image in images})
             for image in images:
-                actions += self._is_shown(node, image, shown)
+                gone += self._is_shown(node, image, shown)
                 key, rejected = (node.db_name, image.id), is_rejected(image)
                 if rejected != (key in self._rejected):
                     self._rejected ^= {key}
                     actions.append(ShowFacts(image.name, Facts({"rejected": rejected}), node.db_name, [node.db_name],
                                              image.id))
-        return [*([ShowImages(node, shown)] if shown else []), *actions]
+        # What goes first: it goes by the id, which the new one has as well.
+        return [*gone, *([ShowImages(node, shown)] if shown else []), *actions]
 
     def _is_shown(self, node: NodeContent, image: Item, shown: List[Item]) -> List[Action]:
         """Have an image shown, unless it is."""

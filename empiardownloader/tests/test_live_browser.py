@@ -392,6 +392,28 @@ class TestSlowLine(TestWatchers):
         self.assertTrue(browser.run(whole))
         self.assertEqual("m_003", self.together(browser))
 
+    def test_numbers_and_links(self):
+        backend, address = self.serve()
+        self.show(backend, 1, 12)
+        browser = self.browser(address)
+        browser.wait(NUMBER, "12 of 12")
+
+        def type_number(text):
+            browser.run('$("place").value = "%s"; $("place").dispatchEvent(new Event("change"))' % text)
+
+        for text, expected in (("3", 3), ("2.5", 2), ("", 2), ("99", 12), ("-4", 1)):
+            type_number(text)
+            browser.wait(NUMBER, "%d of 12" % expected)
+        browser.run('location.hash = "#section=images&index=5"')
+        browser.wait(NUMBER, "6 of 12")
+        browser.run('location.hash = "#section=images"')
+        browser.wait(NUMBER, "12 of 12")
+        self.show(backend, 13, 1)
+        browser.wait(NUMBER, "13 of 13")
+        browser.run('location.hash = "#index=1e400"')
+        browser.wait(NUMBER, "13 of 13")
+        self.assertEqual([], browser.errors)
+
     def test_an_image_that_did_not_come(self):
         backend, address = self.serve()
         self.show(backend, 1, 2)

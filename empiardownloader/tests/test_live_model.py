@@ -85,6 +85,27 @@ class TestModel(unittest.TestCase):
         self.model.forget("a")
         self.assertEqual({("ctf", None), ("other", None)}, set(self.model.facts["same.mrc"]))
 
+    def test_what_has_shrunk_is_drawn(self):
+        """A window that was not told would show what is gone, and stumble over it."""
+        stack = self.take(1, 2, kind="averages", source="a")
+        for picture, number in zip(stack.pictures, (1, 2)):
+            picture.item = number
+        self.model.remove("a", 2)
+        self.assertEqual([stack], self.model.shrunk)
+        self.model.shrunk = []
+        self.model.take(*image(1, np.zeros((9, 9), "float32"), kind="averages", source="a"))
+        self.assertEqual([stack], self.model.shrunk)
+
+    def test_facts_go_with_their_image(self):
+        stack = self.take(1, kind="averages", source="a")
+        stack.pictures[0].item = 1
+        self.model.take({"data_type": "facts", "facts": {"rejected": True}, "display": {
+            "name": "m_1", "source": "a", "item": 1, "over": ["a"]}}, None)
+        self.model.remove("a", 1)
+        again = self.take(1, kind="averages", source="a")
+        again.pictures[0].item = 1
+        self.assertFalse(self.model.is_rejected(again.pictures[0]))
+
     def test_an_image_that_finds_no_room_leaves_the_former_one(self):
         self.take(1)
         message, _ = image(9, np.zeros((100, 100), "float32"), name="m_1")

@@ -123,6 +123,16 @@ class TestPage(PageCase):
         self.assertEqual({"index": -1, "total": 0, "pictures": []},
                          {name: self.get("/about")[name] for name in ("index", "total", "pictures")})
 
+    def test_what_waits_goes_as_well(self):
+        backend = self.serve()
+        for number in range(60):
+            backend.save(self.images(1, (500, 500))[0], "m_%02d.mrc" % number, source="s", item=number)
+        for number in (59, 58):
+            backend.remove("s", number)
+        backend.wait(60)
+        self.wait_for(lambda: self.state()["sections"][0]["count"] == 58, what="58 images")
+        self.assertEqual("m_57", self.get("/about")["name"])
+
     def test_names_with_markup(self):
         backend = self.serve(title=MARKUP)
         backend.save(self.images(1)[0], MARKUP.replace("/", "") + ".mrc", source=MARKUP, remark=MARKUP)

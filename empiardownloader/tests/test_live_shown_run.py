@@ -150,7 +150,7 @@ class TestShownRun(unittest.TestCase):
     def test_a_file_that_is_another_one_is_shown_anew(self):
         self.apply(data(MICROGRAPHS, [movie(1), movie(2)]))
         same, other = movie(1), Item(2, "/p/dw_2.mrc", 0, "m_2.mrc", {})
-        self.assertEqual([ShowImages(node(MICROGRAPHS), [other]), Remove(MICROGRAPHS, 2)],
+        self.assertEqual([Remove(MICROGRAPHS, 2), ShowImages(node(MICROGRAPHS), [other])],
                          self.apply(changed(MICROGRAPHS, [same, other])))
 
     def test_what_is_rejected_and_what_goes_is_known_by_its_id(self):

@@ -79,6 +79,8 @@ class ViewerLoop:
                 snapshots += [message["snapshot"]] if "snapshot" in message else []
             for image in message.get("images", ()):
                 acks.append(self._take(image, parts, changed))
+        changed += self._model.shrunk
+        self._model.shrunk = []
         stacks = [stack for stack in dict.fromkeys(changed) if stack in self._model.stacks.values()]
         try:
             self._screen.draw(stacks, bool(acks))

@@ -169,6 +169,7 @@ class Model:
         self.title, self.state, self.head, self.said = title, "", [], ""
         self.stacks = {}            # (kind, source, shape, dtype) -> Stack
         self.points = {}            # name of the image -> {source: (points, box, pixel size or None, over)}
+        self.shrunk = []            # stacks that have lost pictures since anybody has drawn them
         self.facts = {}             # name of the image -> {(source, id of the image or None): (facts, over)}
         self.frames = None
         self.positions = Positions()
@@ -212,6 +213,7 @@ class Model:
         found = [other for other in self.stacks if other[:2] == key[:2] and other != key
                  and self.stacks[other].remove(path)]
         for other in found:
+            self.shrunk.append(self.stacks[other])
             if not len(self.stacks[other]):
                 del self.stacks[other]
         return bool(found)
@@ -233,8 +235,11 @@ class Model:
         for key, stack in list(self.stacks.items()):
             for path in [picture.path for picture in stack.pictures if stack.source == source and picture.item == item]:
                 stack.remove(path)
+                self.shrunk.append(stack)
             if not len(stack):
                 del self.stacks[key]
+        for by_source in self.facts.values():
+            by_source.pop((source, item), None)
         self._prune()
 
     def _prune(self):

@@ -132,7 +132,7 @@ class NapariScreen(Screen):
     # Layers.
 
     def draw(self, changed, any_taken):
-        if not any_taken and all(stack in self.model.stacks.values() for stack in self._layers):
+        if not any_taken and not changed and all(stack in self.model.stacks.values() for stack in self._layers):
             return
         follows = self._was_following
         self._moving = True

@@ -186,12 +186,19 @@ async function refresh() {
         again = true;
       } else {
         console.debug(String(error));
-        setTimeout(refresh, AGAIN_MS);
+        tryLater();
       }
     }
   } while (again);
   busy = false;
   $("large").removeAttribute("aria-busy");
+}
+
+let later = 0;
+
+function tryLater() {
+  clearTimeout(later);
+  later = setTimeout(refresh, AGAIN_MS);
 }
 
 async function show(signal) {
@@ -223,7 +230,7 @@ async function show(signal) {
   await showGraph(signal);
   remember();
   if (loaded.some((image) => !image)) {
-    setTimeout(refresh, AGAIN_MS);
+    tryLater();
   }
 }
 
@@ -396,7 +403,7 @@ function showLarge(pictures, loaded) {
       $("large").insertBefore(figure, $("large").children[place] || null);
     }
     if (loaded[place]) {
-      loadedImages.set(addressOf(picture), loaded[place]);
+      loadedImages.set(loaded[place].getAttribute("src"), loaded[place]);
     }
     showPicture(figure, picture, loaded[place]);
   });
@@ -642,7 +649,7 @@ function goTo(index, itsNumber) {
   if (!about || !about.total) {
     return;
   }
-  view.index = Math.max(0, Math.min(index, about.total - 1));
+  view.index = Math.max(0, Math.min(Math.floor(index), about.total - 1));
   view.number = itsNumber || 0;
   view.name = "";
   // Whoever goes to the last one follows again.
@@ -688,7 +695,7 @@ function showWanted() {
 function remember() {
   // A page that is loaded again shows what it showed.
   history.replaceState(null, "", "#" + new URLSearchParams(
-    view.follows ? {section: view.section} : {section: view.section, which: view.which, index: view.index}));
+    {section: view.section, which: view.which, ...(view.follows ? {} : {index: view.index})}));
 }
 
 function recall() {
@@ -696,13 +703,12 @@ function recall() {
   if (Object.keys(WORDS).includes(values.get("section"))) {
     view.section = values.get("section");
   }
-  if (["kept", "rejected"].includes(values.get("which"))) {
-    view.which = values.get("which");
-  }
-  if (values.has("index")) {
-    view.index = Math.max(0, Math.floor(Number(values.get("index")) || 0));
-    view.follows = false;
-  }
+  view.which = ["kept", "rejected"].includes(values.get("which")) ? values.get("which") : "all";
+  const index = Math.floor(Number(values.get("index")));
+  view.follows = !values.has("index") || !Number.isFinite(index);
+  view.index = view.follows ? -1 : Math.max(0, index);
+  view.number = 0;
+  view.name = "";
 }
 
 let sliding = 0;
@@ -711,7 +717,7 @@ const soon = (action) => { clearTimeout(sliding); sliding = setTimeout(action, 6
 function listen() {
   $("slider").addEventListener("input", () => soon(() => goTo(Number($("slider").value))));
   $("first").addEventListener("click", () => goTo(0));
-  $("place").addEventListener("change", () => goTo(Number($("place").value) - 1));
+  $("place").addEventListener("change", () => $("place").value && goTo(Number($("place").value) - 1));
   window.addEventListener("hashchange", () => { recall(); act(); });
   $("back").addEventListener("click", () => goTo(view.index - 1));
   $("on").addEventListener("click", () => goTo(view.index + 1));
