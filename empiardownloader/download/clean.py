@@ -83,7 +83,9 @@ def _table(found: Survey, projects: List[str]) -> List[str]:
 
 def _name(path: str) -> str:
     """Of a file or a run, in one line."""
-    return shortened(path.encode("utf-8", "replace").decode("utf-8").replace("\n", "?"), NAME_LETTERS, NAME_LETTERS)
+    text = path.encode("utf-8", "replace").decode("utf-8")
+    # What others have written into a note may not move the cursor.
+    return shortened("".join(letter if letter.isprintable() else "?" for letter in text), NAME_LETTERS, NAME_LETTERS)
 
 
 def _several(texts: Set[str]) -> str:
@@ -159,14 +161,19 @@ def _remove(entry: Kept) -> int:
     if os.path.isdir(aside) and not _is_still_unused(entry, data, aside):
         return EXIT_ERROR
     try:
+        if os.path.isdir(data):
+            say("EMPIAR-%s is not deleted: another program has put it back." % entry.number)
+            return EXIT_ERROR
         if os.path.isdir(aside):
             os.rename(aside, going)
             say("Deleting EMPIAR-%s: whoever interrupts this leaves the rest of it in %s." % (entry.number, going))
             shutil.rmtree(going)
         # Not those of runs that have begun since: they fetch their files anew.
         for note in entry.notes:
-            if stamp_of(note[0]) == note:
-                os.remove(note[0])
+            # Those of other accounts stay, and do no harm.
+            with contextlib.suppress(OSError):
+                if stamp_of(note[0]) == note:
+                    os.remove(note[0])
         for folder in (os.path.join(entry.folder, NOTES), entry.folder):
             if os.path.isdir(folder) and not os.listdir(folder):
                 os.rmdir(folder)
@@ -205,7 +212,7 @@ def _refuse_blindness(options: argparse.Namespace, found: Survey, projects: List
         raise EntryError(msg)
     if found.blind:
         msg = "Nothing is deleted, since %s cannot be read, and its runs may use the files: give this command to an " \
-              "account that may." % found.blind[0]
+              "account that may, or where it is a link that leads nowhere, remove it." % _name(found.blind[0])
         raise EntryError(msg)
     if found.empty and not options.no_projects:
         msg = "Nothing is deleted, since there is no Scipion project in %s: give the folder that holds them, or " \

@@ -118,13 +118,15 @@ def _survey(folder: str, projects: List[str], stopped: threading.Event) -> Surve
 
 def _kept(name: str, folder: str, blind: List[str], stopped: threading.Event) -> Kept:
     kept = Kept(name, folder)
-    kept.linked = folder if os.path.islink(folder) else ""
+    kept.linked = next(iter(_mounts_in(os.path.realpath(folder))), "")
+    kept.linked = folder if os.path.islink(folder) else kept.linked
     for current, folders, names in os.walk(folder, onerror=lambda error: blind.append(str(error.filename))):
         folders[:] = [each for each in folders if each != NOTES]
         kept.know(current)
         for path in (os.path.join(current, each) for each in folders if os.path.islink(os.path.join(current, each))):
             kept.linked = kept.linked or path
-            # Whoever uses these files by their own names uses the entry.
+            # Whoever uses these files by their own names uses the entry; and what they lead to, in turn, is used.
+            kept.links += [steps for _, steps in links_in(os.path.realpath(path), blind, (), lambda: check(stopped))]
             for place, _, names_there in os.walk(path) if not is_below(os.path.realpath(path), SYSTEM) else ():
                 check(stopped)
                 for each in (place, *(os.path.join(place, name_there) for name_there in names_there)):
@@ -158,6 +160,17 @@ def _run_of(folder: str) -> str:
     return os.path.dirname(folder) if os.path.basename(folder) == "extra" else folder
 
 
+def _mounts_in(folder: str) -> List[str]:
+    """Where other disks, or other folders, are mounted in a folder."""
+    try:
+        with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as stream:
+            places = [re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal.group(1), 8)), line.split(" ")[4])
+                      for line in stream]
+    except OSError:
+        return []
+    return [place for place in places if is_below(place, [folder])]
+
+
 def _is_locked(path: str, kept: Kept) -> bool:
     """Whether a process works on a part: it holds the lock for as long as that takes."""
     try:
@@ -187,11 +200,20 @@ def _look_at(project: str, found: Survey, tops: Tuple[str, ...], stopped: thread
         user = run_of_it.group() if run_of_it else project
         for entry in _led_to(steps, found, tops):
             entry.runs.add(os.path.realpath(user))
-        if not os.path.exists(steps[-1]):
-            # It leads to nowhere: to this folder under the name that it had before, perhaps.
-            parts = steps[-1].split(os.sep)
-            for number in set(parts).intersection(found.entries):
-                found.entries[number].unknown.add("%s, by a link that leads nowhere" % user)
+        is_dead = not os.path.exists(steps[-1])
+        if is_dead and path in (user, os.path.join(user, "extra")):
+            # All of a run's files are on a disk that is away.
+            for entry in found.entries.values():
+                entry.unknown.add("%s, which is a link that leads nowhere" % path)
+        for step in steps:
+            # To this folder under another name: the one that it had before, or by which it is mounted elsewhere.
+            parts = step.split(os.sep)
+            for number, behind in zip(parts, [*parts[1:], ""]):
+                entry_of = found.entries.get(number)
+                if entry_of is None or os.path.realpath(user) in entry_of.runs:
+                    continue
+                if is_dead or behind == "data":
+                    entry_of.unknown.add("%s, by a link %s" % (user, "that leads nowhere" if is_dead else "to " + step))
     with contextlib.suppress(OSError):
         return sum(each.is_dir() for each in os.scandir(os.path.join(project, "Runs")))
     return 0

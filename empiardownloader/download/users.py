@@ -77,7 +77,7 @@ def _read(path: str) -> Use:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         with open(descriptor, encoding="utf-8", errors="surrogateescape") as stream:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                return Use(path, "", Use.UNKNOWN)
+                return Use(path, "", Use.UNKNOWN, stamp_of(path))
             stamp = stamp_of(path)
             note = json.loads(stream.read(MOST_NOTE_LETTERS))
         return _use(str(note["run"]), str(note["host"]), note.get("project"), stamp)
@@ -201,11 +201,19 @@ def links_in(folder: str, blind: List[str], known: Sequence[str] = (),
             check()
             for name in [*names, *folders]:
                 path = os.path.join(current, name)
-                if not os.path.islink(path):
+                try:
+                    if not stat.S_ISLNK(os.lstat(path).st_mode):
+                        continue
+                    is_folder = stat.S_ISDIR(os.stat(path).st_mode)
+                except FileNotFoundError:
+                    is_folder = False
+                except OSError:
+                    # What an account may not follow, another one may use.
+                    blind.append(path)
                     continue
                 real, told = os.path.realpath(path), called + path[len(top):]
                 yield told, [*steps_of(path), real]
-                if name not in folders or real in seen or is_below(real, known) or is_below(folder, [real]) or is_below(
+                if not is_folder or real in seen or is_below(real, known) or is_below(folder, [real]) or is_below(
                         real, SYSTEM):
                     continue
                 seen.add(real)

@@ -19,7 +19,7 @@ from unittest import mock
 from empiardownloader.archive.citing import how_to_cite
 from empiardownloader.archive.entry import parse_entry
 from empiardownloader.archive.errors import Stopped
-from empiardownloader.download import clean
+from empiardownloader.download import clean, survey
 from empiardownloader.download.fetch import fetch
 from empiardownloader.download.plan import plan
 from empiardownloader.download.users import NOTES, note_use, noted_uses
@@ -162,6 +162,43 @@ class TestClean(ArchiveTestCase):
         self.assertEqual(([], []), self.users())
         self.link(os.path.join(self.shared, "10002/data/Movies"), self.shared, "10001/my_results/more")
         self.assertEqual(([], ["links in %s" % os.path.join(self.shared, "10001")]), self.users())
+
+    def test_links_that_nobody_can_follow(self):
+        """A run's files on a disk that is away; folders that this account may not enter."""
+        away = os.path.join(self.projects, "First/Runs/000003_X/extra")
+        self.link("/mnt/away/x", away)
+        self.assertEqual(1, len(self.users()[1]))
+        self.assertEqual(1, len(self.list("--projects", self.projects)["10001"]["perhaps_used_by"]))
+        os.remove(away)
+        self.link(os.path.join(self.shared, "10002/data/Movies/m_1.mrc"))
+        stat = os.stat
+
+        def denied(path, **options):
+            if str(path).endswith("extra/link"):
+                raise PermissionError(13, "denied", path)
+            return stat(path, **options)
+
+        with mock.patch("os.stat", denied):
+            found = clean.survey(self.shared, [self.projects], threading.Event())
+        self.assertEqual([os.path.join(self.extra, "link")], found.blind)
+
+    def test_a_link_by_a_second_view(self):
+        """The same folder, mounted elsewhere in a way that cannot be seen here."""
+        shutil.copytree(os.path.join(self.shared, "10002"), os.path.join(self.folder, "view", "10002"))
+        self.link(os.path.join(self.folder, "view/10002/data/Movies/m_1.mrc"))
+        self.assertEqual(1, len(self.users()[1]))
+
+    def test_links_in_linked_folders(self):
+        self.link(os.path.join(self.shared, "10002/data/Movies/m_1.mrc"), self.folder, "scratch/m_1.mrc")
+        self.link(os.path.join(self.folder, "scratch"), self.shared, "10001/res")
+        self.assertEqual(1, len(self.users()[1]))
+
+    def test_a_mount_within(self):
+        self.age()
+        lines = "1 2 0:1 / %s/10002/data/b rw - ext4 x rw\n" % os.path.realpath(self.shared)
+        with mock.patch("builtins.open", mock.mock_open(read_data=lines)):
+            mounts = survey._mounts_in(os.path.realpath(os.path.join(self.shared, "10002")))
+        self.assertEqual(1, len(mounts))
 
     def test_links_beside_the_runs(self):
         for place in ("First/Uploads/l", "First/Runs/l", "First/.hidden/l", ".hid/First/Runs/1/l"):
