@@ -23,8 +23,8 @@ TYPED_MS, ELSEWHERE_MS = 150, 900
 LOOKED_MS = 400
 COLUMNS = (("number", "Entry", 60), ("title", "Title", 260), ("size", "Size", 75), ("resolution", "Resolution", 100),
            ("holds", "Contains", 150), ("date", "Released", 90))
-SET_COLUMNS = (("No.", 32), ("Name", 90), ("Contains", 85), ("Format", 65), ("Images", 65), ("Frames", 65),
-               ("Å/px", 50), ("Pixels", 95))
+SET_COLUMNS = (("No.", 30), ("Name", 120), ("Contains", 82), ("Format", 60), ("Images", 60), ("Frames", 62),
+               ("Å/px", 45), ("Pixels", 90))
 
 
 class FindDialog(dialog.Dialog):
