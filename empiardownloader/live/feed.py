@@ -88,6 +88,7 @@ class Feed:
                  ssh: Any = "ssh", tell: Callable[[str], None] = lambda text: None) -> None:
         """Raises FollowError."""
         self._backend, self._tell, self._ssh = backend, tell, ssh
+
         def walker(name: str) -> RemoteNodeWalker:
             return RemoteNodeWalker(project, name, interval, ssh)
 
@@ -102,6 +103,7 @@ class Feed:
         self._shown = ShownRun(db_name.partition(":")[2])
         self._jobs: List[Job] = []
         self._late: List[Tuple[float, Job]] = []        # those that are tried again, and when
+        self._showing: Optional[Job] = None             # the one that is being made a picture
         self._left_out = 0                              # particles that were not shown
         self._begun: Set[RemoteNodeWalker] = set()      # those that have told something
         self._heard = time.monotonic()                  # when anything was told last
@@ -216,6 +218,8 @@ class Feed:
         """With the lock held."""
         self._jobs = [job for job in self._jobs if is_kept(job)]
         self._late = [(when, job) for when, job in self._late if is_kept(job)]
+        if self._showing is not None and not is_kept(self._showing):
+            self._showing = None
 
     def _add(self, jobs: List[Job]) -> None:
         with self._lock:
@@ -271,7 +275,8 @@ class Feed:
             if not self._jobs or (len(self._begun) < len(self._walkers) and now - self._started < BEGIN_SECONDS):
                 self._lock.wait(LOOK_SECONDS)
                 return None
-            return self._jobs.pop()
+            self._showing = self._jobs.pop()
+            return self._showing
 
     def _show(self, job: Job) -> None:
         item = job.items[-1]
@@ -288,6 +293,9 @@ class Feed:
         except (OSError, BadImageError, FollowError, MemoryError) as error:
             cannot(item, error)
             return
+        with self._lock:
+            if self._showing is not job:
+                return          # it has gone while its picture was made
         for shown in found:
             self._backend.save(shown.array, shown.path, family=family, **shown.words)
         read = [_word_for(job.node, its) for its in job.items if its not in failed] if self.unread else []

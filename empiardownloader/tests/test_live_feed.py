@@ -9,9 +9,10 @@ import numpy as np
 import tifffile
 
 from empiardownloader.demo import movies
-from empiardownloader.follow import FollowError
-from empiardownloader.live.feed import Feed
-from empiardownloader.live.shown_run import SHOWN, ShownRun
+from empiardownloader.follow import FollowError, Item, NodeContent
+from empiardownloader.live import NapariStreamingBackend, kinds
+from empiardownloader.live.feed import Feed, Job
+from empiardownloader.live.shown_run import SHOWN, Forget, Remove, ShownRun
 from empiardownloader.tests.live_case import LiveCase, crc
 from empiardownloader.tests.scipion_files import ProjectFiles, execute
 
@@ -59,6 +60,23 @@ class TestFeed(LiveCase):
         _, told = self.feed(backend, os.path.basename(self.running.path), until_end=True)
         self.running.launch("finished")
         self.wait_for(lambda: any(SHOWN in text for text in told), 60, what="the sentence")
+
+    def test_what_goes_while_its_picture_is_made(self):
+        backend = mock.create_autospec(NapariStreamingBackend, instance=True)
+        feed = Feed(backend, self.project.folder)
+        node = NodeContent("SetOfMicrographs", "m", "000002_X:m", {}, "/p/m.sqlite")
+        for action in (Remove("000002_X:m", 7), Forget("000002_X:m")):
+            feed._add([Job(node, [Item(7, "/p/m.mrc", 0, "m", {})])])
+            feed._begun = set(feed._walkers)
+            job = feed._next()
+
+            def made(*arguments, action=action):
+                feed._perform(action)
+                return [kinds.Shown(np.zeros((2, 2)), "/p/m.mrc", {})]
+
+            with mock.patch.object(feed, "_pictures", made):
+                feed._show(job)
+        backend.save.assert_not_called()
 
     def test_what_two_walkers_tell_is_heard_by_one_thread(self):
         """F15: of the run that is followed, and of the project, whose picks may be of it."""
