@@ -21,13 +21,13 @@ from pwem.objects import Coordinate, CTFModel, SetOfCoordinates, SetOfCTF
 from empiardownloader.demo import kinds, specimen
 from empiardownloader.live import LiveError, Picks, WebStreamingBackend
 from empiardownloader.live.feed import Feed
-from empiardownloader.tests.base import ProtocolTestCase, emdb, entry, environment, image_set, write_movies
+from empiardownloader.tests.base import ProtocolTestCase, emdb, entry, environment
 from empiardownloader.tests.browsers import Chromium, Firefox, found
 from empiardownloader.tests.follow_case import alive, children
 from empiardownloader.tests.live_case import LiveCase, left_behind
 from empiardownloader.tests.local_asking import Reader
 from empiardownloader.tests.servers import free_port
-from empiardownloader.tests.test_live_windows import average_of
+from empiardownloader.tests.test_live_windows import add_two_hundred, average_of
 from empiardownloader.viewers import LiveBrowserViewer
 
 # Of the figure of a kind: its size, and the red of each pixel, as the browser has them.
@@ -75,10 +75,7 @@ class BrowserCase(ProtocolTestCase):
     @classmethod
     def fill(cls):
         super().fill()
-        small = ["s_%03d.mrc" % number for number in range(200)]
-        write_movies(cls.root, "10201", small, frames=2, width=48, height=32)
-        cls.demo.entries["10201"] = entry(image_set(num_images_or_tilt_series=200, frames_per_image=2,
-                                                    image_width="48", image_height="32"))
+        add_two_hundred(cls)
 
     def setUp(self):
         super().setUp()

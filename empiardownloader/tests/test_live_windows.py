@@ -56,6 +56,14 @@ def average_of(path, gain=None):
     return np.flipud(average if gain is None else average * gain)
 
 
+def add_two_hundred(case):
+    """An entry of so many small movies, 10201."""
+    small = ["s_%03d.mrc" % number for number in range(200)]
+    write_movies(case.root, "10201", small, frames=2, width=48, height=32)
+    case.demo.entries["10201"] = entry(image_set(num_images_or_tilt_series=200, frames_per_image=2, image_width="48",
+                                                 image_height="32"))
+
+
 class WindowCase(ProtocolTestCase):
     """A virtual screen for all tests of a class."""
 
@@ -77,10 +85,7 @@ class WindowCase(ProtocolTestCase):
     @classmethod
     def fill(cls):
         super().fill()
-        small = ["s_%03d.mrc" % number for number in range(200)]
-        write_movies(cls.root, "10201", small, frames=2, width=48, height=32)
-        cls.demo.entries["10201"] = entry(image_set(num_images_or_tilt_series=200, frames_per_image=2,
-                                                    image_width="48", image_height="32"))
+        add_two_hundred(cls)
 
     def setUp(self):
         super().setUp()
