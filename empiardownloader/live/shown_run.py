@@ -190,7 +190,11 @@ class ShownRun:
         self._mine.add(node.name)
         self._runs[node.name] = node
         self._states[node.name] = str(event.data.data if event.data else "") if ended else node.info.get("status") or ""
-        self._ended = self._ended | {node.name} if ended else self._ended - {node.name}
+        if ended:
+            self._ended.add(node.name)
+        elif event.type is not EventType.INFO or self._states[node.name] in ACTIVE:
+            # What is told of a run after its end does not begin it again.
+            self._ended.discard(node.name)
         return [*self._let_go(), self._title()]
 
     def _title(self) -> Retitle:

@@ -144,6 +144,12 @@ class TestShownRun(unittest.TestCase):
         self.assertFalse(self.shown.is_over)
         self.assertEqual(["finished"], self.titles(run("000001_Load", "finished", ended=True)))
         self.assertTrue(self.shown.is_over)
+        last_words = run("000001_Load", "finished", steps_done=9).node
+        self.apply(Event(EventType.INFO, last_words))
+        self.assertTrue(self.shown.is_over)
+        self.apply(Event(EventType.INFO, run("000001_Load", "running").node))
+        self.assertFalse(self.shown.is_over)
+        self.apply(run("000001_Load", "finished", ended=True))
         self.apply(run("000001_Load", "running"))
         self.assertFalse(self.shown.is_over)        # continued
 
