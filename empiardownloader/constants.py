@@ -11,6 +11,13 @@ EMDB_API_URL = "EMDB_API_URL"
 EBI_SEARCH_URL = "EBI_SEARCH_URL"
 EMPIAR_PICTURE_URL = "EMPIAR_PICTURE_URL"
 
+
+def cache_folder() -> str:
+    """Where an account keeps what can be made again: the list of entries, the secret of its pages."""
+    home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    return os.path.join(home, "empiardownloader")
+
+
 VARIABLES = {
     EMPIAR_API_URL: (
         "https://www.ebi.ac.uk/empiar/api/entry",

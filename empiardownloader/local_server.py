@@ -9,11 +9,12 @@ import contextlib
 import errno
 import hashlib
 import hmac
+import html
 import os
 import platform
+import re
 import secrets
 import socket
-import stat
 import time
 from typing import Any, List, Optional, Sequence
 from urllib.parse import urlsplit
@@ -22,6 +23,8 @@ import tornado.httpserver
 import tornado.iostream
 import tornado.netutil
 import tornado.web
+
+from .local_access import is_taken
 
 LOCAL = ("127.0.0.1", "localhost", "::1")
 COOKIE = "empiar_token_%s"          # of a server: a browser may watch several, behind one name and port after the other
@@ -39,6 +42,9 @@ POLICY = ("default-src 'none'; script-src 'self'; style-src 'self'; connect-src 
 MOVED = """<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><meta http-equiv="refresh" content="0;url=/">
 <title>Live</title></head><body><a href="/">The page</a></body></html>"""
 
+TYPES = {".html": "text/html; charset=utf-8", ".js": "text/javascript; charset=utf-8",
+         ".css": "text/css; charset=utf-8", ".svg": "image/svg+xml; charset=utf-8"}
+
 
 class LocalServer:
     """``port``: of 127.0.0.1, 0 for a free one; ``path``: a socket file in place of it, which only this account may
@@ -46,11 +52,15 @@ class LocalServer:
     address ('http://127.0.0.1:9000'). Raises OSError."""
 
     most_readers, most_connections = 16, 64
+    folder, front = "", ""          # of the files of its page, and the one that is its beginning
 
     def __init__(self, title: str, pages: Sequence[Any], port: int = 0, path: str = "", token: str = "",
                  origins: Sequence[str] = ()) -> None:
         """``pages``: [(address, Handler)]"""
         self.title, self._path, self.origins = title, path, tuple(origins)
+        self.files = {name: _read(os.path.join(self.folder, name)) for name in os.listdir(self.folder)
+                      if os.path.splitext(name)[1] in TYPES}
+        others = "|".join(re.escape(name) for name in self.files if name != self.front)
         self.token = token or secrets.token_urlsafe(24)
         self.readers: "List[EventStream]" = []      # the one that came first is the first
         self.is_over = False
@@ -58,8 +68,8 @@ class LocalServer:
         self.port = 0 if path else self.sockets[0].getsockname()[1]
         self._server = _Bounded(
             # Of what was asked nothing is written down: it has the token.
-            tornado.web.Application([*pages, ("/favicon.ico", _Icon)], log_function=lambda handler: None, server=self,
-                                    default_handler_class=Nothing),
+            tornado.web.Application([*pages, ("/", _Front), ("/(%s)" % others, _File), ("/favicon.ico", _Icon)],
+                                    log_function=lambda handler: None, server=self, default_handler_class=Nothing),
             idle_connection_timeout=REQUEST_SECONDS, max_header_size=MOST_HEADER_BYTES, max_body_size=0,
             body_timeout=REQUEST_SECONDS)
         self._server.most = self.most_connections
@@ -79,6 +89,9 @@ class LocalServer:
         return ["%s: %s" % (what, self.address),
                 "From another machine first: ssh -N -L %d:127.0.0.1:%d %s" % (self.port, self.port, platform.node())]
 
+    def note_asker(self) -> None:
+        """Somebody who may has asked for something."""
+
     def begin(self) -> None:
         self._server.add_sockets(self.sockets)
 
@@ -91,12 +104,15 @@ class LocalServer:
                 os.remove(self._path)
 
 
+def _read(path: str) -> str:
+    with open(path, encoding="utf-8") as stream:
+        return stream.read()
+
+
 def _own_socket(path: str) -> socket.socket:
     """A socket file; one that a server left behind is taken. Raises OSError where one listens, or for other files."""
-    if os.path.lexists(path):
-        with contextlib.closing(socket.socket(socket.AF_UNIX)) as other:
-            if not stat.S_ISSOCK(os.stat(path).st_mode) or other.connect_ex(path) == 0:
-                raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
+    if is_taken(path):
+        raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
     return tornado.netutil.bind_unix_socket(path, mode=0o600)
 
 
@@ -155,6 +171,7 @@ class Handler(tornado.web.RequestHandler):
             self.refuse(403, "Pages of other sites may not ask here.")
         if not self._has_token():
             self.refuse(401, "The address with the token is needed, as it was printed.")
+        self.server.note_asker()
 
     def _is_link(self) -> bool:
         """Whether a link with the token was followed, from a mail say."""
@@ -168,15 +185,6 @@ class Handler(tornado.web.RequestHandler):
         scheme, _, token = self.request.headers.get("Authorization", "").partition(" ")
         return any(map(self._is_token, (self.get_query_argument("token", ""), token if scheme == "Bearer" else "",
                                         self.get_cookie(self.server.cookie, "") or "")))
-
-    def takes_token(self) -> bool:
-        """The token moves from the address, which is seen in lists of pages, into a cookie -> whether it did."""
-        if not self.get_query_argument("token", ""):
-            return False
-        self.set_cookie(self.server.cookie, self.server.token, httponly=True, samesite="Strict", path="/")
-        # A redirection would come from the page with the link, and without the cookie.
-        self.finish(MOVED)
-        return True
 
     def refuse(self, status: int, words: str) -> None:
         self.set_status(status)
@@ -192,6 +200,30 @@ class Handler(tornado.web.RequestHandler):
 class Nothing(Handler):
     def get(self) -> None:
         self.refuse(404, "There is nothing here.")
+
+
+class _Front(Handler):
+
+    def get(self) -> None:
+        if not self._takes_token():
+            self.set_header("Content-Type", TYPES[".html"])
+            self.finish(self.server.files[self.server.front].replace("TITLE", html.escape(self.server.title)))
+
+    def _takes_token(self) -> bool:
+        """The token moves from the address, which is seen in lists of pages, into a cookie -> whether it did."""
+        if not self.get_query_argument("token", ""):
+            return False
+        self.set_cookie(self.server.cookie, self.server.token, httponly=True, samesite="Strict", path="/")
+        # A redirection would come from the page with the link, and without the cookie.
+        self.finish(MOVED)
+        return True
+
+
+class _File(Handler):
+
+    def get(self, name: str) -> None:
+        self.set_header("Content-Type", TYPES[os.path.splitext(name)[1]])
+        self.finish(self.server.files[name])
 
 
 class _Icon(Handler):

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Set, Tuple
 
 from ..archive.errors import DiskError
-from ..constants import EMPIAR_API_URL, VARIABLES
+from ..constants import EMPIAR_API_URL, VARIABLES, cache_folder
 from .facts import EntryFacts, ImageSetFacts
 from .words import normal
 
@@ -328,8 +328,7 @@ def default_path(addresses: Mapping[str, str]) -> str:
     """Where the entries of an archive are kept on this machine."""
     address = addresses[EMPIAR_API_URL]
     mark = "" if address == VARIABLES[EMPIAR_API_URL][0] else "-" + hashlib.sha1(address.encode()).hexdigest()[:8]
-    home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    return os.path.join(home, "empiardownloader", "catalogue%s.sqlite" % mark)
+    return os.path.join(cache_folder(), "catalogue%s.sqlite" % mark)
 
 
 @contextlib.contextmanager

@@ -13,6 +13,8 @@ from typing import List, Optional, Sequence, Tuple
 
 import numpy as np
 
+from ..images.ctf import wavelength
+
 VOLTAGE, CS, AMPLITUDE_CONTRAST = 300.0, 2.7, 0.1       # kV, mm
 ENVELOPE = 40.0         # A^2, of the contrast transfer: exp(-B k^2 / 4)
 ICE = 0.20              # how much amorphous ice changes the intensity, as a share of it
@@ -102,13 +104,12 @@ class Optics:
 
     def transfer(self, shape: Tuple[int, int], pixel: float) -> np.ndarray:
         """The contrast transfer function at the frequencies of numpy's rfft2, positive at low ones."""
-        volts = 1000 * self.voltage
-        wavelength = 12.2642596 / np.sqrt(volts * (1 + 0.978475598e-6 * volts))
+        length = wavelength(self.voltage)
         ky, kx = np.fft.fftfreq(shape[0], pixel)[:, None], np.fft.rfftfreq(shape[1], pixel)[None, :]
         k2 = kx ** 2 + ky ** 2
         defocus = 0.5 * (self.defocus_u + self.defocus_v) + 0.5 * (self.defocus_u - self.defocus_v) * np.cos(
             2 * (np.arctan2(ky, kx) - np.radians(self.angle)))
-        phase = np.pi * wavelength * k2 * (defocus - 0.5 * wavelength ** 2 * k2 * self.cs * 1e7)
+        phase = np.pi * length * k2 * (defocus - 0.5 * length ** 2 * k2 * self.cs * 1e7)
         return np.sin(phase + np.arcsin(self.amplitude_contrast)) * np.exp(-0.25 * ENVELOPE * k2)
 
     def blur(self, image: np.ndarray, pixel: float) -> np.ndarray:

@@ -12,7 +12,18 @@ from typing import Dict, List, Set, Tuple
 
 from ..archive.errors import EntryError, Stopped
 from ..transfer.parts import JOURNAL, PREFIX, UNPACKED_PREFIX
-from .users import NOTES, SYSTEM, Stamp, Use, is_below, links_in, noted_uses, projects_below, steps_of
+from .users import (
+    NOTES,
+    SYSTEM,
+    Stamp,
+    Use,
+    and_above,
+    is_below,
+    links_in,
+    noted_uses,
+    projects_below,
+    steps_of,
+)
 
 DIGITS = 9                  # of an entry's number
 DEPTH = 4                   # folders below one that is given, in which projects are looked for
@@ -90,13 +101,9 @@ def _survey(folder: str, projects: List[str], stopped: threading.Event) -> Surve
     for name in names:
         found.entries[name] = _kept(name, os.path.join(folder, name), found.blind, stopped)
     tops = tuple({os.path.abspath(folder), os.path.realpath(folder)})
-    above = tops[0]
-    while True:
+    for above in and_above(tops[0]):
         state = os.stat(above)
         found.tops.add((state.st_dev, state.st_ino))
-        if above == os.path.dirname(above):
-            break
-        above = os.path.dirname(above)
     seen: Set[str] = set()
     for given in projects:
         is_empty = True
@@ -125,13 +132,8 @@ def _kept(name: str, folder: str, blind: List[str], stopped: threading.Event) ->
         kept.know(current)
         for path in (os.path.join(current, each) for each in folders if os.path.islink(os.path.join(current, each))):
             kept.linked = kept.linked or path
-            # Whoever uses these files by their own names uses the entry; and what they lead to, in turn, is used.
-            kept.links += [steps for _, steps in links_in(os.path.realpath(path), blind, (), lambda: check(stopped))]
-            for place, _, names_there in os.walk(path) if not is_below(os.path.realpath(path), SYSTEM) else ():
-                check(stopped)
-                for each in (place, *(os.path.join(place, name_there) for name_there in names_there)):
-                    kept.know(each)
-            kept.links.append([*steps_of(path), os.path.realpath(path)])
+            kept.links.append(steps_of(path))
+            _know_linked(kept.links[-1][-1], kept, blind, stopped)
         for path in (os.path.join(current, each) for each in names):
             check(stopped)
             try:
@@ -146,7 +148,7 @@ def _kept(name: str, folder: str, blind: List[str], stopped: threading.Event) ->
             kept.bytes += state.st_blocks * 512
             kept.know(path)
             if stat.S_ISLNK(state.st_mode):
-                kept.links.append([*steps_of(path), os.path.realpath(path)])
+                kept.links.append(steps_of(path))
     uses = noted_uses(folder)
     kept.has_notes = uses is not None
     kept.notes.update(use.note for use in uses or ())
@@ -154,6 +156,19 @@ def _kept(name: str, folder: str, blind: List[str], stopped: threading.Event) ->
     kept.unknown.update("%s on %s" % (_run_of(use.run), use.host or "?") for use in uses or ()
                         if use.state == Use.UNKNOWN)
     return kept
+
+
+def _know_linked(real: str, kept: Kept, blind: List[str], stopped: threading.Event) -> None:
+    """Whoever uses the files of a linked folder by their own names uses the entry; and what they lead to, in turn, is
+    used. A link to the root, or to what else is above, is told by its name."""
+    check(stopped)
+    if is_below(os.path.realpath(kept.folder), [real]) or is_below(real, SYSTEM):
+        return
+    kept.links += [steps for _, steps in links_in(real, blind, (), lambda: check(stopped))]
+    for place, _, names in os.walk(real):
+        check(stopped)
+        for each in (place, *(os.path.join(place, name) for name in names)):
+            kept.know(each)
 
 
 def _run_of(folder: str) -> str:

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Which runs use what in a shared download folder: each leaves a note there before it downloads anything, and links to
 the files when they are whole."""
-import contextlib
 import errno
 import hashlib
 import json
@@ -148,11 +147,9 @@ def _name_project(folder: str) -> str:
 def projects_below(folder: str, depth: int, blind: List[str]) -> Iterator[str]:
     """The projects at or below a folder; what cannot be read goes into ``blind``. A folder within a project, too: the
     project is the one above."""
-    above = os.path.realpath(folder)
-    while above != os.path.dirname(above):
+    for above in and_above(os.path.realpath(folder)):
         if _is_project(above) and os.path.exists(os.path.join(above, "project.sqlite")):
             yield above
-        above = os.path.dirname(above)
     yield from _projects(folder, depth, blind)
 
 
@@ -211,8 +208,9 @@ def links_in(folder: str, blind: List[str], known: Sequence[str] = (),
                     # What an account may not follow, another one may use.
                     blind.append(path)
                     continue
-                real, told = os.path.realpath(path), called + path[len(top):]
-                yield told, [*steps_of(path), real]
+                steps, told = steps_of(path), called + path[len(top):]
+                real = steps[-1]
+                yield told, steps
                 if not is_folder or real in seen or is_below(real, known) or is_below(folder, [real]) or is_below(
                         real, SYSTEM):
                     continue
@@ -228,10 +226,22 @@ def is_below(path: str, folders: Sequence[str]) -> bool:
     return any(path == each or path.startswith(each.rstrip(os.sep) + os.sep) for each in folders)
 
 
-def steps_of(path: str) -> Iterator[str]:
+def and_above(folder: str) -> Iterator[str]:
+    """A folder and all above it, the root last."""
+    while True:
+        yield folder
+        if folder == os.path.dirname(folder):
+            return
+        folder = os.path.dirname(folder)
+
+
+def steps_of(path: str) -> List[str]:
+    """The places that a link leads to, one after the other, its real path last."""
+    real, found = os.path.realpath(path), []
     for _ in range(40):             # as many as Linux follows
-        with contextlib.suppress(OSError):
+        try:
             path = os.path.normpath(os.path.join(os.path.dirname(path), os.readlink(path)))
-            yield path
-            continue
-        return
+        except OSError:
+            break
+        found.append(path)
+    return [*found, real]

@@ -6,21 +6,18 @@ own, which waits for it: one that is slow or gone costs nobody anything.
 """
 import asyncio
 import concurrent.futures
-import html
 import json
 import os
 import secrets
 from collections import OrderedDict
 from typing import Any, Callable, Optional, Sequence
 
-from ..local_server import EventStream, Handler, LocalServer
-from ..tokens import kept_token
+from ..local_access import kept_token
+from ..local_server import EventStream, LocalServer
 from .events import FollowError
 from .walk import Walk
 
 MOST_ID_LETTERS = 8 << 10
-FOLDER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "page")
-FILES = {"events.js": "text/javascript", "events.css": "text/css"}
 _OVER = object()
 # A walk from a position, '' for the beginning. Raises FollowError.
 Begin = Callable[[str], "Walk[Any]"]
@@ -29,10 +26,11 @@ Begin = Callable[[str], "Walk[Any]"]
 class Server(LocalServer):
     """``begin`` starts a walk, ``line`` writes an event as JSON; the rest as for LocalServer. Raises OSError."""
 
+    folder, front = os.path.join(os.path.dirname(os.path.abspath(__file__)), "page"), "events.html"
+
     def __init__(self, title: str, begin: Begin, line: Callable[[Any], str], port: int = 0, path: str = "",
                  origins: Sequence[str] = ()) -> None:
-        pages = [("/", _Front), (r"/(events\.js|events\.css)", _File), ("/events", _Events)]
-        super().__init__(title, pages, port, path, kept_token(port), origins)
+        super().__init__(title, [("/events", _Events)], port, path, kept_token(port), origins)
         self.begin_walk, self.line = begin, line
         # One that waits for an event, and one that begins or ends.
         self.executor = concurrent.futures.ThreadPoolExecutor(2 * self.most_readers, "reader")
@@ -68,27 +66,6 @@ class Server(LocalServer):
             walk.stop()
         await self.end()
         self.executor.shutdown(wait=False)
-
-
-class _Front(Handler):
-    """A page that uses the events, in a browser."""
-
-    def get(self) -> None:
-        if not self.takes_token():
-            self.set_header("Content-Type", "text/html; charset=utf-8")
-            self.finish(_read("events.html").replace("TITLE", html.escape(self.server.title)))
-
-
-class _File(Handler):
-
-    def get(self, name: str) -> None:
-        self.set_header("Content-Type", "%s; charset=utf-8" % FILES[name])
-        self.finish(_read(name))
-
-
-def _read(name: str) -> str:
-    with open(os.path.join(FOLDER, name), encoding="utf-8") as stream:
-        return stream.read()
 
 
 class _Events(EventStream):

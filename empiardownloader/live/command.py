@@ -32,10 +32,8 @@ def main(arguments: Optional[List[str]] = None, program: str = "python -m empiar
         # Nothing of a run is left out: the walker waits as long as the viewer lives.
         backend = _backend(options)
         feed = Feed(backend, options.project, options.db_name, options.interval, options.ssh, _tell)
-        # What is missing here first, then what is not there.
-        backend.check()
-        _check_place(options)
         with backend:
+            _check_place(options)
             _tell_places(backend, options.browser)
             return _show(backend, feed, options.end_with_run)
     except (LiveError, FollowError) as error:
@@ -47,14 +45,11 @@ def main(arguments: Optional[List[str]] = None, program: str = "python -m empiar
 
 def _check_place(options: argparse.Namespace) -> None:
     """A project that is not there is an error; a run may be one that is to come, or misspelt. Raises FollowError."""
-    walker = RemoteNodeWalker(options.project, "", options.interval, options.ssh)
-    with walker:
-        walker.get("")
-        if options.db_name:
-            try:
-                walker.get(options.db_name)
-            except NotThereYetError as error:
-                _tell("%s Waiting for it." % error)
+    with RemoteNodeWalker(options.project, "", options.interval, options.ssh) as walker:
+        try:
+            walker.get(options.db_name)
+        except NotThereYetError as error:
+            _tell("%s Waiting for it." % error)
 
 
 def _backend(options: argparse.Namespace) -> StreamingBackend:

@@ -3,11 +3,10 @@
 import contextlib
 import os
 import socket
-import stat
 import sys
 from typing import Any, Dict
 
-from ..tokens import kept_token
+from ..local_access import is_taken, kept_token
 from .backend import StreamingBackend
 from .errors import LiveError
 from .links import PublishingLink
@@ -36,8 +35,7 @@ class WebStreamingBackend(StreamingBackend):
         missing_here("live", "zmq")
         missing_here("web", "tornado")
         missing_here("picture", "PIL")
-        if self._socket_file and (self._is_served() or (
-                os.path.lexists(self._socket_file) and not stat.S_ISSOCK(os.stat(self._socket_file).st_mode))):
+        if self._socket_file and is_taken(self._socket_file):
             msg = "No page can be served at %s (it is in use): choose another file." % self._socket_file
             raise LiveError(msg)
         if self._page_port:
@@ -53,17 +51,10 @@ class WebStreamingBackend(StreamingBackend):
     def cleanup(self) -> None:
         super().cleanup()
         # Where the viewer was killed; another one may be at the same file by now.
-        if self._socket_file and self._was_opened and not self._is_served():
+        if self._socket_file and self._was_opened:
             with contextlib.suppress(OSError):
-                if stat.S_ISSOCK(os.stat(self._socket_file).st_mode):
+                if not is_taken(self._socket_file):
                     os.unlink(self._socket_file)
-
-    def _is_served(self) -> bool:
-        with contextlib.closing(socket.socket(socket.AF_UNIX)) as other:
-            try:
-                return other.connect_ex(self._socket_file) == 0
-            except OSError:
-                return False
 
     def _python(self) -> str:
         return sys.executable

@@ -21,13 +21,13 @@ from pwem.objects import Coordinate, CTFModel, SetOfCoordinates, SetOfCTF
 from empiardownloader.demo import kinds, specimen
 from empiardownloader.live import LiveError, Picks, WebStreamingBackend
 from empiardownloader.live.feed import Feed
-from empiardownloader.tests.base import ProtocolTestCase, emdb, entry, environment
+from empiardownloader.tests.base import emdb, entry, environment
 from empiardownloader.tests.browsers import Chromium, Firefox, found
 from empiardownloader.tests.follow_case import alive, children
 from empiardownloader.tests.live_case import LiveCase, left_behind
 from empiardownloader.tests.local_asking import Reader
 from empiardownloader.tests.servers import free_port
-from empiardownloader.tests.test_live_windows import add_two_hundred, average_of
+from empiardownloader.tests.test_live_windows import WatchedCase, average_of
 from empiardownloader.viewers import LiveBrowserViewer
 
 # Of the figure of a kind: its size, and the red of each pixel, as the browser has them.
@@ -70,16 +70,15 @@ def grey_of(image, limits=None):
     return np.clip((image - low) / (high - low), 0, 1) * 255
 
 
-class BrowserCase(ProtocolTestCase):
+def page_of(backend):
+    """Its address."""
+    return re.search(r"http://\S+", backend.places()[0]).group(0)
 
-    @classmethod
-    def fill(cls):
-        super().fill()
-        add_two_hundred(cls)
+
+class BrowserCase(WatchedCase):
 
     def setUp(self):
         super().setUp()
-        self.pictures = os.environ.get("EMPIAR_PICTURES") or os.path.join(self.folder, "pictures")
         os.makedirs(self.pictures, exist_ok=True)
 
     def backend(self, **options):
@@ -87,15 +86,6 @@ class BrowserCase(ProtocolTestCase):
         self.addCleanup(backend.cleanup)
         backend.open()
         return backend
-
-    def address(self, backend):
-        return re.search(r"http://\S+", backend.places()[0]).group(0)
-
-    def follow(self, backend, run, **options):
-        feed = Feed(backend, self.proj.getPath(), os.path.basename(run.getWorkingDir()), interval=0.2)
-        thread = threading.Thread(target=feed.run, kwargs=options, daemon=True)
-        thread.start()
-        return feed, thread
 
     def browser(self, kind, address="", width=1366, height=768):
         browser = need(kind)()
@@ -115,10 +105,6 @@ class BrowserCase(ProtocolTestCase):
         expected = grey_of(average_of(path, gain))
         self.assertLess(np.abs(np.floor(expected) - self.pixels(browser, "averages")).max(), 1.01)
 
-    def last(self, run):
-        row = self.rows(run)[-1]
-        return row[2], os.path.join(self.proj.getPath(), row[3]) if len(row) > 3 else None
-
 
 class TestRuns(BrowserCase):
     FORKED = False
@@ -127,7 +113,7 @@ class TestRuns(BrowserCase):
         need(Chromium)
         self.demo.rate = 400000
         backend = self.backend()
-        browser = self.browser(Chromium, self.address(backend))
+        browser = self.browser(Chromium, page_of(backend))
         browser.wait('$("name").textContent', "nothing has come yet")
         run = self.new(amountOfImages=12)
         self.launch(run, wait=False)
@@ -234,10 +220,10 @@ class TestRuns(BrowserCase):
         run = self.new(entryId="10201", allImages=True, downloadGain=False)
         self.launch(run, wait=False)
         backend = self.backend()
-        firefox = self.browser(Firefox, self.address(backend))
+        firefox = self.browser(Firefox, page_of(backend))
         phone = self.browser(Chromium)
         phone.size(390, 844, scale=2, is_phone=True)
-        phone.open(self.address(backend))
+        phone.open(page_of(backend))
         _, thread = self.follow(backend, run, until_end=True)
         thread.join(240)
         self.assertFalse(thread.is_alive())
@@ -266,7 +252,7 @@ class TestWatchers(LiveCase):
 
     def serve(self, **options):
         backend = self.opened(WebStreamingBackend, patience=float("inf"), **options)
-        return backend, re.search(r"http://\S+", backend.places()[0]).group(0)
+        return backend, page_of(backend)
 
     def browser(self, address):
         browser = Chromium()
@@ -475,7 +461,7 @@ class TestKinds(BrowserCase):
         backend = self.backend()
         feed = Feed(backend, self.proj.getPath(), interval=0.2)
         threading.Thread(target=feed.run, daemon=True).start()
-        return feed, self.browser(Chromium, self.address(backend))
+        return feed, self.browser(Chromium, page_of(backend))
 
     def test_each_kind(self):
         need(Chromium)

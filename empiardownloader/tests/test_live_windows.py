@@ -56,15 +56,35 @@ def average_of(path, gain=None):
     return np.flipud(average if gain is None else average * gain)
 
 
-def add_two_hundred(case):
-    """An entry of so many small movies, 10201."""
-    small = ["s_%03d.mrc" % number for number in range(200)]
-    write_movies(case.root, "10201", small, frames=2, width=48, height=32)
-    case.demo.entries["10201"] = entry(image_set(num_images_or_tilt_series=200, frames_per_image=2, image_width="48",
-                                                 image_height="32"))
+class WatchedCase(ProtocolTestCase):
+    """Runs that are watched, and pictures of that."""
+
+    @classmethod
+    def fill(cls):
+        """Beside the usual ones an entry of two hundred small movies."""
+        super().fill()
+        small = ["s_%03d.mrc" % number for number in range(200)]
+        write_movies(cls.root, "10201", small, frames=2, width=48, height=32)
+        cls.demo.entries["10201"] = entry(image_set(num_images_or_tilt_series=200, frames_per_image=2,
+                                                    image_width="48", image_height="32"))
+
+    def setUp(self):
+        super().setUp()
+        # Pictures for the README are kept where this variable says.
+        self.pictures = os.environ.get("EMPIAR_PICTURES") or os.path.join(self.folder, "pictures", self._testMethodName)
+
+    def address(self, run, output=""):
+        return os.path.basename(run.getWorkingDir()) + (output and ":" + output)
+
+    def follow(self, backend, run, **options):
+        """A feed in a thread -> it and the thread."""
+        feed = Feed(backend, self.proj.getPath(), self.address(run), interval=0.2)
+        thread = threading.Thread(target=feed.run, kwargs=options, daemon=True)
+        thread.start()
+        return feed, thread
 
 
-class WindowCase(ProtocolTestCase):
+class WindowCase(WatchedCase):
     """A virtual screen for all tests of a class."""
 
     @classmethod
@@ -82,35 +102,15 @@ class WindowCase(ProtocolTestCase):
         cls.screen.__exit__(None, None, None)
         super().tearDownClass()
 
-    @classmethod
-    def fill(cls):
-        super().fill()
-        add_two_hundred(cls)
-
-    def setUp(self):
-        super().setUp()
-        # Pictures for the README are kept where this variable says.
-        self.pictures = os.environ.get("EMPIAR_PICTURES") or os.path.join(self.folder, "pictures", self._testMethodName)
-
     def need(self, name):
         reason = missing(BACKENDS[name])
         if reason:
             self.skipTest(reason)
         return BACKENDS[name]
 
-    def address(self, run, output=""):
-        return os.path.basename(run.getWorkingDir()) + (output and ":" + output)
-
     def last_name(self, run):
         """The movie that was registered last: they are so as they come."""
         return self.rows(run)[-1][2]
-
-    def follow(self, backend, run, **options):
-        """A feed in a thread -> it and the thread."""
-        feed = Feed(backend, self.proj.getPath(), self.address(run), interval=0.2)
-        thread = threading.Thread(target=feed.run, kwargs=options, daemon=True)
-        thread.start()
-        return feed, thread
 
     def shown(self, snapshot, folder):
         """{kind: (what the window says of the stack, the pixels it shows)}"""

@@ -22,8 +22,6 @@ from empiardownloader.images.picture import grey, rings, scale_bar
 from empiardownloader.local_server import EventStream, Handler, LocalServer
 from empiardownloader.units import seconds_of
 
-FOLDER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "page")
-FILES = {"page.html": "text/html", "page.js": "text/javascript", "page.css": "text/css", "icon.svg": "image/svg+xml"}
 LEAST_SECONDS = 0.2             # between two words to a watcher
 MOST_LISTED, MOST_SIDE = 200, 16384
 CACHE_BYTES = 32 << 20          # of pictures as they were sent last: twenty watchers mostly ask for the same
@@ -37,11 +35,12 @@ class PageServer(LocalServer):
     """``want``: as of Screen."""
 
     most_readers, most_connections = 64, 256
+    folder, front = os.path.join(os.path.dirname(os.path.abspath(__file__)), "page"), "page.html"
 
     def __init__(self, model, want, port, path, token):
-        super().__init__("", [("/", _Front), (r"/(page\.js|page\.css|icon\.svg)", _File), ("/changes", _Changes),
-                              ("/list", _List), ("/about", _About), ("/graph", _Graph), ("/want", _Want),
-                              (r"/image/(\w+)/(\d+)-(\d+)\.(png|webp)", _Image)], port, path, token)
+        super().__init__("", [("/changes", _Changes), ("/list", _List), ("/about", _About), ("/graph", _Graph),
+                              ("/want", _Want), (r"/image/(\w+)/(\d+)-(\d+)\.(png|webp)", _Image)],
+                         port, path, token)
         self.model, self.want = model, want
         self.offers_frames = False
         self.run = secrets.token_hex(4)     # pictures are numbered anew by each process
@@ -51,14 +50,10 @@ class PageServer(LocalServer):
         self._made = collections.OrderedDict()
         self._made_bytes = 0
         self._changed = set()               # futures of those that wait for a change
-        self._views, self._numbers, self._stacks = {}, {}, ()
+        self._views, self._numbers, self._stacks, self._state = {}, {}, (), ""
         self._known = None                  # the version that the former are of
         self._watched = time.monotonic()    # when a page asked for something last
         self._wanted = {}                   # what was asked of the program behind the page -> when
-        self.files = {}
-        for name in FILES:
-            with open(os.path.join(FOLDER, name), "rb") as stream:
-                self.files[name] = stream.read()
 
     def places(self, what):
         if not self._path:
@@ -66,7 +61,7 @@ class PageServer(LocalServer):
         return ["%s: http://127.0.0.1:8050/?token=%s" % (what, self.token),
                 "From another machine first: ssh -N -L 8050:%s %s" % (self._path, platform.node())]
 
-    def note_watcher(self):
+    def note_asker(self):
         self._watched = time.monotonic()
 
     def watched_at(self):
@@ -104,7 +99,13 @@ class PageServer(LocalServer):
         return future
 
     def state(self):
-        """What each watcher is told at each change: few words, however many images there are."""
+        """What each watcher is told at each change, as JSON: few words, however many images there are. It is made once
+        for all of them."""
+        self._look()
+        self._state = self._state or json.dumps(self._new_state())
+        return self._state
+
+    def _new_state(self):
         model = self.model
         return {"run": self.run, "version": self.version, "title": model.title, "state": model.state,
                 "head": model.head, "said": model.said, "frames": self.offers_frames,
@@ -117,7 +118,7 @@ class PageServer(LocalServer):
     def _look(self):
         if self._known == self.version:
             return
-        self._known, self._views = self.version, {}
+        self._known, self._views, self._state = self.version, {}, ""
         self._numbers = {picture.number: (stack, picture) for stack in self.model.stacks.values()
                          for picture in stack.pictures}
 
@@ -277,10 +278,6 @@ def _encoded(stack, picture, form, side, limits):
 class _Asked(Handler):
     on_leaving = None           # called when whoever asked is gone
 
-    def prepare(self):
-        super().prepare()
-        self.server.note_watcher()
-
     def on_connection_close(self):
         if self.on_leaving is not None:
             self.on_leaving()
@@ -310,19 +307,6 @@ class _Asked(Handler):
         self.finish(json.dumps(found))
 
 
-class _Front(_Asked):
-    def get(self):
-        if not self.takes_token():
-            self.set_header("Content-Type", "text/html; charset=utf-8")
-            self.finish(self.server.files["page.html"])
-
-
-class _File(_Asked):
-    def get(self, name):
-        self.set_header("Content-Type", "%s; charset=utf-8" % FILES[name])
-        self.finish(self.server.files[name])
-
-
 class _Changes(EventStream):
     """The state at each change. A watcher that is slow, or comes back, hears of the newest alone: all else is asked
     for."""
@@ -338,7 +322,7 @@ class _Changes(EventStream):
                     continue
                 await asyncio.sleep(max(0.0, told + LEAST_SECONDS - time.monotonic()))
             version, told = server.version, time.monotonic()
-            await self.say("state", json.dumps(server.state()), str(version))
+            await self.say("state", server.state(), str(version))
 
 
 class _List(_Asked):

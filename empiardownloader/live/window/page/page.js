@@ -347,14 +347,14 @@ const number = (value) => String(Number(Number(value).toPrecision(4)));
 function ctfWords(ctf) {
   const pairs = [];
   const micrometers = (value) => number(value / 10000);
-  if (ctf.defocus_u !== null && ctf.defocus_u !== undefined) {
+  if ("defocus_u" in ctf && "defocus_v" in ctf) {
     pairs.push(["Defocus", `${micrometers(ctf.defocus_u)} and ${micrometers(ctf.defocus_v)} µm, ` +
                            `${number(ctf.angle || 0)}°`]);
   }
   if (ctf.resolution) {
     pairs.push(["CTF fits to", `${number(ctf.resolution)} Å`]);
   }
-  if (ctf.fit_quality !== null && ctf.fit_quality !== undefined) {
+  if ("fit_quality" in ctf) {
     pairs.push(["Fit quality", number(ctf.fit_quality)]);
   }
   if (ctf.phase_shift) {
@@ -487,10 +487,8 @@ function drawOver(svg, picture) {
   svg.replaceChildren();
   // Letters and bars keep their size, whatever the picture's is.
   const scale = picture.width / Math.max(64, svg.clientWidth || picture.width);
-  const text = (x, y, words, anchor) => {
-    const found = shape("text", {x: 0, y: 0, "text-anchor": anchor || "start",
-                                 transform: `translate(${x} ${y}) scale(${scale})`}, words);
-    svg.append(found);
+  const text = (x, y, words) => {
+    svg.append(shape("text", {transform: `translate(${x} ${y}) scale(${scale})`}, words));
   };
   const centre = Math.min(picture.width, picture.height) / 2;
   if (shows.zeros) {

@@ -1,11 +1,16 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What those have to have who ask a local server (local_server.py); standard library only."""
+"""What those have to have who ask a local server (local_server.py), and whose a socket file is; standard library
+only."""
 import contextlib
 import hashlib
 import hmac
 import logging
 import os
 import secrets
+import socket
+import stat
+
+from .constants import cache_folder
 
 logger = logging.getLogger(__name__)
 
@@ -16,22 +21,25 @@ def kept_token(port: int) -> str:
     secret = _secret() if port else b""
     if port and not secret:
         logger.warning("No secret can be kept in %s: what was open will not come back by itself when this is "
-                       "started again.", os.path.dirname(_secret_path()))
+                       "started again.", cache_folder())
     if not secret:
         return secrets.token_urlsafe(24)
     return hmac.new(secret, b"port %d" % port, hashlib.sha256).hexdigest()
 
 
-def _secret_path() -> str:
-    home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    return os.path.join(home, "empiardownloader", "page_secret")
+def is_taken(path: str) -> bool:
+    """Whether another server listens at a socket file, or there is a file of another kind. Raises OSError."""
+    if not os.path.lexists(path):
+        return False
+    with contextlib.closing(socket.socket(socket.AF_UNIX)) as other:
+        return not (os.path.exists(path) and stat.S_ISSOCK(os.stat(path).st_mode)) or other.connect_ex(path) == 0
 
 
 def _secret() -> bytes:
     """'' where none can be kept: pages then do not come back by themselves."""
-    path = _secret_path()
+    path = os.path.join(cache_folder(), "page_secret")
     with contextlib.suppress(OSError):
-        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+        os.makedirs(cache_folder(), mode=0o700, exist_ok=True)
         temporary = "%s.%d" % (path, os.getpid())
         try:
             # Written whole before it has its name: several may be the first.
