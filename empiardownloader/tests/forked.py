@@ -2,8 +2,9 @@
 """Runs in processes that are forked from one that has loaded Scipion and its plugins already.
 
 To load them takes two seconds of a processor, and Scipion's engine looks for steps every three seconds, which a suite
-of hundreds of runs spends in vain. All else is Scipion's own: what its launcher prepares, its command, its engine.
-Classes whose runs need a process from the beginning, or the engine's own time, say ``FORKED = False``.
+of hundreds of runs spends in vain; nor does it wait as long as ours before something is asked again. All else is
+Scipion's own: what its launcher prepares, its command, its engine. Classes whose runs need a process from the
+beginning, or the engine's and our own times, say ``FORKED = False``.
 """
 import contextlib
 import importlib
@@ -15,7 +16,7 @@ import types
 from unittest import mock
 
 PROGRAM = "pw_protocol_run.py"
-HASTE = 10      # so many times as fast as Scipion's goes the clock by which the engine looks for steps
+HASTE = 10      # so many times as fast goes the clock by which the engine looks for steps, and faults are tried again
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(["empiardownloader.tests.forked_server"])
 
@@ -47,15 +48,23 @@ def _run(arguments, environment, folder):
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
-    from pyworkflow.protocol import runProtocolMain
+    from pyworkflow.protocol import Protocol, runProtocolMain
     from pyworkflow.utils import LoggingConfigurator
 
     from empiardownloader import Plugin
+    from empiardownloader.archive import api
+    from empiardownloader.download import lister
     from empiardownloader.protocols import EmpiarDownloader
+    from empiardownloader.transfer.faults import Faults
     # The addresses are those of this test's archive.
     Plugin._defineVariables()
-    EmpiarDownloader._stepsCheckSecs = 3 / HASTE
+    Protocol._stepsCheckSecs = EmpiarDownloader._stepsCheckSecs = 3 / HASTE
     executor = importlib.import_module("pyworkflow.protocol.executor")
+    # Services, servers and folders are asked again as often as ever, and sooner.
+    api.FIRST_WAIT_SECONDS /= HASTE
+    lister.SETTLE_SECONDS = tuple(seconds / HASTE for seconds in lister.SETTLE_SECONDS)
+    wait_after = Faults.wait_after
+    Faults.wait_after = lambda self, failures: wait_after(self, failures) / HASTE
     executor.time = types.SimpleNamespace(**dict(vars(time), sleep=lambda seconds: time.sleep(seconds / HASTE)))
     project, database, number, stdout, stderr = arguments
     LoggingConfigurator.setUpProtocolRunLogging(stdout, stderr)

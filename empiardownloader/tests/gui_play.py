@@ -16,6 +16,7 @@ from pyworkflow.gui.project.project import ProjectWindow
 from pyworkflow.project import Manager
 
 from empiardownloader import Plugin
+from empiardownloader.archive import api
 from empiardownloader.wizards.dialogs import RemoteTreeDialog, WaitDialog
 from empiardownloader.wizards.find import FindDialog
 from empiardownloader.wizards.image_sets import ImageSetDialog
@@ -206,6 +207,8 @@ class Play:
 
         real = dict(Plugin.getVars())
         Plugin.getVars()["EMPIAR_API_URL"] = "http://localhost:1/api"
+        # Asked again as often as ever, but at once: it is waited for outside the windows.
+        api.FIRST_WAIT_SECONDS = 0.05
         for name in ("imageSet", "filePattern", "gainPattern"):
             self.when(dialog.MessageDialog, lambda window: self.shot_and_close("wizard_unreachable", window))
             self.wizard(name).show(form)

@@ -3,12 +3,14 @@
 import bz2
 import os
 import zlib
+from unittest import mock
 
 from empiardownloader.archive import entry as archive_entry
 from empiardownloader.archive.remote.choice import open_archive
 from empiardownloader.archive.selection import GAIN
 from empiardownloader.archive.stopping import StopToken
 from empiardownloader.demo import movies
+from empiardownloader.download import lister
 from empiardownloader.download.download import Download
 from empiardownloader.download.request import Places, Request
 from empiardownloader.tests.base import ArchiveTestCase, entry, read_bytes
@@ -24,6 +26,10 @@ class Layout(ArchiveTestCase):
 
     def setUp(self):
         super().setUp()
+        # Second looks at folders come as often as ever, and sooner.
+        hasty = mock.patch.object(lister, "SETTLE_SECONDS", tuple(seconds / 10 for seconds in lister.SETTLE_SECONDS))
+        hasty.start()
+        self.addCleanup(hasty.stop)
         self.demo = self.serve()
         self.out = os.path.join(self.folder, "out")
         os.makedirs(self.out)

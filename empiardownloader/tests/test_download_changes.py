@@ -18,7 +18,7 @@ from empiardownloader.demo import faults
 from empiardownloader.download.record.log import RecordWriter
 from empiardownloader.download.request import Places
 from empiardownloader.download.space import check_space
-from empiardownloader.tests.base import ArchiveTestCase, entry, image_set, read_bytes
+from empiardownloader.tests.base import ArchiveTestCase, entry, image_set, impatient, read_bytes
 from empiardownloader.tests.layout_case import FIELDS, Layout
 from empiardownloader.tests.scripted import conversing
 from empiardownloader.tests.transfer_case import FtpCase
@@ -102,6 +102,7 @@ class TestListingsThatLackNames(Layout):
         self.assertIn("2 movies were found, fewer than the 3 that the entry says.", told)
 
 
+@impatient
 class TestMetadata(ArchiveTestCase):
 
     def test_asked_for_again_after_a_day(self):

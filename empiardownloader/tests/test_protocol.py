@@ -81,6 +81,25 @@ class TestMainJob(ProtocolTestCase):
         self.assertIn("11 movies of EMPIAR-10200", protocol.methods()[0])
         self.assertEqual(["Iudin2016", "Iudin2023"], list(protocol.getCitations()))
 
+    def test_two_runs_in_one_process_share_nothing(self):
+        runs = [self.new(amountOfImages=amount, numberOfThreads=threads) for amount, threads in ((2, 1), (3, 3))]
+        with mock.patch("pyworkflow.project.project.pwprot.launch"):
+            for protocol in runs:
+                self.launch(protocol, wait=False)
+        script = ("import sys\n"
+                  "from pyworkflow.protocol import runProtocolMain\n"
+                  "for database, number in zip(sys.argv[2::2], sys.argv[3::2]):\n"
+                  "    runProtocolMain(sys.argv[1], database, int(number))\n")
+        arguments = [text for protocol in runs for text in (protocol.getDbPath(), str(protocol.getObjId()))]
+        subprocess.run([sys.executable, "-c", script, self.proj.getPath(), *arguments], check=True, timeout=120,
+                       stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        for protocol, amount in zip(runs, (2, 3)):
+            self.check_set(self.fresh(protocol), amount)
+
+
+class TestAsked(ProtocolTestCase):
+    """What is asked for, and said of what cannot be had."""
+
     def test_one_sentence_for_what_cannot_be_had(self):
         entries = {
             "20001": entry(image_set(), status="OBS"), "20002": entry(image_set(), status="HPUB"),
@@ -143,18 +162,3 @@ class TestMainJob(ProtocolTestCase):
         self.assertTrue(protocol.validate())
         protocol.allImages.set(True)
         self.assertEqual([], protocol.validate())
-
-    def test_two_runs_in_one_process_share_nothing(self):
-        runs = [self.new(amountOfImages=amount, numberOfThreads=threads) for amount, threads in ((2, 1), (3, 3))]
-        with mock.patch("pyworkflow.project.project.pwprot.launch"):
-            for protocol in runs:
-                self.launch(protocol, wait=False)
-        script = ("import sys\n"
-                  "from pyworkflow.protocol import runProtocolMain\n"
-                  "for database, number in zip(sys.argv[2::2], sys.argv[3::2]):\n"
-                  "    runProtocolMain(sys.argv[1], database, int(number))\n")
-        arguments = [text for protocol in runs for text in (protocol.getDbPath(), str(protocol.getObjId()))]
-        subprocess.run([sys.executable, "-c", script, self.proj.getPath(), *arguments], check=True, timeout=120,
-                       stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        for protocol, amount in zip(runs, (2, 3)):
-            self.check_set(self.fresh(protocol), amount)
