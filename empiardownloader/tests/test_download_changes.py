@@ -4,7 +4,6 @@ import errno
 import os
 import subprocess
 import sys
-import threading
 from unittest import mock
 
 from empiardownloader.archive import api, metadata
@@ -14,7 +13,9 @@ from empiardownloader.archive.remote import HTTPS
 from empiardownloader.archive.remote.choice import open_archive
 from empiardownloader.archive.remote.https import HttpArchive
 from empiardownloader.archive.remote.listings import PageParser
+from empiardownloader.archive.selection import ImageFinder
 from empiardownloader.demo import faults
+from empiardownloader.demo import http as demo_http
 from empiardownloader.download.record.log import RecordWriter
 from empiardownloader.download.request import Places
 from empiardownloader.download.space import check_space
@@ -70,32 +71,39 @@ class TestListingsThatLackNames(Layout):
     asked a second time."""
     transport = "HTTPS"
 
-    def hidden(self, number, seconds=0.5, gone=3.0):
+    def hidden(self, times):
+        """After the first listing it is not hidden any more, and the folder is gone for so many questions, or for
+        good."""
         for name in ("m_0", "m_1", "m_2"):
-            self.put("%s/data/%s.mrc" % (number, name))
-        place = os.path.join(self.root, number, "data", "m_1.mrc")
+            self.put("1/data/%s.mrc" % name)
+        place = os.path.join(self.root, "1", "data", "m_1.mrc")
         os.rename(place, place + "_kept")
+        original = demo_http._listed
 
-        def show():
-            os.rename(place + "_kept", place)
-            self.demo.add_fault(faults.GONE, "%s/data" % number)
-            self.demo.add_fault(faults.GONE, "%s/data/" % number)
+        def listed(folder):
+            shown = list(original(folder))
+            if os.path.realpath(folder) == os.path.dirname(os.path.realpath(place)) and os.path.exists(place + "_kept"):
+                os.rename(place + "_kept", place)
+                for pattern in ("1/data", "1/data/"):
+                    self.demo.add_fault(faults.GONE, pattern, times=times)
+            return shown
 
-        for after, act in ((seconds, show), (seconds + gone, self.demo.clear_faults)):
-            timer = threading.Timer(after, act)
-            timer.start()
-            self.addCleanup(timer.join)
+        patched = mock.patch.object(demo_http, "_listed", listed)
+        patched.start()
+        self.addCleanup(patched.stop)
 
     def test_what_it_shows_later_comes(self):
-        self.hidden("1")
-        facts = self.download("1", image_set(directory="data", num_images_or_tilt_series=3, **FIELDS))
+        # A look believes it at the fourth answer; so one look fails and the next does not.
+        self.hidden(times=6)
+        with mock.patch.object(ImageFinder, "forget", autospec=True, side_effect=ImageFinder.forget) as looked_again:
+            facts = self.download("1", image_set(directory="data", num_images_or_tilt_series=3, **FIELDS))
         self.assertEqual(["m_0.mrc", "m_1.mrc", "m_2.mrc"], sorted(facts.images))
         self.assertEqual((), facts.notes)
+        self.assertEqual(2, looked_again.call_count)
 
     def test_what_it_never_shows_again_is_said(self):
-        with mock.patch("empiardownloader.download.lister.SETTLE_SECONDS", (0.8, 0.1)):
-            self.hidden("1", gone=4.0)
-            facts = self.download("1", image_set(directory="data", num_images_or_tilt_series=3, **FIELDS))
+        self.hidden(times=None)
+        facts = self.download("1", image_set(directory="data", num_images_or_tilt_series=3, **FIELDS))
         self.assertEqual(["m_0.mrc", "m_2.mrc"], sorted(facts.images))
         told = "\n".join(facts.notes)
         self.assertIn("The folders could not be listed a second time", told)
