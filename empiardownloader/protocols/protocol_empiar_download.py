@@ -72,8 +72,9 @@ class EmpiarDownloader(EMProtocol):
         self._sets = None           # the output sets of this run
         self._reader = None         # reads the record as it grows
         self._state = RecordState()     # what it said so far
-        self._factsLock = threading.RLock()     # the sets ask, too, when they are asked what is in them
-        self._waiting = []          # names of whole images that no step registers yet
+        self._arrived = []          # names of whole images that it told of and _stepsCheck has not taken yet
+        self._factsLock = threading.RLock()     # guards these three; the sets ask, too, when asked what is in them
+        self._waiting = []          # names that no step registers yet; of the engine's thread alone, as the next
         self._known = None          # names of images in the sets or given to a step; None before the first step
 
     # -------------------------- DEFINE param functions -----------------------
@@ -116,8 +117,7 @@ class EmpiarDownloader(EMProtocol):
             self._storeNewSteps(newSteps, closing)
 
     def _storeNewSteps(self, newSteps, changedStep):
-        """ updateSteps() would write every step of the run anew, each time:
-        with 10,000 of them 0.4 s for one movie. """
+        """ updateSteps() would write every step of the run anew: with 10,000 of them 0.4 s for one movie. """
         for step in newSteps:
             step.cleanObjId()
             self._stepsSet.append(step)
@@ -161,13 +161,12 @@ class EmpiarDownloader(EMProtocol):
                                % (found.entry.name, imageSet.describe()))
         self.info("%s: %s" % (found.entry.name, found.entry.title))
         self.info("Image set %s" % imageSet.describe())
-        for why in (imageSet.why_files_only, self.getSets().why):
+        with self._lock:
+            sets = self.getSets()
+            sets.refresh(context)
+        for why in (imageSet.why_files_only, sets.why, *found.acquisition.notes):
             if why:
                 self.warning(why)
-        for note in found.acquisition.notes:
-            self.warning(note)
-        with self._lock:
-            self.getSets().refresh(context)
 
     def downloadImagesStep(self, stamp):
         """ Download what is missing; _stepsCheck finds in the record what arrives. """
@@ -342,26 +341,27 @@ class EmpiarDownloader(EMProtocol):
         return Context(found, self._readFacts(), found.entry.image_set(self.imageSet.get()))
 
     def _readFacts(self):
-        """ What the record says by now: a picture of it, for steps and _stepsCheck
-        read the record in threads of their own. """
+        """ What the record says by now: a picture of it, for steps and _stepsCheck read it in threads of their own. """
         with self._factsLock:
             if self._reader is None:
                 self._reader = RecordReader(self._getRecordFile())
             for event in self._reader.new_events():
                 self._state.apply(event)
                 if isinstance(event, ImageArrived):
-                    self._waiting.append(event.name)
+                    self._arrived.append(event.name)
             return self._state.snapshot()
 
     def _takeNewNames(self, ended):
-        """ The images that became whole since the last time, each once it is
-        known which references belong to it. """
-        facts = self._readFacts()
+        """ The images that became whole since the last time, each once it is known which references belong to it. """
+        with self._factsLock:
+            facts = self._readFacts()
+            arrived, self._arrived = self._arrived, []
         if self._known is None:
             # Only here, in the run: a project window that opened the sets to read them would lock the run out.
-            self._known = self.getSets().getRegisteredNames()
+            with self._lock:
+                self._known = self.getSets().getRegisteredNames()
         # A file that an earlier run left and somebody removed since comes anew, with an event of its own.
-        waiting = [name for name in dict.fromkeys(self._waiting) if name not in self._known]
+        waiting = [name for name in dict.fromkeys(self._waiting + arrived) if name not in self._known]
         ready = [name for name in waiting if ended or self._isSettled(facts, name)]
         self._waiting = [name for name in waiting if name not in set(ready)]
         names = [name for name in ready if os.path.exists(self._getExtraPath(name))]
@@ -372,8 +372,7 @@ class EmpiarDownloader(EMProtocol):
         return not self.downloadGain.get() or facts.is_settled(facts.images.get(name))
 
     def _readHeader(self, found, name):
-        """ The header of an image on disk; None for one that does not show it:
-        it stays compressed, or is none that Scipion reads. """
+        """ The header of an image on disk; None where it stays compressed, or is none that Scipion reads. """
         path = self._getExtraPath(name)
         imageSet = found.entry.image_set(self.imageSet.get())
         if imageSet.kind.files_only:

@@ -2,6 +2,8 @@
 """What the next protocol gets: acquisition, references, formats, and movies it can really process."""
 import bz2
 import os
+import shutil
+from unittest import mock
 
 import mrcfile
 import numpy as np
@@ -110,6 +112,30 @@ class TestSets(ProtocolTestCase):
             run._readFacts()
         self.assertEqual(2, len(names))
         self.assertEqual(4, len(run._readFacts().images))
+
+    def test_what_arrives_while_others_are_taken(self):
+        """The download reads the record, too, for its progress; the engine is in the middle of _stepsCheck then."""
+        run = self.finish(self.new(amountOfImages=2))
+        here = os.getcwd()
+        self.addCleanup(os.chdir, here)
+        os.chdir(self.proj.getPath())
+        run = self.fresh(run)
+        self.assertEqual([], run._takeNewNames(False))
+        settled = run._isSettled
+
+        def tell(name):
+            shutil.copy(run._getExtraPath("m_00.mrc"), run._getExtraPath(name))
+            add_event(run._getRecordFile(), ImageArrived(name, "data/" + name, 1))
+
+        def meanwhile(facts, name):
+            tell("later.mrc")
+            run._readFacts()
+            return settled(facts, name)
+
+        tell("first.mrc")
+        with mock.patch.object(run, "_isSettled", meanwhile):
+            taken = run._takeNewNames(False)
+        self.assertEqual(["first.mrc", "later.mrc"], taken + run._takeNewNames(True))
 
     def test_a_dm4_reference_through_scipions_reader(self):
         path = os.path.join(self.folder, "gain.dm4")
