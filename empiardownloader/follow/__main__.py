@@ -25,9 +25,10 @@ def main(arguments: Optional[List[str]] = None, program: str = "python -m empiar
     try:
         walker = RemoteNodeWalker(options.project, options.db_name, options.interval, options.ssh)
         signal.signal(signal.SIGTERM, signal.default_int_handler)
-        _watch_output(walker)
         if options.serve:
+            # It serves others: nobody need read what it prints.
             return _serve(walker, options)
+        _watch_output(walker)
         with walker:
             walk = _walk(walker, options)
             for found in walk:

@@ -11,6 +11,7 @@ import threading
 import time
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
 
+from ..constants import RECORD_FILE
 from ..follow import Event, FollowError, Item, NodeContent, RemoteNodeWalker
 from ..follow.process import split_host
 from ..images.header import BadImageError
@@ -40,10 +41,10 @@ from .shown_run import (
     ShowMontage,
     ShownRun,
 )
-from .window.live_messages import FULL_SIZE
+from .window.live_messages import FRAMES, FULL_SIZE
 
 FRAME_PIXELS = 1024         # longest side of a frame that was asked for
-RECORD = os.path.join("extra", "download.jsonl")    # of an EMPIAR download, whose folder takes previews
+RECORD = os.path.join("extra", RECORD_FILE)    # of an EMPIAR download, whose folder takes previews
 LOOK_SECONDS = 0.2
 MOST_MONTAGES = 1000        # of a stack that wait; then the oldest are not shown
 LATE_SECONDS, MOST_TRIES = 5.0, 3       # between two tries of what cannot be read
@@ -104,17 +105,24 @@ class Feed:
         self._jobs: List[Job] = []
         self._late: List[Tuple[float, Job]] = []        # those that are tried again, and when
         self._showing: Optional[Job] = None             # the one that is being made a picture
-        self._left_out = 0                              # particles that were not shown
+        self._skipped = 0                               # particles that were not shown
         self._begun: Set[RemoteNodeWalker] = set()      # those that have told something
         self._heard = time.monotonic()                  # when anything was told last
         self._error: Optional[Exception] = None
+        self._unread: Dict[str, str] = {}               # name -> why it is not shown
+        self._last_title = Retitle("")
 
         self._quiet = QUIET_LOOKS * interval + 1.0
         self._stopping = threading.Event()
         # What the viewer was given, by its path; only of these frames can be asked. One thread writes, another reads.
         self._offered: Dict[str, Job] = {}
-        self.unread: Dict[str, str] = {}        # name -> why it is not shown
-        self._last_title, self._started = Retitle(""), time.monotonic()
+        self._started = time.monotonic()
+
+    @property
+    def unread(self) -> Dict[str, str]:
+        """{name: why it is not shown}."""
+        with self._lock:
+            return dict(self._unread)
 
     def run(self, until_end: bool = False) -> None:
         """Show what is there and what comes; ``until_end``: no longer than the run. Raises FollowError."""
@@ -122,7 +130,7 @@ class Feed:
                    for walker, what in self._walkers.items()]
         threads.append(threading.Thread(target=self._listen, daemon=True))
         threads.append(threading.Thread(target=self._show_frames, daemon=True))
-        self._retitle(Retitle(""))
+        self._retitle()
         for thread in threads:
             thread.start()
         try:
@@ -131,7 +139,9 @@ class Feed:
                 if job is not None:
                     self._show(job)
                 elif until_end and self._is_over():
-                    if not self._shown.has_shown:
+                    with self._lock:
+                        has_shown = self._shown.has_shown
+                    if not has_shown:
                         self._tell("Nothing was shown: %s are, and there are none here." % SHOWN)
                     break
         finally:
@@ -232,29 +242,30 @@ class Feed:
                     gone = [other for other in its if other.first == job.first]
                     if not gone and len(its) >= MOST_MONTAGES:
                         gone = its[:1]
-                        self._left_out += len(gone[0].items)
+                        self._skipped += len(gone[0].items)
                     self._jobs = [other for other in self._jobs if other not in gone]
                 self._jobs.append(job)
             self._lock.notify_all()
 
-    def _retitle(self, title: Retitle) -> None:
-        self._last_title = title
+    def _retitle(self, title: Optional[Retitle] = None) -> None:
+        with self._lock:
+            title = self._last_title = title or self._last_title
+            skipped, unread = self._skipped, list(self._unread.items())
         head, state = [list(pair) for pair in title.head], title.state
         if head and self._folder:
             with contextlib.suppress(OSError):
                 head.append(["Disk", "%s free" % format_bytes(shutil.disk_usage(self._folder).free)])
-        if self._left_out:
-            head.append(["Not shown", "%d particles, too many at a time" % self._left_out])
-        if self.unread:
-            state = ", ".join(word for word in (state, "%d cannot be shown" % len(self.unread)) if word)
-            head.append(["Cannot be shown", "%d, the last %s (%s)" % (
-                len(self.unread), *next(reversed(list(self.unread.items()))))])
+        if skipped:
+            head.append(["Not shown", "%d particles, too many at a time" % skipped])
+        if unread:
+            state = ", ".join(word for word in (state, "%d cannot be shown" % len(unread)) if word)
+            head.append(["Cannot be shown", "%d, the last %s (%s)" % (len(unread), *unread[-1])])
         self._backend.note(title=self._title, state=state, head=head, frames=True)
 
-    def _say(self, text: str) -> None:
+    def _say(self, text: str, **facts: str) -> None:
         """To whoever has started this, and to whoever watches."""
         self._tell(text)
-        self._backend.note(said=text)
+        self._backend.note(said=text, **facts)
 
     def _is_over(self) -> bool:
         """Whether all runs that are followed have ended, and nothing is left to be shown."""
@@ -298,10 +309,11 @@ class Feed:
                 return          # it has gone while its picture was made
         for shown in found:
             self._backend.save(shown.array, shown.path, family=family, **shown.words)
-        read = [_word_for(job.node, its) for its in job.items if its not in failed] if self.unread else []
-        taken_back = [word for word in read if self.unread.pop(word, None) is not None]
+        with self._lock:
+            read = [_word_for(job.node, its) for its in job.items if its not in failed] if self._unread else []
+            taken_back = [word for word in read if self._unread.pop(word, None) is not None]
         if taken_back:
-            self._retitle(self._last_title)
+            self._retitle()
 
     def _pictures(self, job: Job, item: Item, cannot: kinds.Unread) -> List[kinds.Shown]:
         node = job.node
@@ -327,13 +339,14 @@ class Feed:
             is_newest = not any(other.key == job.key for other in (*self._jobs, *(late for _, late in self._late)))
             if job.tries < MOST_TRIES and is_newest:
                 self._late.append((time.monotonic() + LATE_SECONDS, job._replace(tries=job.tries + 1)))
-        word = _word_for(job.node, item)
-        is_new = word not in self.unread
-        self.unread[word] = _words(error)
-        if is_new and len(self.unread) <= NAMES_TOLD:
+            word = _word_for(job.node, item)
+            is_new = word not in self._unread
+            self._unread[word] = _words(error)
+            is_told = is_new and len(self._unread) <= NAMES_TOLD
+        if is_told:
             self._say("%s cannot be shown (%s)." % (word, _words(error)))
         if is_new:
-            self._retitle(self._last_title)
+            self._retitle()
 
     def _show_frames(self) -> None:
         """The frames of a movie whose user has asked for them."""
@@ -351,7 +364,8 @@ class Feed:
                 else:
                     self._show_frames_of(job.node, job.items[0], wanted["path"])
             except (OSError, BadImageError, FollowError, MemoryError) as error:
-                self._say("The %s of %s cannot be shown (%s)." % (wanted["what"], wanted["name"], _words(error)))
+                self._say("The %s of %s cannot be shown (%s)." % (wanted["what"], wanted["name"], _words(error)),
+                          refused=wanted["what"])
 
     def _show_frames_of(self, node: NodeContent, item: Item, path: str) -> None:
         for number, (frame, remark) in enumerate(pictures.frames(item.path, self._gain_of(node), self._ssh)):
@@ -359,14 +373,14 @@ class Feed:
                 break
             small = bin_image(frame, FRAME_PIXELS)[::-1]
             self._backend.save(
-                small, "%s#%d" % (path, number), kind="frames of %s" % item.name, group="frames", place=number,
+                small, "%s#%d" % (path, number), kind="frames of %s" % item.name, group=FRAMES, place=number,
                 name="%s, frame" % item.name, limits=contrast(small), remark=remark, of=path, takes_picks=False,
                 section=kinds.section_of(node))
 
     def _show_whole(self, node: NodeContent, item: Item, path: str) -> None:
         image, remark = pictures.whole(item.path, item.index, self._gain_of(node), self._ssh)
         self._backend.save(
-            image[::-1], path + "#all", kind="all pixels of %s" % item.name, group="full size", name=item.name,
+            image[::-1], path + "#all", kind="all pixels of %s" % item.name, group=FULL_SIZE, name=item.name,
             source=node.db_name, pixel_size=node.info.get("sampling_rate"), limits=contrast(image), remark=remark,
             of=path, flipped=True, section=kinds.section_of(node))
 

@@ -73,6 +73,18 @@ class TestServe(FollowCase):
         bad = self.reader(port, token, Last_Event_ID="nonsense")
         self.assertEqual((None, "gone"), bad.next()[:2])
 
+    def test_whoever_read_its_address_may_go(self):
+        run = self.project.add_run()
+        run.launch()
+        movies = run.add_output(movies=1)
+        process, port, token = self.serve()
+        process.stdout.close()
+        reader = self.reader(port, token)
+        while reader.next()[1] != "NEW_DATA":
+            pass
+        movies.append(1, 7)
+        self.assertEqual([7], [item["id"] for item in reader.next()[2]["data"]["data"]])
+
     def test_who_gets_nothing(self):
         self.finished_run()
         _, port, token = self.serve()

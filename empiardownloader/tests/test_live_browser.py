@@ -151,7 +151,7 @@ class TestRuns(BrowserCase):
         self.assertEqual([], browser.errors)
         pid = backend.pid
         backend.cleanup()
-        browser.wait('$("line").textContent.startsWith("the line is lost")', True)
+        browser.wait('$("line").textContent.startsWith("connection lost")', True)
         self.assertFalse(alive(pid))
         self.assertEqual([], left_behind(os.getpid()))
 
@@ -434,10 +434,24 @@ class TestSlowLine(TestWatchers):
         for number in range(3):
             backend.save(self.images(1)[0], "m_001.mrc#%d" % number, kind="frames of m_001", group="frames",
                          place=number, name="m_001, frame", of="m_001.mrc", takes_picks=False)
-            browser.wait(CAPTION, "frames of m_001: 1 of %d" % (number + 1) if number else "frames of m_001, 40 x 30")
+            browser.wait(CAPTION, "frames of m_001: 1 of %d" % (number + 1) if number else "frames of m_001")
         browser.run('(() => { const slider = document.querySelector("#large input"); slider.value = 2; '
                     'slider.dispatchEvent(new Event("input")); })()')
         browser.wait(CAPTION, "frames of m_001: 3 of 3")
+
+    def test_frames_that_are_not_to_be_had(self):
+        """Each time that they are asked for; an image of which something is said may be called like them."""
+        backend, address = self.serve()
+        backend.save(self.images(1)[0], "frames.mrc", kind="averages")
+        backend.note(frames=True, said="frames.mrc cannot be shown (it is not whole).")
+        browser = self.browser(address)
+        browser.wait('!$("frames").hidden')
+        for _ in range(2):
+            browser.run('$("frames").click()')
+            browser.wait('$("frames").textContent', "loading frames")
+            self.assertEqual("frames", backend.requests.get(timeout=20)["what"])
+            backend.note(said="The frames of frames.mrc cannot be shown (gone).", refused="frames")
+            browser.wait('$("frames").textContent', "frames")
 
 
 class TestKinds(BrowserCase):

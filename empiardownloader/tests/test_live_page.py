@@ -281,6 +281,9 @@ class TestOddWords(PageCase):
             self.assertEqual(1, len(self.get("/about")["pictures"][0]["picks"][""]))
         backend.note(head=((np.float32(1), b"x"),), said="words")
         self.wait_for(lambda: (self.state()["head"], self.state()["said"]) == ([["1.0", "b'x'"]], "words"), what="head")
+        for times in (1, 2):
+            backend.note(said="The frames of m cannot be shown (gone).", refused="frames")
+            self.wait_for(lambda times=times: self.state()["refusals"] == {"frames": times}, what="refusals")
         backend.save(np.full((5, 5), 3e38, "float32"), "max.mrc")
         backend.save(np.full((1, 3000), np.nan, "float32"), "nan.mrc")
         self.assertTrue(backend.wait(30), backend.tracker.lost())

@@ -39,9 +39,10 @@ function take(event) {
 
 const source = new EventSource("/events");
 source.onopen = () => { $("line").textContent = "live"; };
-source.onerror = () => { $("line").textContent = "the line is lost: trying again"; };
+source.onerror = () => { $("line").textContent = "connection lost: trying again"; };
 for (const kind of KINDS) {
   source.addEventListener(kind, take);
 }
-source.addEventListener("over", () => { source.close(); $("line").textContent = "all is told"; });
+source.addEventListener("full", () => { $("line").textContent = "too many readers: trying again"; });
+source.addEventListener("over", () => { source.close(); $("line").textContent = "no more events"; });
 source.addEventListener("gone", (event) => { source.close(); $("line").textContent = JSON.parse(event.data).error; });

@@ -10,7 +10,7 @@ class Screen:
     """Draws a model; a further viewer is one more of these. All is called by one thread, that of the windows."""
 
     model = None            # live_model.Model, set before ``open``
-    want = None             # of the loop: call it with the stack and picture whose movie's frames the user wants
+    want = None             # of the loop: call it with the stack, the picture, and what the user wants of its image
 
     def open(self):
         """Make the windows."""
@@ -110,6 +110,8 @@ class ViewerLoop:
         self._model.state = note.get("state", self._model.state)
         self._model.head = note.get("head", self._model.head)
         self._model.said = note.get("said", self._model.said)
+        if "refused" in note:
+            self._model.refusals[note["refused"]] = self._model.refusals.get(note["refused"], 0) + 1
         if note.get("frames"):
             self._screen.offer_frames()
         if "forget" in note:

@@ -3,8 +3,9 @@
 
 A message is a JSON object with ``type``. BATCH has ``images``, each with image_id, data_type, path, display and where
 its pixels are: shm_name (in shared memory) or part (of the message). NOTE is about the run as a whole and has any of
-title, state, head (pairs of words: what is known of it), said (a sentence for the user), frames (whether they can be
-asked for), forget (a source), remove (source and id of an image), snapshot (a folder). PING has nothing.
+title, state, head (pairs of words: what is known of it), said (a sentence for the user), refused (what was wanted of an
+image and is not to be had), frames (whether they can be asked for), forget (a source), remove (source and id of an
+image), snapshot (a folder). PING has nothing.
 """
 TYPE = "type"
 BATCH, NOTE, PING = "batch", "note", "ping"

@@ -167,11 +167,12 @@ class Model:
 
     def __init__(self, title):
         self.title, self.state, self.head, self.said = title, "", [], ""
+        self.refusals = {}          # what was wanted of an image -> how often it was not to be had
         self.stacks = {}            # (kind, source, shape, dtype) -> Stack
         self.points = {}            # name of the image -> {source: (points, box, pixel size or None, over)}
         self.shrunk = []            # stacks that have lost pictures since anybody has drawn them
         self.facts = {}             # name of the image -> {(source, id of the image or None): (facts, over)}
-        self.frames = None
+        self.frames, self.group = None, ""      # and whether they are frames or all pixels
         self.positions = Positions()
 
     def take(self, image, array, keep=None):
@@ -200,7 +201,7 @@ class Model:
         self.stacks[key] = stack
         is_replaced = self._replace(image["path"], key)
         if display.get("group"):
-            self.frames = stack
+            self.frames, self.group = stack, display["group"]
         elif picture is not None:
             self.positions.add(picture.key, picture.order)
         if is_replaced or stack.dropped > dropped:

@@ -69,8 +69,8 @@ class PageServer(LocalServer):
         return time.monotonic() if self.readers else self._watched
 
     def ask_for(self, stack, picture, what):
-        """Once, however often the key was pressed."""
-        key = picture.number, picture.version, what
+        """Once, however often the key was pressed; and again after a refusal."""
+        key = picture.number, picture.version, what, self.model.refusals.get(what)
         if time.monotonic() - self._wanted.get(key, -ASK_AGAIN_SECONDS) >= ASK_AGAIN_SECONDS:
             self._wanted[key] = time.monotonic()
             self.want(stack, picture, what)
@@ -108,7 +108,7 @@ class PageServer(LocalServer):
     def _new_state(self):
         model = self.model
         return {"run": self.run, "version": self.version, "title": model.title, "state": model.state,
-                "head": model.head, "said": model.said, "frames": self.offers_frames,
+                "head": model.head, "said": model.said, "refusals": model.refusals, "frames": self.offers_frames,
                 "sections": [{"name": section, "count": len(self.view(section, ALL)), "items": self.items(section),
                               "rejected": len(self.view(section, REJECTED))}
                              for section in SECTIONS if self.view(section, ALL)]}
@@ -185,7 +185,8 @@ class PageServer(LocalServer):
         shown = {"number": picture.number, "version": picture.version, "kind": stack.kind, "source": stack.source,
                  "name": picture.name, "width": width, "height": height, "limits": picture.limits,
                  "binning": picture.binning, "pixel_size": picture.pixel_size, "cells": picture.cells,
-                 "group": stack is self.model.frames, "rejected": self.model.is_rejected(picture)}
+                 "group": self.model.group if stack is self.model.frames else "",
+                 "rejected": self.model.is_rejected(picture)}
         if picture.pixel_size:
             shown["bar"] = scale_bar(width, picture.pixel_size * picture.binning)
         if stack.takes_picks:

@@ -22,7 +22,7 @@ const view = {section: "images", which: "all", index: -1, number: 0, name: "", f
               frame: 0, hidden: new Set()};
 const shows = {picks: true, rings: true, zeros: true, bar: true};
 let state = null, about = null, source = null, heard = 0, graphed = 0, graphDue = 0;
-let busy = false, again = false, stopper = new AbortController(), wanted = "", wantedAt = 0;
+let busy = false, again = false, stopper = new AbortController(), wanted = "", wantedAt = 0, refusedBefore = 0;
 
 // Small helpers.
 
@@ -87,7 +87,7 @@ function connect() {
   });
   source.addEventListener("full", () => tellLine("too many pages watch: trying again"));
   source.onerror = () => {
-    tellLine("the line is lost: trying again");
+    tellLine("connection lost: trying again");
     if (source && source.readyState === EventSource.CLOSED) {
       // A browser gives up when it is answered by an error.
       disconnect();
@@ -416,7 +416,7 @@ function newFigure(key) {
   return figure;
 }
 
-const isFull = (picture) => picture.group && picture.count === 1;
+const isFull = (picture) => picture.group === "full size";
 
 function addressOf(picture) {
   const longest = Math.max(picture.width, picture.height);
@@ -676,15 +676,18 @@ async function want(what) {
   }
   wanted = what;
   wantedAt = Date.now();
+  refusedBefore = refusalsOf(what);
   showWanted();
   view.frame = 0;
   const picture = about.pictures.find((each) => !each.rings && !each.group) || about.pictures[0];
   await fetch("/want?" + new URLSearchParams({what: what, number: picture.number}), {method: "POST"}).catch(() => null);
 }
 
+const refusalsOf = (what) => (state && state.refusals[what]) || 0;
+
 function showWanted() {
   // Until they come, or it is said that they do not.
-  const waits = wanted && Date.now() - wantedAt < WANTED_MS && !(state && state.said && state.said.includes(wanted));
+  const waits = wanted && Date.now() - wantedAt < WANTED_MS && refusalsOf(wanted) === refusedBefore;
   wanted = waits ? wanted : "";
   $("frames").textContent = wanted === "frames" ? "loading frames" : "frames";
   $("full").textContent = wanted === "full size" ? "loading full size" : "full size";
