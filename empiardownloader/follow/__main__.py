@@ -58,7 +58,7 @@ def _watch_output(walker: RemoteNodeWalker) -> None:
         poll.poll()
         walker.stop()
 
-    threading.Thread(target=watch, daemon=True).start()
+    threading.Thread(target=watch, daemon=True, name="output").start()
 
 
 def _parse(arguments: Optional[List[str]], program: str) -> argparse.Namespace:

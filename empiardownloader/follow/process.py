@@ -144,7 +144,7 @@ class Child:
         self._room = threading.Semaphore(MESSAGES_AHEAD)
         self._closed = threading.Event()
         self._pump = threading.Thread(target=_pump, args=(process.stdout, self._messages, self._room, self._closed),
-                                      daemon=True)
+                                      daemon=True, name="walk-pump")
         self._finish = weakref.finalize(self, _finish, process, words, os.getpid(), self._closed, self._pump)
         self._pump.start()
 

@@ -199,7 +199,7 @@ def _ended_after(timeout: Optional[float], walker: RemoteNodeWalker) -> Iterator
         yield
         return
     ending = threading.Timer(min(timeout, threading.TIMEOUT_MAX), walker.stop)
-    ending.daemon = True
+    ending.daemon, ending.name = True, "walk-ending"
     ending.start()
     try:
         yield

@@ -126,10 +126,10 @@ class Feed:
 
     def run(self, until_end: bool = False) -> None:
         """Show what is there and what comes; ``until_end``: no longer than the run. Raises FollowError."""
-        threads = [threading.Thread(target=self._walk, args=(walker, what), daemon=True)
+        threads = [threading.Thread(target=self._walk, args=(walker, what), daemon=True, name="feed-walk")
                    for walker, what in self._walkers.items()]
-        threads.append(threading.Thread(target=self._listen, daemon=True))
-        threads.append(threading.Thread(target=self._show_frames, daemon=True))
+        threads.append(threading.Thread(target=self._listen, daemon=True, name="feed-listen"))
+        threads.append(threading.Thread(target=self._show_frames, daemon=True, name="feed-frames"))
         self._retitle()
         for thread in threads:
             thread.start()

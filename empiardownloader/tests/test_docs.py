@@ -55,6 +55,8 @@ class TestArchitecture(unittest.TestCase):
                     cls.classes[node.name][1].extend(base.id for base in node.bases if isinstance(base, ast.Name))
                 elif isinstance(node, ast.FunctionDef):
                     cls.functions.add(node.name)
+            cls.functions.update(target.id for node in tree.body if isinstance(node, ast.Assign)
+                                 for target in node.targets if isinstance(target, ast.Name))
 
     def has(self, name, member):
         found, bases = self.classes.get(name, (set(), []))
@@ -76,16 +78,46 @@ class TestArchitecture(unittest.TestCase):
                     self.assertTrue(name in self.functions, name)
 
     def test_all_threads_are_there(self):
-        named = set()
-        for tree in self.trees.values():
-            for node in ast.walk(tree):
-                if isinstance(node, ast.keyword) and node.arg == "name" and isinstance(node.value, ast.Constant):
-                    named.add(node.value.value)
-                elif isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "ThreadPoolExecutor":
+        """Each has a name, by which the page tells of it."""
+        named = {"walk-ending"}         # a Timer, which takes no name
+        for path, tree in self.trees.items():
+            for node in ast.walk(tree) if not path.startswith("demo") else ():
+                called = getattr(node.func, "attr", "") if isinstance(node, ast.Call) else ""
+                if called == "ThreadPoolExecutor":
                     named.add(node.args[1].value)
+                elif called == "__init__":
+                    # Of a class of threads.
+                    named |= {keyword.value.value for keyword in node.keywords if keyword.arg == "name"
+                              and any(other.arg == "daemon" for other in node.keywords)}
+                elif called == "Thread":
+                    names = [keyword.value for keyword in node.keywords if keyword.arg == "name"]
+                    self.assertEqual(1, len(names), "%s:%d: a thread without a name" % (path, node.lineno))
+                    # "transfer-%d" % number, "window-" + what it does
+                    named.add(getattr(names[0], "left", names[0]).value.replace("%d", "0"))
         table = self.text.partition("\nThreads\n=======\n")[2].partition("\nLocks\n")[0]
-        told = set(re.findall(r"^([a-z][\w-]*)(?: \.\.\.)?  ", table, re.MULTILINE)) - {"transfer-0"}
-        self.assertLessEqual(told, named)
+        told = re.findall(r"^([a-z][\w-]*)(?:\.\.\.)?(?: \.\.\.)?  ", table, re.MULTILINE)
+        self.assertEqual(sorted(named), sorted(told))
+
+    def test_all_locks_are_there(self):
+        kinds, found = ("Lock", "RLock", "Condition"), set()
+        for path, tree in self.trees.items():
+            owners = {part: node.name for node in ast.walk(tree) if isinstance(node, ast.ClassDef)
+                      for part in ast.walk(node)}
+            for node in ast.walk(tree) if not path.startswith("demo") else ():
+                if not isinstance(node, ast.Assign):
+                    continue
+                pairs = zip(node.targets[0].elts, node.value.elts) if isinstance(node.value, ast.Tuple) and isinstance(
+                    node.targets[0], ast.Tuple) else [(node.targets[0], node.value)]
+                for target, value in pairs:
+                    # A Condition of a lock that has a name is that lock.
+                    if isinstance(value, ast.Call) and getattr(value.func, "attr", "") in kinds and not any(
+                            isinstance(argument, ast.Attribute) for argument in value.args):
+                        name = getattr(target, "attr", getattr(target, "id", ""))
+                        found.add("%s.%s" % (owners[node], name) if node in owners else name)
+        table = self.text.partition("\nLocks\n=====\n")[2]
+        told = set(re.findall(r"^``(\S+)``", table.partition("\nWhere two")[0], re.MULTILINE))
+        # Scipion makes it.
+        self.assertEqual(found, told - {"EmpiarDownloader._lock"})
 
     def test_what_wants_the_boards_lock_says_so(self):
         """In the board, whatever changes a file or the plan either takes the lock or is called '..._locked'."""
@@ -107,6 +139,7 @@ class TestArchitecture(unittest.TestCase):
             with open(os.path.join(PACKAGE, path), encoding="utf-8") as stream:
                 lines = sum(1 for _ in stream)
             with self.subTest(path):
-                self.assertTrue(lines <= 425 or path in LONG, "%d lines" % lines)
+                self.assertTrue(lines <= 425 or path in LONG, "%d lines, more than 425: divide it, or say in LONG why "
+                                                              "it stays whole" % lines)
         for path in LONG:
             self.assertIn(path, self.trees)

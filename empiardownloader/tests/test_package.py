@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The plugin as Scipion finds it, and as it is packed."""
+import ast
 import contextlib
 import json
 import os
@@ -39,6 +40,62 @@ def run(*command, **options):
                           timeout=120, check=False, **options)
 
 
+# The house from its top to its cellar: what each room imports of the package.
+ROOMS = {
+    "demo": "live download images archive",
+    "__main__": "live download catalogue follow command archive constants",
+    "wizards": "protocols Plugin download catalogue images values archive units constants",
+    "viewers": "protocols Plugin live download follow images units constants",
+    "protocols": "Plugin download catalogue transfer images archive units constants",
+    "Plugin": "",
+    "live": "follow images command local_server local_access units constants",
+    "download": "catalogue transfer images command values archive units constants",
+    "catalogue": "command values archive units constants",
+    "transfer": "images archive",
+    "follow": "local_server local_access units",
+    "images": "",
+    "command": "archive",
+    "values": "archive",
+    "archive": "constants",
+    "local_server": "local_access",
+    "local_access": "constants",
+    "units": "",
+    "__init__": "constants",
+    "constants": "",
+}
+SCIPION, KNOW_SCIPION = {"pyworkflow", "pwem"}, {"__init__", "protocols", "wizards", "viewers", "demo"}
+NETWORK = {"ftplib", "requests", "urllib", "urllib3", "socket", "http"}
+# Those that listen on this machine ask nobody.
+KNOW_NETWORK = {"archive": NETWORK, "demo": NETWORK, "live": {"socket"}, "local_access": {"socket"},
+                "local_server": {"socket", "urllib"}}
+
+
+def imports_of(package):
+    """(path below the package, line, full name of what is imported, whether at the module's top) of all its modules
+    but the tests."""
+    for folder, _, names in os.walk(package):
+        relative = os.path.relpath(folder, package)
+        if relative.split(os.sep)[0] == "tests":
+            continue
+        here = ["empiardownloader"] + [part for part in relative.split(os.sep) if part != "."]
+        for name in names:
+            if not name.endswith(".py"):
+                continue
+            with open(os.path.join(folder, name), encoding="utf-8") as stream:
+                tree = ast.parse(stream.read())
+            for node in ast.walk(tree):
+                found = []
+                if isinstance(node, ast.Import):
+                    found = [alias.name for alias in node.names]
+                elif isinstance(node, ast.ImportFrom):
+                    base = here[:len(here) - node.level + 1] if node.level else []
+                    base = ".".join(base + [node.module] * bool(node.module))
+                    # Of packages modules may be imported by their names.
+                    found = ["%s.%s" % (base, alias.name) for alias in node.names]
+                for imported in found:
+                    yield os.path.normpath(os.path.join(relative, name)), node.lineno, imported, node in tree.body
+
+
 class TestPlugin(unittest.TestCase):
 
     def test_protocol_wizards_and_viewer_are_found(self):
@@ -66,37 +123,50 @@ class TestPlugin(unittest.TestCase):
             self.assertEqual(os.environ.get(name, default), Plugin.getVar(name))
             self.assertGreater(len(description), 20)
 
-    def test_layers_know_only_what_is_below_them(self):
-        """Folders in the order of the house, each with what its modules must not import."""
+    def test_rooms_know_only_what_is_below_them(self):
+        """Also in functions, and whether the import is relative or not."""
         package = os.path.dirname(empiardownloader.__file__)
-        scipion, network = r"pyworkflow|pwem", r"ftplib|requests|urllib|socket"
-        windows = r"\.\.(protocols|wizards|viewers|demo)\b|from \.\. import (?!constants)"
-        forbidden = {
-            # It serves addresses, and asks none.
-            "follow": "|".join((scipion, r"ftplib|requests|urllib\.request", windows,
-                                 r"^(import|from) (numpy|mrcfile|tifffile)",
-                                r"\.\.(archive|transfer|download|images|live)\b")),
-            "images": "|".join((scipion, network, windows, r"\.\.(archive|transfer|download|follow|live)\b")),
+        found, wrong = {}, []
+        for path, line, name, is_first in imports_of(package):
+            room, place = path.split(os.sep)[0].replace(".py", ""), "%s:%d" % (path, line)
+            own, _, other = name.partition(".")
+            if own != "empiardownloader":
+                if own in SCIPION and room not in KNOW_SCIPION:
+                    wrong.append("%s imports Scipion" % place)
+                if own in NETWORK - KNOW_NETWORK.get(room, set()):
+                    wrong.append("%s imports %s: it does not speak to networks" % (place, own))
+                if room == "follow" and own in ("numpy", "mrcfile", "tifffile") and is_first:
+                    wrong.append("%s imports %s before it is needed: it runs where only Python is" % (place, own))
+                continue
             # Gatan's files are read by Scipion, where there is Scipion.
-            "live": "|".join((scipion, r"ftplib|requests|urllib", r"\.\.protocols\.(?!headers)",
-                              r"\.\.(archive|transfer|download|wizards|viewers|demo)\b")),
-            "archive": "|".join((scipion, windows, r"\.\.(transfer|download|images|catalogue)\b")),
-            "catalogue": "|".join((scipion, network, windows, r"\.\.(transfer|download|images|follow|live)\b")),
-            "transfer": "|".join((scipion, network, windows, r"\.\.download\b")),
-            "download": "|".join((scipion, network, windows)),
-            "protocols": network + "|demo", "wizards": network + "|demo", "viewers": network + "|demo"}
-        for folder, pattern in forbidden.items():
-            for current, _, names in os.walk(os.path.join(package, folder)):
-                for name in names:
-                    if not name.endswith(".py"):
-                        continue
-                    with open(os.path.join(current, name), encoding="utf-8") as stream:
-                        imports = [line for line in stream if re.match(r"\s*(import|from) ", line)]
-                    # In a folder of archive/, two dots are archive/ itself.
-                    allowed = r"from \.\. import|from \.\.(errors|sessions) " if current != os.path.join(
-                        package, folder) else r"$ "
-                    self.assertEqual([], [line for line in imports if re.search(pattern, line)
-                                          and not re.match(allowed, line)], name)
+            if room == "live" and other.startswith("protocols.headers"):
+                continue
+            other = other.partition(".")[0]
+            if other and other != room:
+                found.setdefault(room, set()).add(other)
+                if other not in ROOMS.get(room, "").split():
+                    wrong.append("%s imports %s: see ROOMS in test_package" % (place, other))
+        self.assertEqual([], wrong)
+        self.assertEqual({room: set(others.split()) for room, others in ROOMS.items() if others}, found)
+        order = list(ROOMS)
+        self.assertEqual([], [(room, other) for room in ROOMS for other in ROOMS[room].split()
+                              if order.index(other) < order.index(room)], "an arrow up")
+
+    @unittest.skipUnless(SOURCES, "CONTRIBUTING.rst is beside the sources")
+    def test_the_page_of_rooms_names_all_modules(self):
+        package = os.path.dirname(empiardownloader.__file__)
+        with open(os.path.join(TOP, "CONTRIBUTING.rst"), encoding="utf-8") as stream:
+            table = stream.read().split("\n=============== =")[2]
+        rows = dict(re.findall(r"^(\S+) +((?:.|\n(?= ))*)", table, re.MULTILINE))
+        self.assertEqual([room for room in ROOMS if os.path.isdir(os.path.join(package, room))],
+                         [row[2:-3] for row in rows if row != "\\"])
+        for folder, _, names in os.walk(package):
+            room = os.path.relpath(folder, package).split(os.sep)[0]
+            if room == "tests":
+                continue
+            row = rows.get("\\" if room == "." else "``%s/``" % room, "")
+            modules = [name[:-3] for name in names if name.endswith(".py") and not name.startswith("__")]
+            self.assertEqual([], [name for name in modules if "``%s``" % name not in row], room)
 
     def test_templates_are_offered(self):
         """Each makes its boxes with what is typed, without a window."""

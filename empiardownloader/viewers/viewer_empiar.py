@@ -190,7 +190,7 @@ class ImagesPage:
             found = [number for number in found if number >= after] or found
             self._found.put((text, found[0] // PAGE_MOVIES if found else None))
 
-        threading.Thread(target=look, daemon=True).start()
+        threading.Thread(target=look, daemon=True, name="viewer-search").start()
 
     def _readNames(self):
         with self._opened() as imageSet:
@@ -227,7 +227,8 @@ class ImagesPage:
             new.append((column, image))
         self.figure.canvas.draw_idle()
         if new:
-            threading.Thread(target=self._readPreviews, args=(self.page, new), daemon=True).start()
+            threading.Thread(target=self._readPreviews, args=(self.page, new), daemon=True,
+                             name="viewer-previews").start()
 
     def _entitle(self, column, image, remark=""):
         name = shortened(os.path.basename(image.path), 12, 19)

@@ -22,7 +22,7 @@ def main():
     ending = threading.Event()
     # Sockets are opened first: windows take seconds, and no message is lost in them.
     link = live_link.LINKS[request["link"]](request["addresses"], request["token"], request["key"])
-    threading.Thread(target=watch_sender, args=(request, ending), daemon=True).start()
+    threading.Thread(target=watch_sender, args=(request, ending), daemon=True, name="sender").start()
     sys.path += request.get("import_from", [])
     module, _, name = request["screen"].partition(":")
     screen = getattr(importlib.import_module(module), name)(request)
