@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What those have to have who ask a local server (local_server.py), and whose a socket file is; standard library
-only."""
+"""The access token of local servers (local_server.py), and who owns a socket file; standard library only."""
 import contextlib
 import hashlib
 import hmac

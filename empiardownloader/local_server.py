@@ -90,7 +90,7 @@ class LocalServer:
                 "From another machine first: ssh -N -L %d:127.0.0.1:%d %s" % (self.port, self.port, platform.node())]
 
     def note_asker(self) -> None:
-        """Somebody who may has asked for something."""
+        """Called for each request of somebody who may ask."""
 
     def begin(self) -> None:
         self._server.add_sockets(self.sockets)

@@ -16,6 +16,7 @@ import urllib3
 
 from .entry import Acquisition, Entry, parse_acquisition
 from .errors import (
+    GONE_STATUSES,
     EntryError,
     TransientError,
     UnreachableError,
@@ -211,9 +212,9 @@ def ask(question: Question, stop: StopToken = NEVER) -> Any:
     if why:
         msg = "%s could not be asked for %s (%s): check the network, then try again." % (service, subject, why)
         raise UnreachableError(msg)
-    if status == 404 and question.absent is not None:
+    if status in GONE_STATUSES and question.absent is not None:
         return question.absent
-    if status == 404:
+    if status in GONE_STATUSES:
         msg = "%s has no %s: check the number." % (service, subject)
         raise EntryError(msg)
     if status != 200:

@@ -28,7 +28,7 @@ PIXEL_SIZE_SHARE = 0.02
 # An entry for a course: students download it whole, process it within hours, and compare with the depositors' map.
 COURSE_BYTES, COURSE_RESOLUTION = 100 * 10 ** 9, 4.5
 MOST_LETTERS = 2000         # of a question
-# Of what has some of the words only, more than these is no answer.
+# Partial matches are given only if there are at most so many.
 MOST_OTHERS, MOST_OTHERS_SHARE = 20, 0.01
 SPELLING = 0.75             # how alike a word is that is offered in place of one that no entry has
 

@@ -19,7 +19,7 @@ try:
     from .progress import Progress
     from .progress_line import ProgressLine
     from .record.facts import Facts
-    from .series import MDOC_FOLDER
+    from .series import MDOC_OUTPUT_FOLDER
 except ModuleNotFoundError as missing:
     sys.exit(cannot_fetch(missing))
 except KeyboardInterrupt:
@@ -106,7 +106,7 @@ def _tell(facts: Facts, options: argparse.Namespace) -> None:
     for name in facts.description.names if facts.description else ():
         print("Particles: %s" % os.path.join(folder, name))
     if any(series.mdoc for series in facts.series.values()):
-        print("Tilt series: %d, described in %s" % (len(facts.series), os.path.join(folder, MDOC_FOLDER)))
+        print("Tilt series: %d, described in %s" % (len(facts.series), os.path.join(folder, MDOC_OUTPUT_FOLDER)))
     for kind, paths in references.items():
         for path in paths:
             print("%s reference: %s" % (kind.capitalize(), path))

@@ -131,7 +131,7 @@ def _number(name: str) -> str:
 
 
 def _put_back(entry: Optional[Kept]) -> None:
-    """What a deletion that was interrupted had put aside whole: whoever uses it has it again."""
+    """Restore the data that an interrupted deletion had moved aside whole."""
     if entry is None:
         return
     data, aside = (os.path.join(entry.folder, name) for name in ("data", ASIDE))

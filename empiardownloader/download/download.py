@@ -39,7 +39,7 @@ from .request import Places, Request
 from .series import Tilts
 from .versions import VersionCheck
 
-# After so long without a byte that is said, with so much of the reason.
+# A silent connection is reported after so many seconds, with so many letters of the reason.
 SILENT_SECONDS, FAULT_LETTERS = 20.0, 80
 PROGRESS_SECONDS = 1        # between two reports of progress
 HISTORY_SECONDS = 10        # between two points of the download's history

@@ -32,7 +32,7 @@ from .space import existing, expected_bytes
 logger = logging.getLogger(__name__)
 # The rate is measured for so long at most, with so many bytes.
 MEASURE_SECONDS, MEASURE_BYTES = 3.0, 64 << 20
-# Of more files that may be the gain reference none is looked at, and not for longer.
+# The gain reference is not checked where there are more candidates than this, nor for longer.
 GAIN_CANDIDATES, GAIN_SECONDS = 8, 10.0
 
 

@@ -12,7 +12,7 @@ from .record.events import Event, SeriesKnown, TiltKnown
 from .record.facts import Facts
 
 # All .mdoc files of a run, where "compose tilt series" looks for them.
-MDOC_FOLDER = "mdocs"
+MDOC_OUTPUT_FOLDER = "mdocs"
 FINISHED_SECONDS = 24 * 3600
 
 
@@ -46,12 +46,12 @@ class Tilts:
         """
         if series.description is None:
             return ""
-        name = os.path.join(MDOC_FOLDER, series.name + ".mdoc")
+        name = os.path.join(MDOC_OUTPUT_FOLDER, series.name + ".mdoc")
         images = {image.path: image for image in series.images}
         text = write_mdoc(series.description, {
             tilt.section: "" if series.is_stack else self._name_of(images[tilt.path]) for tilt in series.tilts})
         target = os.path.join(self._folder, name)
-        temporary = os.path.join(self._folder, MDOC_FOLDER, ".%s.mdoc" % series.name)
+        temporary = os.path.join(self._folder, MDOC_OUTPUT_FOLDER, ".%s.mdoc" % series.name)
         try:
             os.makedirs(os.path.dirname(target), exist_ok=True)
             with open(temporary, "w", encoding="utf-8") as stream:

@@ -65,7 +65,7 @@ class Kept:
     @property
     def has_no_known_use(self) -> bool:
         """Whether runs have left notes, and all of these are deleted. Others may use it all the same: runs of version
-        1.1, programs that are none of Scipion's; so nothing is deleted but by its name."""
+        1.1, programs that are none of Scipion's; so an entry is deleted only when it is named."""
         return self.has_notes and not self.runs and not self.unknown and not self.is_filled
 
 

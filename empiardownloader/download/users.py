@@ -22,7 +22,7 @@ PROJECT_NAME = ".empiar-project"        # a file beside the runs of a project
 MOST_NOTE_LETTERS = 1 << 16
 MOST_LINKED_FOLDERS = 1000      # of a project
 SYSTEM = ("/proc", "/sys", "/dev")
-# What an account may not write, or a disk may not take, does not keep a run from files that are there already.
+# A folder that cannot be written does not keep a run from the files that are there.
 READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 

@@ -225,7 +225,7 @@ class Walk(Iterator[Content]):
         if self._nodes:
             return node
         kind = EventType[message["event"]]
-        return Event(kind, node, _data(kind, message.get("data"), self._host))
+        return Event(kind, node, _data(message.get("data"), self._host))
 
     def _is_excluded(self, node: NodeContent, is_data: bool) -> bool:
         """Whether a node, or its data, lies below one that is excluded."""
@@ -256,7 +256,7 @@ def _newest_item(event: Event) -> Event:
         data, data=data.data[-1:], first_index=data.first_index + len(data.data) - 1, block_size=1))
 
 
-def _data(kind: EventType, found: Optional[Dict[str, Any]], host: str) -> Optional[EventData]:
+def _data(found: Optional[Dict[str, Any]], host: str) -> Optional[EventData]:
     if found is None:
         return None
     if "names" not in found:

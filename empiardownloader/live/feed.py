@@ -60,7 +60,7 @@ class Job(NamedTuple):
     node: NodeContent
     items: Sequence[Item]
     first: int = 0          # of a stack, the number of the first of them
-    tries: int = 1          # this one is the how-manieth
+    tries: int = 1          # the number of this attempt
 
     @property
     def key(self) -> Tuple[str, int]:
@@ -142,7 +142,7 @@ class Feed:
                     with self._lock:
                         has_shown = self._shown.has_shown
                     if not has_shown:
-                        self._tell("Nothing was shown: %s are, and there are none here." % SHOWN)
+                        self._tell("Nothing to show: this run has none of what live views show (%s)." % SHOWN)
                     break
         finally:
             self._stopping.set()

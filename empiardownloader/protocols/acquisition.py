@@ -37,7 +37,7 @@ def decide(protocol, context, frames=None, told=None):
     :param told: dict name -> Value of what a file says of these very images.
     :return: dict name -> Value; samplingRate may be UNKNOWN, and so may dosePerFrame. """
     archived = context.found.acquisition
-    dose = getTotalDose(protocol, context)
+    dose = getTotalDose(context)
     entry = {
         "samplingRate": (context.imageSet.pixel_size, context.found.entry.name),
         "voltage": (archived.voltage, archived.source),
@@ -66,7 +66,7 @@ def decidePixelSize(protocol, context, told=UNKNOWN):
     return decide(protocol, context, told={"samplingRate": told})["samplingRate"]
 
 
-def getTotalDose(protocol, context):
+def getTotalDose(context):
     """ :return: e/Å² of a whole image (movie or tilt) as a Value, the form apart. """
     if context.facts.series:
         # EMDB's dose may be that of a tilt or of a series, who knows; the microscope's own words are of a tilt.

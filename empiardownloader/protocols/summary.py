@@ -13,7 +13,7 @@ from ..archive.errors import ArchiveError
 from ..archive.kinds import MOVIES, PARTICLES, TILT_SERIES
 from ..archive.selection import DARK, GAIN
 from ..download.record.facts import Facts
-from ..download.series import MDOC_FOLDER
+from ..download.series import MDOC_OUTPUT_FOLDER
 from ..images.header import is_gatan
 from ..units import format_bytes
 from .acquisition import ASSUMED, FORM, MDOC_FILES, OF_ACQUISITION, decide, getTotalDose
@@ -64,7 +64,7 @@ def summarize(protocol):
         summary += _summarizeAcquisition(protocol, Context(found, facts, imageSet), allSets)
     if imageSet.kind.gain and not (facts.series and not sets and others):
         summary += _summarizeReferences(protocol, facts, sets)
-    summary += _summarizeSets(protocol, sets, facts)
+    summary += _summarizeSets(sets, facts)
     summary += _summarizeOthers(protocol, imageSet, others, facts)
     summary += _summarizeDownload(protocol, imageSet.kind, facts)
     summary += _summarizeFrames(facts, sets)
@@ -119,7 +119,7 @@ def _summarizeAcquisition(protocol, context, sets):
     lines = {}
     if not sets:
         values = decide(protocol, context)
-        dose = getTotalDose(protocol, context)
+        dose = getTotalDose(context)
         lines[_describeValues(values, {}, "%g e/Å² in all (%s)" % dose if dose.value is not None
                               and values["dosePerFrame"].value is None else "")] = []
     for name, itsSet in sets[:SETS]:
@@ -227,7 +227,7 @@ def _summarizeReferences(protocol, facts, sets):
     return summary
 
 
-def _summarizeSets(protocol, sets, facts):
+def _summarizeSets(sets, facts):
     if len(sets) < 2:
         return []
     summary = []
@@ -271,7 +271,7 @@ def _summarizeOthers(protocol, imageSet, sets, facts):
     described = sum(bool(series.mdoc) for series in facts.series.values())
     if facts.series:
         summary.append("%d tilt series%s" % (len(facts.series), ", the .mdoc files of %d of them in %s" % (
-            described, protocol._getExtraPath(MDOC_FOLDER)) if described else ""))
+            described, protocol._getExtraPath(MDOC_OUTPUT_FOLDER)) if described else ""))
         summary += _summarizeTilts(facts)
         if not any(tilt.dose for series in facts.series.values() for tilt in series.tilts) \
                 and protocol.dosePerFrame.get() is None:

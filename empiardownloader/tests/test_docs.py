@@ -6,6 +6,7 @@ import re
 import unittest
 
 import empiardownloader
+from empiardownloader import constants
 
 IS_QUICK = True
 
@@ -76,6 +77,12 @@ class TestArchitecture(unittest.TestCase):
                     self.assertIn(name, self.classes)
                 elif re.fullmatch(r"\w+", name) and name not in ("flock", "_locked"):
                     self.assertTrue(name in self.functions, name)
+
+    def test_the_child_has_the_files_name(self):
+        """It stands alone, on machines where the rest of the package is not."""
+        told = [node.value for node in self.trees[os.path.join("follow", "child", "project.py")].body
+                if isinstance(node, ast.Assign) and node.targets[0].id == "PROGRESS"]
+        self.assertEqual([("extra", constants.PROGRESS_FILE)], list(map(ast.literal_eval, told)))
 
     def test_all_threads_are_there(self):
         """Each has a name, by which the page tells of it."""

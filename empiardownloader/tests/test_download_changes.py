@@ -141,6 +141,11 @@ class TestMetadata(ArchiveTestCase):
         with conversing(converse) as port:
             return api.fetch_entry_json("http://127.0.0.1:%d/api" % port, "1")
 
+    def test_an_entry_that_is_gone(self):
+        for status in (b"404 Not Found", b"410 Gone"):
+            with self.subTest(status), self.assertRaisesRegex(EntryError, "EMPIAR has no entry 1: check the number"):
+                self.answers(b"HTTP/1.1 %s\r\nContent-Length: 0\r\n\r\n" % status)
+
     def test_a_service_that_hangs_up_or_cuts_its_answer(self):
         """T7: asked again, whatever broke."""
         body = b'{"EMPIAR-1": {"title": "x"}}'

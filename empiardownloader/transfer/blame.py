@@ -6,7 +6,7 @@ what happens                                          whose it is     what follo
 ====================================================  ==============  ================================================
 refused, unreachable, no such name, proxy             the line's      all wait; after minutes without a byte the run
                                                                       ends with an error
-HTTP 429 and 503 (archive/errors.py), FTP 421         the server's    all wait as long as it asks for, with fewer
+BUSY_STATUSES; FTP 421 and 530 of too many logins     the server's    all wait as long as it asks for, with fewer
                                                                       connections, and the file lets others go first;
                                                                       never held against a file
 reset, silence, 5xx, less than promised, 404, 403,    not known       held against the file where the server, asked at

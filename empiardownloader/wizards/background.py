@@ -47,7 +47,7 @@ class Background:
         threading.Thread(target=run, daemon=True, name="window-" + name).start()
 
     def later(self, name, milliseconds, function):
-        """ Call it then, in place of what else of that name waits to be called. """
+        """ Schedule a call; it replaces a pending call of the same name. """
         self.forget(name)
         self._timers[name] = self._window.after(milliseconds, function)
 

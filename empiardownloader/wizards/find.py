@@ -405,8 +405,8 @@ class FindDialog(dialog.Dialog):
     # -------------------------- the end -----------------------
 
     def validate(self):
-        """ What is shown has to be the answer to what the field says: who is quicker than the search would get another
-        entry than the one he typed. """
+        """ What is shown has to be the answer to what the field says: whoever presses Use before the
+        search is done would get another entry than the one he typed. """
         if self._asked != self._question():
             self.search()
             return 0

@@ -16,6 +16,7 @@ from sets import SetFile
 
 STARTED = ("launched", "running")
 ENDED = ("finished", "failed", "aborted", "interactive")
+PROGRESS = ("extra", "progress.json")     # of a download; constants.py has the name, too
 KILLED = "killed"           # our own: the process of a run that says it is running is gone
 # A dead process is believed when nothing has come from it for so long; one that was only just launched has not told its
 # own number yet.
@@ -155,7 +156,7 @@ class Run:
         self.path = os.path.join(project.folder, folder)
         self._database = Watched(os.path.join(self.path, "logs", "run.db"))
         self._signs_of_life = [os.path.join(self.path, *names) for names in (
-            ("logs", "run.db"), ("logs", "run.stdout"), ("extra", "progress.json"))]
+            ("logs", "run.db"), ("logs", "run.stdout"), PROGRESS)]
         self._listed = self._row = None
         self._was_there, self._away_since = False, None     # of the run's own database
         self.outputs = {}
@@ -295,7 +296,7 @@ class Run:
     def _progress(self):
         """How far a download is; runs of other protocols have no such file."""
         try:
-            with open(os.path.join(self.path, "extra", "progress.json"), encoding="utf-8") as stream:
+            with open(os.path.join(self.path, *PROGRESS), encoding="utf-8") as stream:
                 return json.load(stream)
         except (OSError, ValueError):
             return None

@@ -212,7 +212,7 @@ class _Series(Maker):
         values = self._decide(itsSet, context, frames=basis or None)
         typed = self._protocol.getAttributeValue("dosePerFrame")
         # Of a tilt, in the sets of tomo.
-        values["dosePerFrame"] = getTotalDose(self._protocol, context) if typed is None else Value(
+        values["dosePerFrame"] = getTotalDose(context) if typed is None else Value(
             typed * (basis or 1), FORM)
         setTomoAcquisition(itsSet)
         itsSet.getAcquisition().setDosePerFrame(values["dosePerFrame"].value)

@@ -336,7 +336,7 @@ function showAbout() {
     }
   }
   if (about.dropped) {
-    pairs.push(["Gave way", `${about.dropped} older images: the disk for temporary files is full`, "warn"]);
+    pairs.push(["Dropped", `${about.dropped} older images: the disk for temporary files is full`, "warn"]);
   }
   fill($("about"), pairs);
   showPickers();
