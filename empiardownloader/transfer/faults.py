@@ -24,7 +24,8 @@ MOST_CHANGES = 2
 
 
 class Faults:
-    """The faults of a transfer; called with the transfer's lock held."""
+    """The faults of a transfer; called with the transfer's lock held, but for ``reject``: a file that is being finished
+    belongs to the thread that does it."""
 
     def __init__(self, settings: Settings):
         self._settings = settings

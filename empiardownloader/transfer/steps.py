@@ -246,7 +246,8 @@ class Steps:
             chunk = min(max(wanted, MIN_CHUNK_BYTES), 2 * chunk, MAX_CHUNK_BYTES)
         count, seconds = piece.position - piece.flowed, time.monotonic() - piece.flowing
         if piece.flowing and (count > PACE_BYTES or seconds > PACE_SECONDS):
-            self._plan.pace = count / max(seconds, 1e-6)
+            with self._board.changed:
+                self._plan.pace = count / max(seconds, 1e-6)
 
     def _is_wanted(self, file: FileTransfer, start: memoryview) -> bool:
         """Whether the first bytes show a file worth fetching; where they do not it is skipped."""
@@ -281,5 +282,6 @@ class Steps:
         # Whatever its answers said when they began: a range goes on bringing the old version, or a mixture.
         if not file.single:
             self._compare(file, self._state(connection, file))
-        file.phase = Phase.FINISHING
+        with self._board.changed:
+            file.phase = Phase.FINISHING
         self._finisher.submit(file)
