@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""python -m empiardownloader.live napari|fiji PROJECT [DB_NAME]: see command.py."""
+"""python -m empiardownloader.live napari|fiji|web PROJECT [DB_NAME]: see command.py."""
 import sys
 from typing import List, Optional
 

@@ -96,6 +96,7 @@ class SetFile:
             self._columns = self._checked(classes)
             self._are_series = any(label == "self" and kind in SERIES for label, _, kind in classes)
             if self._to_take_up is not None:
+                # It compares with what is kept: columns are new by now, properties and file still those of before.
                 self._take_up(connection, self._to_take_up)
             another = self._is_another(connection, replaced)
         now = stamp_of(self.path)
