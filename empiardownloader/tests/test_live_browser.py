@@ -332,8 +332,10 @@ class TestSlowLine(TestWatchers):
     def show(self, backend, first, count):
         for number in range(first, first + count):
             name = "m_%03d.mrc" % number
-            backend.save(self.images(1, (512, 512), seed=number)[0], name, kind="averages", place=number)
+            # First, and until the page's server has them: it may be asked at any moment what it knows of an image.
             backend.save(Picks([(number, 10)], 20), name, source="picker")
+            self.assertTrue(backend.wait(60), backend.tracker.lost())
+            backend.save(self.images(1, (512, 512), seed=number)[0], name, kind="averages", place=number)
         self.assertTrue(backend.wait(60), backend.tracker.lost())
 
     def together(self, browser):
