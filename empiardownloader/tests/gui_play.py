@@ -38,6 +38,9 @@ class Play:
         self.window = ProjectWindow(self.project.path)
         self.root = self.window.root
         self.forms = []
+        self.seen = set()       # names of windows and widgets that the screen has shown
+        # Dialogs wait for the same event; one that is closed before it came fails.
+        self.root.bind_all("<Visibility>", lambda event: self.seen.add(str(event.widget)), add=True)
 
     def run(self):
         # Not at the top: on its own this module does not import, pyworkflow's windows come first.
@@ -95,7 +98,7 @@ class Play:
     def when(self, kind, act):
         """Once a dialog of a kind is on the screen, act on it; needed because dialogs block in their constructors."""
         found = self.dialogs(kind)
-        if found and found[-1].winfo_viewable():
+        if found and str(found[-1]) in self.seen:
             self.root.after(STEP_MS, self.guarded(lambda: act(found[-1])))
         else:
             self.root.after(50, self.when, kind, act)

@@ -14,6 +14,7 @@ from empiardownloader.download import lister
 from empiardownloader.download.download import Download
 from empiardownloader.download.request import Places, Request
 from empiardownloader.tests.base import ArchiveTestCase, entry, read_bytes
+from empiardownloader.tests.forked import HASTE
 from empiardownloader.transfer.jobs import Settings
 
 TINY = {"frames": 3, "width": 24, "height": 16}
@@ -27,7 +28,7 @@ class Layout(ArchiveTestCase):
     def setUp(self):
         super().setUp()
         # Second looks at folders come as often as ever, and sooner.
-        hasty = mock.patch.object(lister, "SETTLE_SECONDS", tuple(seconds / 10 for seconds in lister.SETTLE_SECONDS))
+        hasty = mock.patch.object(lister, "SETTLE_SECONDS", tuple(seconds / HASTE for seconds in lister.SETTLE_SECONDS))
         hasty.start()
         self.addCleanup(hasty.stop)
         self.demo = self.serve()

@@ -239,6 +239,7 @@ class TestRightScience(ProtocolTestCase):
             self.launch(run, wait=False)
         runs = [self.ended(run) for run in runs]
         for run in runs:
+            self.assertTrue(run.isFinished(), run.getErrorMessage())
             self.assertEqual(["m_0.mrc", "m_2.mrc"], self.names(self.sets(run)["outputMovies"]))
             self.assertIn("Skipped: data/Movies/m_1.mrc", self.summary(run))
         self.demo.clear_faults()
