@@ -303,7 +303,7 @@ def _has_layout(path: str) -> bool:
 
 @contextlib.contextmanager
 def damage_said(path: str) -> Iterator[None]:
-    """Errors of a damaged or locked database become a DiskError."""
+    """Errors in reading the database become a DiskError."""
     try:
         yield
     except (sqlite3.Error, json.JSONDecodeError) as error:

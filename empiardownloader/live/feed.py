@@ -142,7 +142,7 @@ class Feed:
                     with self._lock:
                         has_shown = self._shown.has_shown
                     if not has_shown:
-                        self._tell("Nothing to show: this run has none of what live views show (%s)." % SHOWN)
+                        self._tell("Nothing to show: there is none of what live views show here (%s)." % SHOWN)
                     break
         finally:
             self._stopping.set()
