@@ -16,21 +16,68 @@ from empiardownloader.tests.scipion_files import execute
 IS_QUICK = True
 
 
+def set_file(project, path, **options):
+    """A SetFile, in this process."""
+    sys.path.insert(0, os.path.join(os.path.dirname(walker.__file__), "child"))
+    try:
+        from sets import SetFile
+    finally:
+        del sys.path[0]
+    return SetFile(project.folder, path, **options)
+
+
+def new_ids(items):
+    return [item[0] for _, _, found in items.new_items() for item in found]
+
+
 class TestScans(FollowCase):
+
+    def test_written_anew_between_look_and_reading(self):
+        """After a Restart, in a file of the same number: a look may find all as it was, nothing, or a part."""
+        for before in ((), (1, 2, 9)):
+            for after in ((2, 9, 30), (30, 31)):
+                with self.subTest(before=before, after=after):
+                    run = self.project.add_run()
+                    run.launch()
+                    movies = run.add_output(movies=0)
+                    for number in (1, 2, 9):
+                        movies.append(1, number)
+                    items = set_file(self.project, movies.path, keeps_digests=True)
+                    items.refresh()
+                    self.assertEqual([1, 2, 9], new_ids(items))
+                    movies.take(*{1, 2, 9} - set(before))
+                    execute(movies.path, ["UPDATE Properties SET value = '7' WHERE key = '_size'"])
+                    self.assertEqual((True, False), items.refresh())
+                    movies.take(1, 2, 9)
+                    for number in after:
+                        movies.append(1, number, "2037-01-01 00:00:00")
+                    for read in (items.new_items, items.changed_items):
+                        with self.assertRaises(Exception) as raised:
+                            list(read())
+                        self.assertEqual("NotYetError", type(raised.exception).__name__)
+                    self.assertEqual((True, True), items.refresh())
+                    self.assertEqual(list(after), new_ids(items))
+
+    def test_all_are_removed(self):
+        run = self.project.add_run()
+        run.launch()
+        movies = run.add_output(movies=3)
+        items = set_file(self.project, movies.path, keeps_digests=True)
+        items.refresh()
+        self.assertEqual([1, 2, 3], new_ids(items))
+        movies.take(1, 2, 3)
+        self.assertEqual((True, False), items.refresh())
+        self.assertEqual([], new_ids(items))
+        self.assertEqual([[1, 2, 3]], [[item[0] for item in found] for _, _, found in items.changed_items()])
 
     def test_a_look_for_changes_that_comes_later(self):
         """It was put off, since the last one took its time, and nothing has happened to the file since."""
         run = self.project.add_run()
         run.launch()
         movies = run.add_output(movies=3)
-        sys.path.insert(0, os.path.join(os.path.dirname(walker.__file__), "child"))
-        try:
-            from sets import SetFile
-        finally:
-            del sys.path[0]
-        items = SetFile(self.project.folder, movies.path, keeps_digests=True)
+        items = set_file(self.project, movies.path, keeps_digests=True)
         self.assertEqual((True, False), items.refresh())
-        self.assertEqual(3, sum(len(found) for _, _, found in items.new_items()))
+        self.assertEqual([1, 2, 3], new_ids(items))
         execute(movies.path, ["UPDATE Objects SET c02 = 'other.mrc' WHERE id = 2"])
         for _ in range(2):
             items.refresh()

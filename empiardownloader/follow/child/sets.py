@@ -7,6 +7,7 @@ import os
 import re
 import time
 
+from cells import first_of, number_of, numbers_of, plain_cell, snake_case
 from databases import (
     SAME_TICK_SECONDS,
     BusyError,
@@ -65,6 +66,7 @@ class SetFile:
     def _forget(self):
         self._seen = {}                 # id -> creation
         self._last = -1                 # the highest id seen
+        self._witness = None            # (id, creation) of an item that was seen and is still there, None: none is
         # Of the items up to there that are accounted for: how many, two sums over their ids, latest creation.
         self._accounted = (0, 0, 0, None)
         self._missed = []               # (place in the set, id) of those below the last one that are to be told
@@ -165,14 +167,15 @@ class SetFile:
         found = connection.execute(
             "SELECT count(*), total(id), total((id %% {0}) * (id %% {0})), max(creation) FROM %s WHERE id <= %d".format(
                 MODULUS) % (objects, self._last)).fetchall()[0]
-        if not replaced and found == self._accounted:
+        if not replaced and self._witness and found == self._accounted:
             return False
         rows = connection.execute("SELECT id, creation FROM %s ORDER BY id" % objects).fetchall()
         present = dict(rows)
-        equal = sum(number in present and present[number] == creation for number, creation in self._seen.items())
+        equal = [seen for seen in self._seen.items() if seen[0] in present and present[seen[0]] == seen[1]]
         # A file in place of the other is the same set only where it has all of it; else one item is enough.
-        if equal < len(self._seen) if replaced else rows and not equal:
+        if len(equal) < len(self._seen) if replaced else rows and not equal:
             return True
+        self._witness = equal[-1] if equal else None
         self._missed = [(place, number) for place, (number, creation) in enumerate(rows) if number <= self._last
                         and (number not in self._seen or self._seen[number] != creation)]
         below = [row for row in rows if row[0] <= self._last]
@@ -249,7 +252,7 @@ class SetFile:
             return []
         images = []
         for row in rows:
-            values = dict(zip([label for label, _ in columns] + OF_ITEMS, map(_plain, row[2:])))
+            values = dict(zip([label for label, _ in columns] + OF_ITEMS, map(plain_cell, row[2:])))
             path = values.get("_filename")
             images.append(dict(values, path=os.path.join(self.folder, path) if path else None,
                                index=values.get("_index") or 0))
@@ -267,11 +270,17 @@ class SetFile:
         self.has_looked()
 
     def _rows(self, query):
+        """Of the set that was looked at last. Raises NotYetError where it is another one by now."""
         with opened(self.path) as connection:
             rows = connection.execute(query).fetchall()
+            # After them: what is written anew in between, be it in a file of the same number, lacks the witness.
+            its = connection.execute("SELECT creation FROM %s WHERE id = %d" % (
+                self._table("Objects"), self._witness[0])).fetchone() if self._witness else None
         stamp = stamp_of(self.path)
         if stamp is None or stamp[2] != self._file:
-            raise NotYetError       # another file by now
+            raise NotYetError
+        if its != self._witness[1:] if self._witness else rows and self._seen:
+            raise NotYetError
         return rows
 
     def wants_scan(self, at_once):
@@ -333,6 +342,7 @@ class SetFile:
 
     def _see(self, number, creation):
         self._seen[number] = creation
+        self._witness = number, creation
         if number > self._last:
             self._last = number
             count, total, squares, latest = self._accounted
@@ -341,7 +351,7 @@ class SetFile:
 
     def _values(self, names, row):
         """What a message says of an item, of a series with its images, of coordinates with the micrograph's file."""
-        values = list(map(_plain, row[2:]))
+        values = list(map(plain_cell, row[2:]))
         known = dict(zip(names, values))
         if self._are_series:
             values.append(self._images(known.get("_tsId") or ""))
@@ -356,12 +366,12 @@ class SetFile:
         if self._keeps_digests:
             self._digests[number] = digest_of(values)
         known = dict(zip(names, values))
-        path = _first(known, FILES)
-        name = _first(known, NAMES) or (os.path.basename(path) if path else label)
+        path = first_of(known, FILES)
+        name = first_of(known, NAMES) or (os.path.basename(path) if path else label)
         path = os.path.join(self.folder, path) if path else None
         if known.get("images"):
             path = known["images"][0]["path"]
-        return [number, path, _first(known, INDICES) or 0, name or str(number), values]
+        return [number, path, first_of(known, INDICES) or 0, name or str(number), values]
 
     def _table(self, name):
         return "%s_%s" % (self.prefix, name) if self.prefix else name
@@ -370,11 +380,11 @@ class SetFile:
         """What the set says of itself, in plain words."""
         found = self._properties
         info = {
-            "size": _number(found.get("_size"), int), "stream_state": {"1": OPEN, "2": CLOSED}.get(
+            "size": number_of(found.get("_size"), int), "stream_state": {"1": OPEN, "2": CLOSED}.get(
                 found.get("_streamState")),
-            "sampling_rate": _number(found.get("_samplingRate"), float), "gain": self._path("_gainFile"),
-            "dark": self._path("_darkFile"), "dimensions": _numbers(found.get("_firstDim")),
-            "acquisition": {_snake(name[len("_acquisition._"):]): _number(value, float) for name, value in
+            "sampling_rate": number_of(found.get("_samplingRate"), float), "gain": self._path("_gainFile"),
+            "dark": self._path("_darkFile"), "dimensions": numbers_of(found.get("_firstDim")),
+            "acquisition": {snake_case(name[len("_acquisition._"):]): number_of(value, float) for name, value in
                             found.items() if name.startswith("_acquisition._")},
             "properties": {name: value for name, value in found.items() if value not in (None, "None")}}
         if self.problem:
@@ -392,32 +402,3 @@ def _classes(connection, table):
 
 def _query(columns, table):
     return "SELECT id, label, %s FROM %s" % (", ".join([column for _, column in columns] + OF_ITEMS), table)
-
-
-def _plain(cell):
-    return cell.hex() if isinstance(cell, bytes) else cell
-
-
-def _first(known, names):
-    """The first of some values that there is."""
-    return next((known[name] for name in names if known.get(name) not in (None, "", "None")), None)
-
-
-def _number(text, kind):
-    try:
-        return kind(text)
-    except (TypeError, ValueError):
-        return None
-
-
-def _numbers(text):
-    """'512,384,10' -> [512, 384, 10]"""
-    try:
-        return [int(float(part)) for part in text.split(",")]
-    except (AttributeError, ValueError):
-        return None
-
-
-def _snake(name):
-    """'sphericalAberration' -> 'spherical_aberration'"""
-    return re.sub(r"(?<=[a-z])([A-Z])", lambda found: "_" + found.group(1).lower(), name)
