@@ -9,7 +9,7 @@ import queue
 import shutil
 import threading
 import time
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Set, Tuple
 
 from ..constants import RECORD_FILE
 from ..follow import Event, FollowError, Item, NodeContent, RemoteNodeWalker
@@ -41,33 +41,17 @@ from .shown_run import (
     ShowMontage,
     ShownRun,
 )
+from .waiting import Job, Waiting
 from .window.live_messages import FRAMES, FULL_SIZE
 
 FRAME_PIXELS = 1024         # longest side of a frame that was asked for
 RECORD = os.path.join("extra", RECORD_FILE)    # of an EMPIAR download, whose folder takes previews
 LOOK_SECONDS = 0.2
-MOST_MONTAGES = 1000        # of a stack that wait; then the oldest are not shown
-LATE_SECONDS, MOST_TRIES = 5.0, 3       # between two tries of what cannot be read
 BEGIN_SECONDS = 10.0
 MOST_UNHEARD = 1000         # events that wait; then the walkers do
 QUIET_LOOKS = 3             # of a walker, without an event, before all that has ended is taken to be told
 PARTING_SECONDS = 2.0
 NAMES_TOLD = 3
-
-
-class Job(NamedTuple):
-    """An image of a set that is to be shown, or some of a stack that are shown side by side."""
-    node: NodeContent
-    items: Sequence[Item]
-    first: int = 0          # of a stack, the number of the first of them
-    tries: int = 1          # the number of this attempt
-
-    @property
-    def key(self) -> Tuple[str, int]:
-        return self.node.db_name, self.first or self.items[0].id
-
-    def is_of(self, gone: Remove) -> bool:
-        return self.key == gone
 
 
 class Walking(NamedTuple):
@@ -102,16 +86,14 @@ class Feed:
         self._events: "queue.Queue[Tuple[RemoteNodeWalker, Event]]" = queue.Queue(MOST_UNHEARD)
         self._lock = threading.Condition()      # guards what follows, up to the empty line
         self._shown = ShownRun(db_name.partition(":")[2])
-        self._jobs: List[Job] = []
-        self._late: List[Tuple[float, Job]] = []        # those that are tried again, and when
-        self._showing: Optional[Job] = None             # the one that is being made a picture
-        self._skipped = 0                               # particles that were not shown
+        self._waiting = Waiting()
         self._begun: Set[RemoteNodeWalker] = set()      # those that have told something
         self._heard = time.monotonic()                  # when anything was told last
         self._error: Optional[Exception] = None
         self._unread: Dict[str, str] = {}               # name -> why it is not shown
         self._last_title = Retitle("")
 
+        self._order = threading.Lock()          # what the viewer is given of an image, and that it has gone
         self._quiet = QUIET_LOOKS * interval + 1.0
         self._stopping = threading.Event()
         # What the viewer was given, by its path; only of these frames can be asked. One thread writes, another reads.
@@ -208,13 +190,15 @@ class Feed:
         elif isinstance(action, ShowMontage):
             self._add([Job(action.node, action.items, action.first)])
         elif isinstance(action, Forget):
-            with self._lock:
-                self._keep(lambda job: job.node.db_name != action.source)
-            self._backend.forget(action.source)
+            with self._order:
+                with self._lock:
+                    self._waiting.keep(lambda job: job.node.db_name != action.source)
+                self._backend.forget(action.source)
         elif isinstance(action, Remove):
-            with self._lock:
-                self._keep(lambda job: not job.is_of(action))
-            self._backend.remove(action.source, action.item)
+            with self._order:
+                with self._lock:
+                    self._waiting.keep(lambda job: not job.is_of(action))
+                self._backend.remove(action.source, action.item)
         elif isinstance(action, Retitle):
             self._retitle(action)
         elif isinstance(action, ShowFacts):
@@ -224,33 +208,16 @@ class Feed:
             self._backend.save(action.picks, action.name, name=action.name, source=action.source,
                                pixel_size=action.pixel_size, over=action.over)
 
-    def _keep(self, is_kept: Callable[[Job], bool]) -> None:
-        """With the lock held."""
-        self._jobs = [job for job in self._jobs if is_kept(job)]
-        self._late = [(when, job) for when, job in self._late if is_kept(job)]
-        if self._showing is not None and not is_kept(self._showing):
-            self._showing = None
-
     def _add(self, jobs: List[Job]) -> None:
         with self._lock:
             for job in jobs:
-                # What was to be tried again is this one by now.
-                self._late = [(when, other) for when, other in self._late if other.key != job.key]
-                if job.first:
-                    # The same images and some more; and of a stack of millions not all can wait.
-                    its = [other for other in self._jobs if other.node.db_name == job.node.db_name]
-                    gone = [other for other in its if other.first == job.first]
-                    if not gone and len(its) >= MOST_MONTAGES:
-                        gone = its[:1]
-                        self._skipped += len(gone[0].items)
-                    self._jobs = [other for other in self._jobs if other not in gone]
-                self._jobs.append(job)
+                self._waiting.add(job)
             self._lock.notify_all()
 
     def _retitle(self, title: Optional[Retitle] = None) -> None:
         with self._lock:
             title = self._last_title = title or self._last_title
-            skipped, unread = self._skipped, list(self._unread.items())
+            skipped, unread = self._waiting.skipped, list(self._unread.items())
         head, state = [list(pair) for pair in title.head], title.state
         if head and self._folder:
             with contextlib.suppress(OSError):
@@ -273,21 +240,19 @@ class Feed:
             if len(self._begun) < len(self._walkers) or self._events.unfinished_tasks or (
                     time.monotonic() - self._heard < self._quiet):
                 return False        # there may be more, of another run or of picks
-            return self._shown.is_over and not self._jobs and not self._late
+            return self._shown.is_over and not self._waiting
 
     # What is shown.
 
     def _next(self) -> Optional[Job]:
         with self._lock:
             now = time.monotonic()
-            if self._late and self._late[0][0] <= now:
-                self._jobs.append(self._late.pop(0)[1])
-            # Until all have told what belongs to what; a project that is away says so soon.
-            if not self._jobs or (len(self._begun) < len(self._walkers) and now - self._started < BEGIN_SECONDS):
+            # Not until all have told what belongs to what; a project that is away says so soon.
+            is_ready = len(self._begun) == len(self._walkers) or now - self._started >= BEGIN_SECONDS
+            job = self._waiting.take(now) if is_ready else None
+            if job is None:
                 self._lock.wait(LOOK_SECONDS)
-                return None
-            self._showing = self._jobs.pop()
-            return self._showing
+            return job
 
     def _show(self, job: Job) -> None:
         item = job.items[-1]
@@ -304,11 +269,12 @@ class Feed:
         except (OSError, BadImageError, FollowError, MemoryError) as error:
             cannot(item, error)
             return
-        with self._lock:
-            if self._showing is not job:
-                return          # it has gone while its picture was made
-        for shown in found:
-            self._backend.save(shown.array, shown.path, family=family, **shown.words)
+        with self._order:
+            with self._lock:
+                if not self._waiting.is_taken(job):
+                    return          # it has gone while its picture was made
+            for shown in found:
+                self._backend.save(shown.array, shown.path, family=family, **shown.words)
         with self._lock:
             read = [_word_for(job.node, its) for its in job.items if its not in failed] if self._unread else []
             taken_back = [word for word in read if self._unread.pop(word, None) is not None]
@@ -336,9 +302,7 @@ class Feed:
     def _cannot_show(self, job: Job, item: Item, error: Exception) -> None:
         """A file that is not whole yet, or not there, is tried again."""
         with self._lock:
-            is_newest = not any(other.key == job.key for other in (*self._jobs, *(late for _, late in self._late)))
-            if job.tries < MOST_TRIES and is_newest:
-                self._late.append((time.monotonic() + LATE_SECONDS, job._replace(tries=job.tries + 1)))
+            self._waiting.add_again(job, time.monotonic())
             word = _word_for(job.node, item)
             is_new = word not in self._unread
             self._unread[word] = _words(error)

@@ -3,6 +3,7 @@
 import os
 import threading
 import time
+import unittest
 from unittest import mock
 
 import numpy as np
@@ -11,14 +12,76 @@ import tifffile
 from empiardownloader.demo import movies
 from empiardownloader.follow import FollowError, Item, NodeContent
 from empiardownloader.live import NapariStreamingBackend, kinds
-from empiardownloader.live.feed import Feed, Job
+from empiardownloader.live.feed import Feed
 from empiardownloader.live.shown_run import SHOWN, Forget, Remove, ShownRun
+from empiardownloader.live.waiting import LATE_SECONDS, MOST_MONTAGES, MOST_TRIES, Job, Waiting
 from empiardownloader.tests.live_case import LiveCase, crc
 from empiardownloader.tests.scipion_files import ProjectFiles, execute
 
 IS_QUICK = True
 
 WIDTH, HEIGHT, FRAMES = 40, 30, 3
+
+
+def job(number, first=0, source="000002_X:m"):
+    node = NodeContent("SetOfMicrographs", source.partition(":")[2], source, {}, "/p/m.sqlite")
+    return Job(node, [Item(number, "/p/%d.mrc" % number, 0, str(number), {})], first)
+
+
+class TestWaiting(unittest.TestCase):
+
+    def taken(self, waiting, now=0.0):
+        return [one.items[0].id for one in iter(lambda: waiting.take(now), None)]
+
+    def test_the_newest_first(self):
+        waiting = Waiting()
+        for number in (1, 2, 3):
+            waiting.add(job(number))
+        self.assertEqual(3, len(waiting))
+        self.assertEqual([3, 2, 1], self.taken(waiting))
+        self.assertFalse(waiting)
+
+    def test_tried_again_later_and_not_for_ever(self):
+        waiting, tries = Waiting(), 0
+        waiting.add(job(1))
+        one, now = waiting.take(0.0), 0.0
+        while one is not None:
+            tries += 1
+            waiting.add_again(one, now)
+            self.assertIsNone(waiting.take(now))
+            now += LATE_SECONDS
+            one = waiting.take(now)
+        self.assertEqual(MOST_TRIES, tries)
+
+    def test_a_newer_one_of_an_image_takes_the_place_of_the_try(self):
+        waiting = Waiting()
+        waiting.add(job(1))
+        waiting.add_again(waiting.take(0.0), 0.0)
+        waiting.add(job(1))
+        self.assertEqual([1], self.taken(waiting, LATE_SECONDS))
+        waiting.add(job(1))
+        waiting.add_again(job(1), 0.0)
+        self.assertEqual([1], self.taken(waiting, LATE_SECONDS))
+
+    def test_stacks_grow_and_do_not_wait_for_ever(self):
+        waiting = Waiting()
+        for first in range(1, MOST_MONTAGES + 2):
+            waiting.add(job(first, first))
+        waiting.add(job(MOST_MONTAGES + 50, MOST_MONTAGES + 1))
+        self.assertEqual((MOST_MONTAGES, 1), (len(waiting), waiting.skipped))
+        self.assertEqual(MOST_MONTAGES + 50, waiting.take(0.0).items[0].id)
+
+    def test_what_is_gone(self):
+        waiting = Waiting()
+        for one in (job(1), job(2), job(3, source="000009_Y:m")):
+            waiting.add(one)
+        waiting.add_again(job(4), 0.0)
+        other = waiting.take(0.0)
+        waiting.keep(lambda its: its.node.db_name != "000002_X:m")
+        self.assertTrue(waiting.is_taken(other))
+        waiting.keep(lambda its: its.items[0].id != 3)
+        self.assertFalse(waiting.is_taken(other))
+        self.assertEqual([], self.taken(waiting, LATE_SECONDS))
 
 
 class TestFeed(LiveCase):
@@ -64,18 +127,17 @@ class TestFeed(LiveCase):
     def test_what_goes_while_its_picture_is_made(self):
         backend = mock.create_autospec(NapariStreamingBackend, instance=True)
         feed = Feed(backend, self.project.folder)
-        node = NodeContent("SetOfMicrographs", "m", "000002_X:m", {}, "/p/m.sqlite")
         for action in (Remove("000002_X:m", 7), Forget("000002_X:m")):
-            feed._add([Job(node, [Item(7, "/p/m.mrc", 0, "m", {})])])
+            feed._add([job(7)])
             feed._begun = set(feed._walkers)
-            job = feed._next()
+            taken = feed._next()
 
             def made(*arguments, action=action):
                 feed._perform(action)
                 return [kinds.Shown(np.zeros((2, 2)), "/p/m.mrc", {})]
 
             with mock.patch.object(feed, "_pictures", made):
-                feed._show(job)
+                feed._show(taken)
         backend.save.assert_not_called()
 
     def test_what_two_walkers_tell_is_heard_by_one_thread(self):
