@@ -98,9 +98,9 @@ class Play:
 
     def type(self, text):
         window = self.window
-        window.words.set("")
+        window.fields.words.set("")
         for end in range(1, len(text) + 1):
-            window.words.set(text[:end])
+            window.fields.words.set(text[:end])
 
     def answered(self):
         """Whether the list shows what is asked."""
@@ -119,29 +119,28 @@ def first_use(play):
     play.type("apoferritin")
     yield lambda: not window.background.isBusy("harvest") and play.answered() and len(play.rows()) > 1
     result["harvested"] = window.status.cget("text")
-    yield lambda: window.background.isBusy("record") or window._records
-    yield lambda: window._records and window.picture._draw is not None
+    yield lambda: window.background.isBusy("record") or window.entry.getRecord()
+    yield lambda: window.entry.getRecord() and window.entry.picture._draw is not None
     result["apoferritin"] = play.rows()
-    result["picture"] = window.picture._caption.cget("text")
+    result["picture"] = window.entry.picture._caption.cget("text")
     play.picture("find_apoferritin")
-    window.filters["--format"].set("EER")
+    window.fields.filters["--format"].set("EER")
     yield play.answered
     result["eer"] = play.rows()
-    window.filters["--format"].set("")
-    window.filters["--max-size"].set("much")
+    window.fields.filters["--format"].set("")
+    window.fields.filters["--max-size"].set("much")
     yield lambda: "Size up to" in window.status.cget("text")
     result["wrong size"] = window.status.cget("text")
-    window.filters["--max-size"].set("")
+    window.fields.filters["--max-size"].set("")
     play.type("apoferitin")
     yield lambda: play.answered() and window.status.cget("text") not in ("", result["wrong size"])
     result["misspelt"] = window.status.cget("text")
     play.type("")
-    window.course.set(True)
-    window.searchSoon()
+    window.fields.course.set(True)
     yield play.answered
     result["course"] = [window._shown[row].size_bytes for row in play.rows()]
     play.picture("find_course")
-    window.course.set(False)
+    window.fields.course.set(False)
     window._sortBy("size")
     yield play.answered
     result["smallest"] = [window._shown[row].size_bytes for row in play.rows()[:20]]
@@ -158,7 +157,7 @@ def first_use(play):
     play.type("10200")
     yield lambda: play.answered() and play.rows()
     result["number"] = play.rows()
-    window.sets.selection_set("1")
+    window.entry.sets.selection_set("1")
     window._handleResult(dialog.RESULT_YES)
 
 
@@ -167,18 +166,18 @@ def slow(play):
     window, result = play.window, play.result
     yield lambda: play.answered() and play.rows()
     yield lambda: window.background.isBusy("record")
-    window.picture._toggle()
+    window.entry.picture._toggle()
     yield lambda: window.background.isBusy("image")
     began = time.monotonic()
     yield lambda: time.monotonic() > began + 1
     play.picture("find_slow")
-    window.picture._toggle()
-    result["cancelled"] = [window.background.isBusy("image"), window.picture._caption.cget("text")]
+    window.entry.picture._toggle()
+    result["cancelled"] = [window.background.isBusy("image"), window.entry.picture._caption.cget("text")]
     window.startHarvest()
     yield lambda: window.background.isBusy("harvest")
     window._toggleHarvest()
     result["stopped"] = window.status.cget("text")
-    yield lambda: window._records
+    yield lambda: window.entry.getRecord()
     # What came late belongs to the entry that was selected then.
     window._handleResult(dialog.RESULT_CANCEL)
 
@@ -186,20 +185,20 @@ def slow(play):
 def image(play):
     """An image of the selected image set."""
     window, result = play.window, play.result
-    yield lambda: play.answered() and play.rows() and window._records
-    window.picture._toggle()
-    yield lambda: window.picture._draw is not None and not window.background.isBusy("image")
-    result["image"] = window.picture._caption.cget("text")
+    yield lambda: play.answered() and play.rows() and window.entry.getRecord()
+    window.entry.picture._toggle()
+    yield lambda: window.entry.picture._draw is not None and not window.background.isBusy("image")
+    result["image"] = window.entry.picture._caption.cget("text")
     play.picture("find_image")
-    window.picture._enlarge(None)
+    window.entry.picture._enlarge(None)
     yield lambda: True
     # What is seen is an image of what is selected, or nothing.
-    window.sets.selection_set("2")
-    yield lambda: window.picture._caption.cget("text") != result["image"]
-    result["of another"] = window.picture._caption.cget("text")
-    window.picture._toggle()
+    window.entry.sets.selection_set("2")
+    yield lambda: window.entry.picture._caption.cget("text") != result["image"]
+    result["of another"] = window.entry.picture._caption.cget("text")
+    window.entry.picture._toggle()
     yield lambda: window.background.isBusy("image")
-    window.sets.selection_set("1")
+    window.entry.sets.selection_set("1")
     yield lambda: not window.background.isBusy("image")
     window._handleResult(dialog.RESULT_NO)
 
@@ -207,12 +206,12 @@ def image(play):
 def reordered(play):
     """The archive has the image sets in another order than the list of entries."""
     window, result = play.window, play.result
-    yield lambda: play.answered() and play.rows() and not window._records
-    window.sets.selection_set("2")
-    yield lambda: window.sets.selection() == ("2",)
-    result["before"] = window.sets.item("2", "values")[2]
-    yield lambda: window._records
-    result["after"] = window.sets.item(window.sets.selection()[0], "values")[2]
+    yield lambda: play.answered() and play.rows() and not window.entry.getRecord()
+    window.entry.sets.selection_set("2")
+    yield lambda: window.entry.sets.selection() == ("2",)
+    result["before"] = window.entry.sets.item("2", "values")[2]
+    yield lambda: window.entry.getRecord()
+    result["after"] = window.entry.sets.item(window.entry.sets.selection()[0], "values")[2]
     window._handleResult(dialog.RESULT_YES)
 
 

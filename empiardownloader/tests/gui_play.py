@@ -227,7 +227,7 @@ class Play:
 
     def use(self, window, answer=dialog.RESULT_YES):
         """Once the window knows the entry that the form names."""
-        if window._records and window.list.selection() and window._asked == window._question():
+        if window.entry.getRecord() and window.list.selection() and window._asked == window._question():
             self.picture("wizard_entry", window)
             window._handleResult(answer)
         else:

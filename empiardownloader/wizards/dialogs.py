@@ -133,8 +133,7 @@ class RemoteTreeDialog(dialog.Dialog):
         self.tree.bind("<<TreeviewSelect>>", lambda event: self._select())
         self.tree.bind("<Double-1>", self._choose)
         self.tree.insert("", "end", iid="/", text="entry")
-        fitToScreen(self)
-        self.background.later("open", 10, self._openFirst)
+        fitToScreen(self, lambda: self.background.later("open", 10, self._openFirst))
 
     def _openFirst(self):
         """ The folders down to the one that is looked for, as far as they are there. """

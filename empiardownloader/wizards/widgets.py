@@ -77,8 +77,10 @@ def wrapped(frame, cells):
     frame.bind("<Configure>", place)
 
 
-def fitToScreen(window):
-    """ Once it is there: no larger than the screen, and on it. """
+def fitToScreen(window, then=lambda: None):
+    """ Once it is there: no larger than the screen, and on it; ``then`` is
+    called after. What opens another window belongs there: Scipion's dialogs wait
+    in their constructor until they are seen, and fail where they are closed before. """
     def fit(event):
         if event.widget is window:
             window.unbind("<Visibility>")
@@ -88,6 +90,7 @@ def fitToScreen(window):
             x = max(0, min(window.winfo_x(), window.winfo_screenwidth() - width - MARGIN // 2))
             y = max(0, min(window.winfo_y(), window.winfo_screenheight() - height - MARGIN // 2))
             window.geometry("%dx%d+%d+%d" % (width, height, x, y))
+            then()
 
     window.bind("<Visibility>", fit)
 
