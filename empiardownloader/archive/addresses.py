@@ -28,8 +28,8 @@ class Addresses:
 
     def answered(self, host: str, sock: socket.socket, seconds: float) -> None:
         """A connection to ``host`` itself has come about, after so many seconds."""
-        address = sock.getpeername()[0]
-        if seconds >= DEAD_SECONDS and address != host:
+        address = sock.getpeername()[0] if seconds >= DEAD_SECONDS else host
+        if address != host:
             with self._lock:
                 self._known[host] = address, time.monotonic() + KEPT_SECONDS
 

@@ -165,7 +165,8 @@ def reason(error: BaseException) -> str:
             return "name not found in the DNS"
         if isinstance(cause, socket.timeout) or "Timeout" in type(cause).__name__:
             return "no answer in time"
-        if isinstance(cause, ConnectionResetError):
+        # Not connected any more: it was reset before anything was asked of it.
+        if isinstance(cause, ConnectionResetError) or getattr(cause, "errno", None) == errno.ENOTCONN:
             return "connection reset"
         if "SOCKS" in str(cause) and "depend" in str(cause):
             return "a SOCKS proxy is set, for which Python needs another package: pip install pysocks"
