@@ -55,7 +55,7 @@ def show_page(root, target):
             with Chromium() as browser:
                 browser.size(**size)
                 browser.open(backend.places()[0].split()[1])
-                browser.wait("about && about.total", SHOWN)
+                browser.wait('$("of").textContent', "of %d" % SHOWN)
                 time.sleep(3)
                 browser.picture(os.path.join(target, name + ".png"))
 

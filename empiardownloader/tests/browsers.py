@@ -29,6 +29,8 @@ FIREFOX_PREFERENCES = {
     "network.captive-portal-service.enabled": False, "network.connectivity-service.enabled": False,
     "browser.topsites.contile.enabled": False, "browser.newtabpage.enabled": False}
 PATIENCE = 120.0
+# For scripts: how our pages' own find an element.
+BY_ID = "(id) => document.getElementById(id)"
 
 
 def found(names):
@@ -182,7 +184,8 @@ class Chromium(Browser):
         self.tell("Page.navigate", url=address)
 
     def run(self, script):
-        answer = self.tell("Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True)
+        answer = self.tell("Runtime.evaluate", expression="globalThis.$ = %s;\n%s" % (BY_ID, script),
+                           awaitPromise=True, returnByValue=True)
         if "exceptionDetails" in answer:
             raise RuntimeError(answer["exceptionDetails"])
         return answer["result"].get("value")
@@ -244,7 +247,7 @@ class Firefox(Browser):
         self.tell("browsingContext.navigate", context=self._context, url=address, wait="none")
 
     def run(self, script):
-        expression = "(async () => JSON.stringify(await (%s)))()" % script.rstrip(";")
+        expression = "(async ($) => JSON.stringify(await (%s)))(%s)" % (script.rstrip(";"), BY_ID)
         answer = self.tell("script.evaluate", expression=expression, target={"context": self._context},
                            awaitPromise=True)
         if answer["type"] != "success":

@@ -1,12 +1,16 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What docs/architecture.rst says of the code is so."""
 import ast
+import json
 import os
 import re
 import unittest
 
 import empiardownloader
 from empiardownloader import constants
+from empiardownloader.follow.events import EventType
+from empiardownloader.live.kinds import KINDS, SPECTRA
+from empiardownloader.live.window import live_messages
 
 IS_QUICK = True
 
@@ -28,6 +32,17 @@ def modules():
                 path = os.path.join(folder, name)
                 with open(path, encoding="utf-8") as stream:
                     yield os.path.relpath(path, PACKAGE), ast.parse(stream.read())
+
+
+def scripts():
+    """{path below the package: text} of the pages' scripts."""
+    found = {}
+    for folder in (os.path.join("live", "window", "page"), os.path.join("follow", "page")):
+        for name in sorted(os.listdir(os.path.join(PACKAGE, folder))):
+            if name.endswith(".js"):
+                with open(os.path.join(PACKAGE, folder, name), encoding="utf-8") as stream:
+                    found[os.path.join(folder, name)] = stream.read()
+    return found
 
 
 def members(node):
@@ -142,7 +157,7 @@ class TestArchitecture(unittest.TestCase):
                     self.assertTrue(takes or method.name.endswith("_locked"))
 
     def test_no_room_grows_without_a_reason(self):
-        for path in self.trees:
+        for path in [*self.trees, *scripts()]:
             with open(os.path.join(PACKAGE, path), encoding="utf-8") as stream:
                 lines = sum(1 for _ in stream)
             with self.subTest(path):
@@ -150,3 +165,29 @@ class TestArchitecture(unittest.TestCase):
                                                               "it stays whole" % lines)
         for path in LONG:
             self.assertIn(path, self.trees)
+
+
+class TestPages(unittest.TestCase):
+    """What the scripts of a page share with its server and with its markup, which no import holds together."""
+
+    def constant(self, name, *path):
+        text = scripts()[os.path.join(*path or ("live", "window", "page", "words.js"))]
+        return json.loads(re.search(r'\b%s = (\{.*?\}|\[.*?\]|".*?")' % name, text, re.DOTALL).group(1))
+
+    def test_words_are_the_servers(self):
+        self.assertEqual(list(live_messages.SECTIONS), list(self.constant("SECTION_WORDS")))
+        self.assertEqual(set(), set(self.constant("CAPTIONS")) - {SPECTRA, *KINDS.values()})
+        self.assertEqual(set(), set(self.constant("WITH_FRAMES")) - set(live_messages.SECTIONS))
+        self.assertEqual([live_messages.FRAMES, live_messages.FULL_SIZE],
+                         [self.constant("FRAMES"), self.constant("FULL_SIZE")])
+        self.assertCountEqual([kind.name for kind in EventType], self.constant("KINDS", "follow", "page", "events.js"))
+
+    def test_elements_are_there(self):
+        for path, text in scripts().items():
+            folder = os.path.join(PACKAGE, os.path.dirname(path))
+            page = next(name for name in os.listdir(folder) if name.endswith(".html"))
+            with open(os.path.join(folder, page), encoding="utf-8") as stream:
+                there = set(re.findall(r'\bid="(\w+)"', stream.read()))
+            with self.subTest(path):
+                asked = set(re.findall(r'(?:\$|getElementById)\("(\w+)"\)', text))
+                self.assertEqual(set(), asked - there)

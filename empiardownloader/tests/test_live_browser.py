@@ -54,6 +54,11 @@ STACKS = {"particles": "SetOfParticles", "class averages": "SetOfAverages"}
 NUMBER = r'document.querySelector("#about dd") && document.querySelector("#about dd").textContent'
 
 
+def known(script):
+    """A script of what the page was told: ``told.run`` and ``told.image``; in which words it tells of sections."""
+    return 'import("/view.js").then(({told}) => import("/words.js").then(({SECTION_WORDS}) => %s))' % script
+
+
 def need(kind):
     if not found(kind.NAMES):
         raise unittest.SkipTest("%s is not installed here" % kind.NAMES[0])
@@ -469,8 +474,15 @@ class TestKinds(BrowserCase):
         return self.finish(self.new(entryId=kinds.NUMBERS[kind], allImages=True))
 
     def choose(self, browser, section):
+        """And wait until it is shown."""
         browser.run("""[...$("sections").children].find((each) => each.textContent.startsWith(%s)).click()"""
                     % json.dumps(section))
+        browser.wait(known("SECTION_WORDS[told.image.section]"), section)
+
+    def listed(self, browser, section):
+        """What the page's server lists."""
+        return browser.run('fetch("/list?section=%s&count=200").then((answer) => answer.json())'
+                           % urllib.parse.quote(section))["items"]
 
     def watch(self):
         """The whole project, in Chromium."""
@@ -491,10 +503,7 @@ class TestKinds(BrowserCase):
         for section in sections:
             with self.subTest(section):
                 self.choose(browser, section)
-                browser.wait('state.sections.find((each) => WORDS[each.name] === %s).count' % json.dumps(section),
-                             self.expected_count(section), seconds=30)
-                browser.wait('!busy && about.total === state.sections.find((each) => WORDS[each.name] === %s).count'
-                             % json.dumps(section))
+                browser.wait('$("of").textContent', "of %d" % self.expected_count(section), seconds=30)
                 time.sleep(0.5)
                 browser.picture(os.path.join(self.pictures, "browser_%s.png" % section.replace(" ", "_")))
         self.check_volume(browser, runs["volumes"])
@@ -520,16 +529,15 @@ class TestKinds(BrowserCase):
 
     def check_volume(self, browser, run):
         self.choose(browser, "volumes")
-        browser.wait('!busy && view.section === "volumes" && about.total > 0')
-        browser.run('ask("/list", {section: "volumes", count: 50}).then((found) => '
-                    'goTo(found.items.find((each) => each.name.startsWith("run_")).index))')
-        browser.wait('!busy && about.pictures[0].kind === "volumes"')
-        name = browser.run("about.name")
+        name, index = next((item["name"], item["index"]) for item in self.listed(browser, "volumes")
+                           if item["name"].startswith("run_"))
+        browser.run('$("place").value = %d; $("place").dispatchEvent(new Event("change"))' % (index + 1))
+        browser.wait('$("name").textContent', name)
         data = read_volume(self.extra(run, name))
         middle = data.shape[0] // 2
-        shown = self.pixels(browser, browser.run("about.pictures[0].kind"))
+        shown = self.pixels(browser, "volumes")
         side = data.shape[0]
-        low, high = browser.run("about.pictures[0].limits")
+        low, high = browser.run(known("told.image.pictures[0].limits"))
         for part, plane in (((slice(0, side), slice(0, side)), data[middle][::-1]),
                             ((slice(0, side), slice(-side, None)), data[:, :, middle].T[::-1]),
                             ((slice(-side, None), slice(0, side)), data[:, middle])):
@@ -537,22 +545,20 @@ class TestKinds(BrowserCase):
 
     def check_particles(self, browser, run):
         self.choose(browser, "particles")
-        browser.wait('!busy && view.section === "particles" && about.total > 0')
+        browser.wait(known('told.image.pictures[0].kind'), "particles")
         browser.press("Home", 36)
-        browser.wait('!busy && about.index === 0 && about.pictures[0].kind === "particles"')
+        browser.wait(known('told.image.index'), 0)
         shown = self.pixels(browser, "particles")
         first = next(iter(self.fresh(run).outputParticles.iterItems()))
         stack = read_volume(os.path.join(self.proj.getPath(), first.getFileName()))
         image = stack[first.getIndex() - 1][::-1]
-        side = browser.run("about.pictures[0].cells.side")
+        side = browser.run(known("told.image.pictures[0].cells.side"))
         self.assertEqual(image.shape, (side, side))
         self.assertLess(np.abs(np.floor(grey_of(image)) - shown[:side, :side]).max(), 1.01)
 
     def check_tilts(self, browser, runs):
         self.choose(browser, "tilts")
-        browser.wait('view.section === "tilt series"')
-        names = browser.run('ask("/list", {section: "tilt series", count: 200}).then((found) => '
-                            'found.items.map((each) => each.name))')
+        names = [item["name"] for item in self.listed(browser, "tilt series")]
         # Each in its place, also where two downloads call their series alike.
         self.assertEqual(sorted(names), sorted(
             "%s %+.1f\u00b0" % (series.getTsId(), tilt.getTiltAngle()) for run in runs
@@ -567,11 +573,11 @@ class TestKinds(BrowserCase):
         micrographs = self.fresh(run).outputMicrographs
         others = self.write_ctfs_and_picks(run, micrographs, truth)
         _, browser = self.watch()
-        browser.wait("about && about.total", 6)
-        browser.wait('about && about.facts && Object.keys(about.facts).length', 1)
-        name = browser.run("about.name")
+        browser.wait('$("of").textContent', "of 6")
+        browser.wait(known("Object.keys(told.image.facts).length"), 1)
+        name = browser.run('$("name").textContent')
         told = truth[os.path.splitext(name)[0]]
-        ctf = browser.run('Object.values(about.facts).map((facts) => facts.ctf)[0]')
+        ctf = browser.run(known("Object.values(told.image.facts)[0].ctf"))
         self.assertEqual((told["defocus_u"], told["defocus_v"], told["defocus_angle"]),
                          (ctf["defocus_u"], ctf["defocus_v"], ctf["angle"]))
         self.assertIn("Defocus", browser.run('$("about").textContent'))
@@ -582,14 +588,14 @@ class TestKinds(BrowserCase):
         browser.wait('document.querySelectorAll("#large circle.pick").length', 4)
         browser.picture(os.path.join(self.pictures, "browser_ctf.png"))
         # One is rejected afterwards.
-        self.assertEqual(0, browser.run("state.sections[0].rejected"))
+        self.assertEqual(0, browser.run(known("told.run.sections[0].rejected")))
         reject(micrographs.getFileName(), 2)
-        browser.wait("state.sections[0].rejected", 1)
+        browser.wait(known("told.run.sections[0].rejected"), 1)
         browser.run('$("which").value = "rejected"; $("which").dispatchEvent(new Event("change"))')
-        browser.wait("about.total", 1)
+        browser.wait('$("of").textContent', "of 1")
         browser.wait('document.querySelectorAll("#strip .rejected").length', 1)
         browser.run('$("which").value = "kept"; $("which").dispatchEvent(new Event("change"))')
-        browser.wait("about.total", 5)
+        browser.wait('$("of").textContent', "of 5")
         self.assertEqual([], browser.errors)
         self.assertEqual(3, len(others))
 
@@ -635,8 +641,8 @@ class TestKinds(BrowserCase):
                                  acquisition.getVoltage(), acquisition.getSphericalAberration(),
                                  acquisition.getAmplitudeContrast())
         pixel, size = micrographs.getSamplingRate(), 4096
-        radii = browser.run('about.pictures.find((each) => each.zeros).zeros.map((each) => each[0])')
-        edge = browser.run('about.pictures.filter((each) => each.zeros).map((each) => each.width / 2)[0]')
+        radii = browser.run(known("told.image.pictures.find((each) => each.zeros).zeros.map((each) => each[0])"))
+        edge = browser.run(known("told.image.pictures.find((each) => each.zeros).width / 2"))
         transfer = optics.transfer((size, size), pixel)[0]
         crossings = np.nonzero(np.diff(np.sign(transfer[1:])))[0] + 1.5
         expected = crossings[:len(radii)] / (size / 2) * edge

@@ -165,7 +165,7 @@ class TestPlugin(unittest.TestCase):
             if room == "tests":
                 continue
             row = rows.get("\\" if room == "." else "``%s/``" % room, "")
-            modules = [name[:-3] for name in names if name.endswith(".py") and not name.startswith("__")]
+            modules = [name[:-3] for name in names if name.endswith((".py", ".js")) and not name.startswith("__")]
             self.assertEqual([], [name for name in modules if "``%s``" % name not in row], room)
 
     def test_templates_are_offered(self):
