@@ -1,18 +1,66 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What it costs that data reach the disk before anything says so."""
+"""What it costs that data reach the disk before anything says so, and what a kill costs."""
 import contextlib
 import os
+import random
+import signal
 import statistics
+import sys
 import tempfile
+import time
+import unittest
 from unittest import mock
 
 from transfer import MB, Servers, fast_folder, fill, ours
 
 from empiardownloader.tests import servers
+from empiardownloader.tests.far import forwarder
+from empiardownloader.tests.transfer_case import HttpCase
 from empiardownloader.transfer.parts import Part
+
+ROUND_TRIP, KILLS = 0.2, 10
 
 
 def measure_safety():
+    measure_cost()
+    for round_trip in (0, ROUND_TRIP):
+        result = unittest.TestResult()
+        Kills(round_trip).run(result)
+        for _, text in result.errors + result.failures:
+            sys.exit(text)
+
+
+class Kills(HttpCase):
+    """The share of the bytes that a server sends twice where the download is killed again and again: what was on the
+    line, or was read and not written yet."""
+
+    def __init__(self, round_trip):
+        super().__init__()
+        self._round_trip = round_trip
+
+    def runTest(self):
+        size, moments = 8 << 20, random.Random(5)
+        names = self.fill(8, size)
+        self.demo.rate = 1 << 20
+        os.makedirs(self.out)
+        with contextlib.ExitStack() as stack:
+            if self._round_trip:
+                self.url = stack.enter_context(forwarder(self.demo.http_port, self._round_trip)).address(self.url)
+            for _ in range(KILLS):
+                process, sent = self.child(names), self.demo.sent_bytes
+                self.wait_for(lambda before=sent: self.demo.sent_bytes > before)
+                time.sleep(moments.uniform(0.2, 0.8))
+                process.send_signal(signal.SIGKILL)
+                process.communicate()
+            time.sleep(2 * self._round_trip)        # until the server has heard of it
+            whole = sum(os.path.getsize(os.path.join(self.out, name)) for name in names
+                        if os.path.exists(os.path.join(self.out, name)))
+            twice = self.demo.sent_bytes - whole - self.bytes_in_journals()
+        print("8 x %d MB, %d kills, %.1f s there and back: %.3f x of the bytes sent twice" % (
+            size / MB, KILLS, self._round_trip, twice / (8 * size)))
+
+
+def measure_cost():
     reason = servers.missing()
     if reason:
         print("left out: %s" % reason)

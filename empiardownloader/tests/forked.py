@@ -42,6 +42,24 @@ def forking():
         yield
 
 
+def elsewhere(function, *arguments):
+    """What a function of a module gives in another process, which knows Scipion and nothing of this one."""
+    here, there = _context.Pipe(duplex=False)
+    with here:
+        process = _context.Process(target=_tell, args=(there, os.getcwd(), function, arguments))
+        process.start()
+        there.close()
+        try:
+            return here.recv()
+        finally:
+            process.join()
+
+
+def _tell(there, folder, function, arguments):
+    os.chdir(folder)
+    there.send(function(*arguments))
+
+
 def _run(arguments, environment, folder):
     """In the new process: what Scipion's program does."""
     os.setsid()

@@ -19,23 +19,15 @@ class Reader:
         """-> (id, event, data), or None at the end."""
         told = {}
         while True:
-            line = self.response.fp.readline().decode().rstrip("\n") if self.response.chunked is False else self._line()
-            if line is None:
+            line = self.response.readline().decode()
+            if not line.endswith("\n"):
                 return None
+            line = line.rstrip("\n")
             if not line and "event" in told:
                 return told.get("id"), told["event"], json.loads(told["data"])
             name, _, value = line.partition(": ")
             if name in ("id", "event", "data"):
                 told[name] = value
-
-    def _line(self):
-        found = b""
-        while not found.endswith(b"\n"):
-            more = self.response.read(1)
-            if not more:
-                return None
-            found += more
-        return found.decode().rstrip("\n")
 
     def close(self):
         self.connection.close()

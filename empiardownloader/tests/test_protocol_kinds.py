@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Real runs for every kind of image set."""
 import contextlib
+import importlib
 import os
 import signal
 import sqlite3
@@ -11,6 +12,7 @@ import time
 from empiardownloader import constants
 from empiardownloader.demo import kinds
 from empiardownloader.tests.base import ProtocolTestCase, emdb, entry, environment, read_bytes
+from empiardownloader.tests.forked import elsewhere
 
 TRANSPORTS = {"FTP": constants.TRANSPORT_FTP, "HTTPS": constants.TRANSPORT_HTTPS}
 # Kind -> output, its class, its size, name of its first item's file where all comes in order.
@@ -22,21 +24,19 @@ OUTPUTS = {
     "tilt series": ("outputTiltSeriesM", "SetOfTiltSeriesM", len(kinds.SERIES)),
     "tilt stacks": ("outputTiltSeries", "SetOfTiltSeries", 2), "files": (None, None, 0),
     "tilt images": ("outputMicrographs", "SetOfMicrographs", 21)}
-# What another process sees: size, pixel size, whether closed, the files of all items.
-READ = """
-import importlib, os, sys
-os.environ.setdefault("SCIPION_DOMAIN", "pwem")
-import pyworkflow as pw
-pw.Config.getDomain()
-name, path = sys.argv[1:]
-module = "pwem.objects" if hasattr(importlib.import_module("pwem.objects"), name) else "tomo.objects"
-items = getattr(importlib.import_module(module), name)(filename=path)
-items.loadAllProperties()
-files = []
-for item in items.iterItems():
-    files += [image.getFileName() for image in item.iterItems()] if "TiltSeries" in name else [item.getFileName()]
-print(items.getSize(), items.getSamplingRate(), items.isStreamClosed(), *files)
-"""
+
+
+def read_set(folder, name, path):
+    """What a process sees that knows nothing but a set's class and file: size, pixel size, whether it is closed, and
+    the files of all items."""
+    os.chdir(folder)
+    module = "pwem.objects" if hasattr(importlib.import_module("pwem.objects"), name) else "tomo.objects"
+    items = getattr(importlib.import_module(module), name)(filename=path)
+    items.loadAllProperties()
+    files = []
+    for item in items.iterItems():
+        files += [image.getFileName() for image in item.iterItems()] if "TiltSeries" in name else [item.getFileName()]
+    return items.getSize(), items.getSamplingRate(), items.isStreamClosed(), files
 
 
 class KindsCase(ProtocolTestCase):
@@ -49,10 +49,7 @@ class KindsCase(ProtocolTestCase):
 
     def read(self, protocol, output, name):
         """What another process reads in an output's file: size, pixel size, whether it is closed, its files."""
-        path = getattr(protocol, output).getFileName()
-        words = subprocess.run([sys.executable, "-c", READ, name, path], stdout=subprocess.PIPE, text=True, check=True,
-                               cwd=self.proj.getPath()).stdout.split()
-        return int(words[0]), float(words[1]), words[2] == "True", words[3:]
+        return elsewhere(read_set, os.path.abspath(self.proj.getPath()), name, getattr(protocol, output).getFileName())
 
     def check_output(self, run, kind):
         output, name, size = OUTPUTS[kind]

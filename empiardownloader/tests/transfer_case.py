@@ -91,7 +91,7 @@ class TransferCase(ArchiveTestCase):
         for name in os.listdir(self.out):
             if name.endswith(".journal"):
                 with open(os.path.join(self.out, name)) as stream:
-                    spans = [line.split() for line in stream.read().splitlines()[1:] if line.strip()]
+                    spans = [line.split() for line in stream.read().split("\n")[1:-1] if line[:1].isdigit()]
                 total += sum(int(length) for _, length in spans)
         return total
 
