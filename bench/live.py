@@ -13,9 +13,9 @@ from pictures import write_large
 
 from empiardownloader.live import FijiStreamingBackend, LiveError, NapariStreamingBackend, WebStreamingBackend
 from empiardownloader.live.feed import Feed
-from empiardownloader.tests.base import environment
 from empiardownloader.tests.browsers import CHROMIUM, Chromium, found
 from empiardownloader.tests.scipion_files import ProjectFiles
+from empiardownloader.tests.surroundings import environment
 from empiardownloader.tests.test_gui import missing, screen
 
 RUN = """

@@ -11,8 +11,8 @@ from PIL import Image
 
 from empiardownloader.demo import entries
 from empiardownloader.demo.archive import DemoArchive
-from empiardownloader.tests.base import environment
 from empiardownloader.tests.catalogue_entries import records
+from empiardownloader.tests.surroundings import environment
 from empiardownloader.tests.test_gui import missing, screen
 
 # What people take for an answer at once.

@@ -20,6 +20,7 @@ from empiardownloader.demo import movies
 from empiardownloader.demo.archive import DemoArchive
 from empiardownloader.protocols import EmpiarDownloader
 from empiardownloader.tests.forked import forking
+from empiardownloader.tests.surroundings import environment
 from empiardownloader.tests.waiting import Waiting
 
 MOVIES_CATEGORY = "micrographs - multiframe"
@@ -71,25 +72,6 @@ def emdb(**changes):
 def read_bytes(path):
     with open(path, "rb") as stream:
         return stream.read()
-
-
-@contextlib.contextmanager
-def environment(**variables):
-    """Environment variables for the time being; None removes one."""
-    before = {name: os.environ.get(name) for name in variables}
-    try:
-        for name, value in variables.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
 
 
 def quick(test):
@@ -250,7 +232,7 @@ class ProtocolTestCase(Waiting, pwtests.BaseTest):
             run = self.fresh(protocol)
             return None if run.isActive() else run
 
-        return self.wait_for(over, seconds, "the end of the run")
+        return self.wait_for(over, seconds, "the end of the run", look=0.1)
 
     def with_output(self, protocol, movies=1, seconds=60):
         """Wait until so many movies are registered -> the protocol as the project has it then."""

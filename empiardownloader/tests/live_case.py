@@ -15,7 +15,7 @@ import numpy as np
 
 from empiardownloader.live import FijiStreamingBackend, LiveError, NapariStreamingBackend, WebStreamingBackend
 from empiardownloader.live.places import SHARED_MEMORY
-from empiardownloader.tests.base import environment
+from empiardownloader.tests.surroundings import environment
 from empiardownloader.tests.waiting import Waiting
 
 SCREENS = os.path.dirname(os.path.abspath(__file__))        # where live_window.py is

@@ -15,8 +15,9 @@ from empiardownloader.archive.remote.transports import TRANSPORTS, Transport
 from empiardownloader.archive.stopping import StopToken
 from empiardownloader.demo import faults
 from empiardownloader.tests import servers
-from empiardownloader.tests.base import ArchiveTestCase, environment
+from empiardownloader.tests.base import ArchiveTestCase
 from empiardownloader.tests.far import forwarder
+from empiardownloader.tests.surroundings import environment
 from empiardownloader.tests.transfer_case import SIZE
 from empiardownloader.transfer.jobs import Job, Settings
 from empiardownloader.transfer.transfer import Transfer

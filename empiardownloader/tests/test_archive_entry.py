@@ -3,7 +3,8 @@
 from empiardownloader.archive import api, kinds, metadata
 from empiardownloader.archive import entry as archive_entry
 from empiardownloader.archive.errors import ArchiveError, EntryError, UnreachableError
-from empiardownloader.tests.base import ArchiveTestCase, emdb, entry, environment, image_set, impatient
+from empiardownloader.tests.base import ArchiveTestCase, emdb, entry, image_set, impatient
+from empiardownloader.tests.surroundings import environment
 
 IS_QUICK = True
 

@@ -27,7 +27,6 @@ from empiardownloader.archive.remote.http_client import Phase, PipelinedClient, 
 from empiardownloader.archive.remote.https import MOST_MINDED, HttpArchive
 from empiardownloader.archive.sessions import Session
 from empiardownloader.archive.stopping import StopToken
-from empiardownloader.tests.base import environment
 from empiardownloader.tests.scripted import (
     DEAF,
     FORBIDS_HEAD,
@@ -40,6 +39,7 @@ from empiardownloader.tests.scripted import (
     small_http,
 )
 from empiardownloader.tests.servers import certificates, nginx
+from empiardownloader.tests.surroundings import environment
 from empiardownloader.transfer.jobs import Job, Settings
 from empiardownloader.transfer.transfer import Transfer
 

@@ -30,7 +30,8 @@ from empiardownloader.catalogue.store import Store, default_path, kept
 from empiardownloader.constants import VARIABLES
 from empiardownloader.demo import faults
 from empiardownloader.tests import catalogue_entries, catalogue_titles
-from empiardownloader.tests.base import ArchiveTestCase, environment, image_set, impatient
+from empiardownloader.tests.base import ArchiveTestCase, image_set, impatient
+from empiardownloader.tests.surroundings import environment
 
 IS_QUICK = True
 COURSE = os.path.join(os.path.dirname(os.path.dirname(empiardownloader.__file__)), "docs", "course.py")
@@ -116,12 +117,19 @@ class TestSearch(CatalogueCase):
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
-        cls.entries, cls.rows = catalogue_entries.records()
+        cls.full = tempfile.mkdtemp(prefix="empiar-test-")
+        store = Store(os.path.join(cls.full, "c.sqlite"))
+        catalogue_entries.fill(store, *catalogue_entries.records())
+        store.close()
 
-    def filled(self, name="c.sqlite"):
-        store = self.open(name)
-        catalogue_entries.fill(store, self.entries, self.rows)
-        return store
+    @classmethod
+    def tearDownClass(cls):
+        shutil.rmtree(cls.full)
+        super().tearDownClass()
+
+    def filled(self):
+        shutil.copytree(self.full, os.path.join(self.root, "cache"))
+        return self.open()
 
     def test_all_questions(self):
         store = self.filled()

@@ -23,7 +23,8 @@ from empiardownloader.download import clean, survey
 from empiardownloader.download.fetch import fetch
 from empiardownloader.download.plan import plan
 from empiardownloader.download.users import NOTES, note_use, noted_uses
-from empiardownloader.tests.base import ArchiveTestCase, entry, environment, image_set
+from empiardownloader.tests.base import ArchiveTestCase, entry, image_set
+from empiardownloader.tests.surroundings import environment
 
 IS_QUICK = True
 

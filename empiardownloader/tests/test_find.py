@@ -11,7 +11,8 @@ from PIL import Image
 
 from empiardownloader.demo import entries
 from empiardownloader.tests import catalogue_entries
-from empiardownloader.tests.base import ArchiveTestCase, environment
+from empiardownloader.tests.base import ArchiveTestCase
+from empiardownloader.tests.surroundings import environment
 from empiardownloader.tests.test_gui import missing, screen
 
 

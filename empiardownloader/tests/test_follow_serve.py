@@ -11,12 +11,12 @@ import subprocess
 import sys
 import unittest
 
-from empiardownloader.tests.base import environment
 from empiardownloader.tests.browsers import CHROMIUM, Chromium, found
 from empiardownloader.tests.follow_case import FollowCase, alive, children
 from empiardownloader.tests.local_asking import Reader, ask, check_refusals
 from empiardownloader.tests.scipion_files import execute
 from empiardownloader.tests.servers import free_port
+from empiardownloader.tests.surroundings import environment
 
 IS_QUICK = True
 

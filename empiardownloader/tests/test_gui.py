@@ -12,7 +12,8 @@ import unittest
 from empiardownloader.demo import entries
 from empiardownloader.demo.archive import DemoArchive
 from empiardownloader.protocols.form import FIGURES
-from empiardownloader.tests.base import ArchiveTestCase, environment
+from empiardownloader.tests.base import ArchiveTestCase
+from empiardownloader.tests.surroundings import environment
 
 FORM = ["entryId", "amountOfImages", "allImages", "imageSet", "filePattern", "companionFiles", "particlesFile",
         "downloadGain", "gainPattern",

@@ -21,12 +21,13 @@ from pwem.objects import Coordinate, CTFModel, SetOfCoordinates, SetOfCTF
 from empiardownloader.demo import kinds, specimen
 from empiardownloader.live import LiveError, Picks, WebStreamingBackend
 from empiardownloader.live.feed import Feed
-from empiardownloader.tests.base import emdb, entry, environment
+from empiardownloader.tests.base import emdb, entry
 from empiardownloader.tests.browsers import Chromium, Firefox, found
 from empiardownloader.tests.follow_case import alive, children
 from empiardownloader.tests.live_case import LiveCase, left_behind
 from empiardownloader.tests.local_asking import Reader
 from empiardownloader.tests.servers import free_port
+from empiardownloader.tests.surroundings import environment
 from empiardownloader.tests.test_live_windows import WatchedCase, average_of
 from empiardownloader.viewers import LiveBrowserViewer
 

@@ -7,8 +7,8 @@ import sys
 import unittest
 
 from empiardownloader.live import FijiStreamingBackend, NapariStreamingBackend
-from empiardownloader.tests.base import environment
 from empiardownloader.tests.live_case import LiveCase
+from empiardownloader.tests.surroundings import environment
 
 IS_QUICK = True
 

@@ -19,11 +19,11 @@ from PIL import Image
 from empiardownloader.images.ctf import wavelength, zeros
 from empiardownloader.live import Facts, LiveError, Picks, WebStreamingBackend
 from empiardownloader.local_access import kept_token
-from empiardownloader.tests.base import environment
 from empiardownloader.tests.follow_case import alive
 from empiardownloader.tests.live_case import LiveCase, left_behind
 from empiardownloader.tests.local_asking import Reader, ask, check_refusals
 from empiardownloader.tests.servers import free_port
+from empiardownloader.tests.surroundings import environment
 
 IS_QUICK = True
 MARKUP = "<img src=x onerror=alert(1)>&\"'\u2028"

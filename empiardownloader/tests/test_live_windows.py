@@ -21,9 +21,10 @@ from empiardownloader.images.previews import PREVIEW_PIXELS
 from empiardownloader.live import FijiStreamingBackend, LiveError, NapariStreamingBackend, Picks
 from empiardownloader.live.feed import Feed
 from empiardownloader.live.fiji import DEBIANS_JAR
-from empiardownloader.tests.base import ProtocolTestCase, entry, environment, image_set, write_movies
+from empiardownloader.tests.base import ProtocolTestCase, entry, image_set, write_movies
 from empiardownloader.tests.follow_case import alive, children
 from empiardownloader.tests.live_case import left_behind
+from empiardownloader.tests.surroundings import environment
 from empiardownloader.tests.test_gui import missing as missing_screen
 from empiardownloader.tests.test_gui import screen
 from empiardownloader.viewers import LiveImageJViewer, LiveNapariViewer

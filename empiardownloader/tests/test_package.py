@@ -29,7 +29,7 @@ from tomo.objects import SetOfSubTomograms, SetOfTiltSeries, SetOfTiltSeriesM, S
 import empiardownloader
 from empiardownloader import Plugin, constants
 from empiardownloader.protocols import EmpiarDownloader
-from empiardownloader.tests.base import environment
+from empiardownloader.tests.surroundings import environment
 
 TOP = os.path.dirname(os.path.dirname(os.path.abspath(empiardownloader.__file__)))
 SOURCES = os.path.exists(os.path.join(TOP, "setup.py"))

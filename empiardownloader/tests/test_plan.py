@@ -22,7 +22,8 @@ from empiardownloader.images.frames import iter_frames
 from empiardownloader.images.picture import picture_of
 from empiardownloader.images.previews import average_frames, average_of, preview_of
 from empiardownloader.protocols.headers import iterFrames
-from empiardownloader.tests.base import ArchiveTestCase, emdb, entry, environment, image_set
+from empiardownloader.tests.base import ArchiveTestCase, emdb, entry, image_set
+from empiardownloader.tests.surroundings import environment
 
 IS_QUICK = True
 TRANSPORTS = ("FTP", "HTTPS")

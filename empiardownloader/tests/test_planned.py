@@ -13,7 +13,8 @@ from empiardownloader.constants import addresses
 from empiardownloader.demo import movies
 from empiardownloader.protocols import planned
 from empiardownloader.protocols.protocol_empiar_download import EmpiarDownloader
-from empiardownloader.tests.base import ArchiveTestCase, entry, environment, image_set, impatient
+from empiardownloader.tests.base import ArchiveTestCase, entry, image_set, impatient
+from empiardownloader.tests.surroundings import environment
 
 IS_QUICK = True
 

@@ -9,36 +9,12 @@ from pyworkflow.object import Set
 
 from empiardownloader import constants
 from empiardownloader.demo import faults
-from empiardownloader.tests.base import ProtocolTestCase, entry, environment, image_set, quick
+from empiardownloader.tests.base import ProtocolTestCase, entry, image_set, quick
+from empiardownloader.tests.surroundings import environment
 
 
 class TestMainJob(ProtocolTestCase):
     FORKED = False
-
-    def finish_all(self, protocols, seconds=120):
-        """Launch all at once: runs spend most of their time in the engine's sleeps."""
-        for protocol in protocols:
-            self.launch(protocol, wait=False)
-        return [self.ended(protocol, seconds) for protocol in protocols]
-
-    def test_any_number_of_threads_gives_the_same_set(self):
-        protocols = [self.new(amountOfImages=5, numberOfThreads=threads) for threads in (1, 2, 3, 5)]
-        for protocol in protocols:
-            few = protocol.numberOfThreads.get() < 3
-            self.assertEqual(few, any("no streaming" in warning for warning in protocol.warnings()))
-        for run in self.finish_all(protocols):
-            self.assertTrue(run.isFinished(), run.getErrorMessage())
-            movies = self.check_set(run, 5)
-            self.assertEqual((128, 96, 8), movies.getDim())
-            self.assertEqual([1, 8, 1], list(movies.getFramesRange()))
-            self.assertAlmostEqual(0.66, movies.getSamplingRate())
-            self.assertEqual({"m_%02d.mrc" % n for n in range(5)}, {row[2] for row in self.rows(run)})
-            self.assertTrue(movies.getGain().endswith("extra/CountRef_m.mrc"))
-            self.assertTrue(os.path.isabs(movies.getGain()) and os.path.exists(movies.getGain()), "R1")
-            for movie in movies.iterItems():
-                self.assertEqual([1, 8, 1], list(movie.getFramesRange()))
-                self.assertEqual(200, movie.getAcquisition().getVoltage())
-            movies.close()
 
     def test_streaming_steps_and_prerequisites(self):
         self.demo.rate = 40000
@@ -95,6 +71,29 @@ class TestMainJob(ProtocolTestCase):
                        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         for protocol, amount in zip(runs, (2, 3)):
             self.check_set(self.fresh(protocol), amount)
+
+
+class TestThreads(ProtocolTestCase):
+
+    def test_any_number_of_threads_gives_the_same_set(self):
+        protocols = [self.new(amountOfImages=5, numberOfThreads=threads) for threads in (1, 2, 3, 5)]
+        for protocol in protocols:
+            few = protocol.numberOfThreads.get() < 3
+            self.assertEqual(few, any("no streaming" in warning for warning in protocol.warnings()))
+            self.launch(protocol, wait=False)
+        for run in map(self.ended, protocols):
+            self.assertTrue(run.isFinished(), run.getErrorMessage())
+            movies = self.check_set(run, 5)
+            self.assertEqual((128, 96, 8), movies.getDim())
+            self.assertEqual([1, 8, 1], list(movies.getFramesRange()))
+            self.assertAlmostEqual(0.66, movies.getSamplingRate())
+            self.assertEqual({"m_%02d.mrc" % n for n in range(5)}, {row[2] for row in self.rows(run)})
+            self.assertTrue(movies.getGain().endswith("extra/CountRef_m.mrc"))
+            self.assertTrue(os.path.isabs(movies.getGain()) and os.path.exists(movies.getGain()), "R1")
+            for movie in movies.iterItems():
+                self.assertEqual([1, 8, 1], list(movie.getFramesRange()))
+                self.assertEqual(200, movie.getAcquisition().getVoltage())
+            movies.close()
 
 
 class TestAsked(ProtocolTestCase):

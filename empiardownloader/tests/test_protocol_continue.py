@@ -13,7 +13,8 @@ from pyworkflow.object import Set
 from pyworkflow.project import Manager
 
 from empiardownloader.demo import movies
-from empiardownloader.tests.base import ProtocolTestCase, entry, environment, image_set, read_bytes, write_movies
+from empiardownloader.tests.base import ProtocolTestCase, entry, image_set, read_bytes, write_movies
+from empiardownloader.tests.surroundings import environment
 
 logger = logging.getLogger(__name__)
 

@@ -11,8 +11,9 @@ import time
 
 from empiardownloader import constants
 from empiardownloader.demo import kinds
-from empiardownloader.tests.base import ProtocolTestCase, emdb, entry, environment, read_bytes
+from empiardownloader.tests.base import ProtocolTestCase, emdb, entry, read_bytes
 from empiardownloader.tests.forked import elsewhere
+from empiardownloader.tests.surroundings import environment
 
 TRANSPORTS = {"FTP": constants.TRANSPORT_FTP, "HTTPS": constants.TRANSPORT_HTTPS}
 # Kind -> output, its class, its size, name of its first item's file where all comes in order.

@@ -9,7 +9,8 @@ from unittest import mock
 
 from pyworkflow.gui import dialog
 
-from empiardownloader.tests.base import ProtocolTestCase, entry, environment, image_set, write_movies
+from empiardownloader.tests.base import ProtocolTestCase, entry, image_set, write_movies
+from empiardownloader.tests.surroundings import environment
 from empiardownloader.wizards import wizard_empiar
 from empiardownloader.wizards.finding import askRecord
 

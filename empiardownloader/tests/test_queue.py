@@ -9,7 +9,8 @@ import time
 import unittest
 
 from empiardownloader.tests import servers
-from empiardownloader.tests.base import ProtocolTestCase, environment
+from empiardownloader.tests.base import ProtocolTestCase
+from empiardownloader.tests.surroundings import environment
 
 PROGRAMS = ("slurmctld", "slurmd", "sbatch", "scancel", "squeue", "munged")
 SLURM_CONF = """\

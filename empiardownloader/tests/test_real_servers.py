@@ -14,7 +14,8 @@ from pyworkflow.object import Set
 
 from empiardownloader.demo import movies
 from empiardownloader.tests import servers
-from empiardownloader.tests.base import ProtocolTestCase, emdb, entry, environment, image_set, write_movies
+from empiardownloader.tests.base import ProtocolTestCase, emdb, entry, image_set, write_movies
+from empiardownloader.tests.surroundings import environment
 
 NAMES = ("www.ebi.ac.uk", "ftp.ebi.ac.uk")
 IN_NAMESPACE = "EMPIAR_TEST_NAMESPACE"

@@ -11,7 +11,6 @@ from empiardownloader.images.header import BadImageError
 from empiardownloader.tests.base import read_bytes
 from empiardownloader.tests.far import forwarder
 from empiardownloader.tests.transfer_case import SIZE, FtpCase, HttpCase, TransferCase
-from empiardownloader.transfer.steps import MAX_CHUNK_BYTES
 
 ROUND_TRIP = 0.1
 
@@ -99,8 +98,12 @@ class FarRows(TransferCase):
             self.assertEqual("it is no movie", outcomes[name].error)
         self.check_whole(outcomes, names[1::2])
         self.check_clean(names[1::2])
-        # What four connections had brought of the first one when its first bytes came: a chunk each.
-        self.assertLess(self.transfer.received - 6 * SIZE, 4 * MAX_CHUNK_BYTES)
+        # Of the first one four connections bring a part until its first bytes are looked at; of the others nothing but
+        # these is asked for.
+        self.assertLess(self.transfer.received - 6 * SIZE, SIZE)
+        for name in refused - {"m_0.mrc"}:
+            self.assertEqual(1, sum(request.startswith(("GET ", "RETR ")) and request.endswith(name)
+                                    for request in self.demo.requests), name)
 
     def test_doubts_that_prove_wrong(self):
         names = self.fill(3)

@@ -9,7 +9,8 @@ from pyworkflow.object import String
 from empiardownloader.archive.entry import parse_entry
 from empiardownloader.catalogue.facts import from_record
 from empiardownloader.protocols.protocol_empiar_download import EmpiarDownloader
-from empiardownloader.tests.base import entry, environment, image_set
+from empiardownloader.tests.base import entry, image_set
+from empiardownloader.tests.surroundings import environment
 from empiardownloader.wizards import wizard_empiar
 from empiardownloader.wizards.wizard_empiar import EmpiarEntryWizard, EmpiarFilePatternWizard, EmpiarGainPatternWizard
 

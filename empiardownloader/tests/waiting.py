@@ -8,14 +8,14 @@ PATIENCE = 6
 
 class Waiting:
     """For test cases."""
-    LOOK_SECONDS = 0.02
 
-    def wait_for(self, condition, seconds=60, what="it"):
-        """What ``condition`` gives, once it is true; ``seconds``: enough for it on a machine without other work."""
+    def wait_for(self, condition, seconds=60, what="it", look=0.02):
+        """What ``condition`` gives, once it is true; ``seconds``: enough for it on a machine without other work;
+        ``look``: seconds between two looks, which cost the machine something, too."""
         deadline = time.monotonic() + PATIENCE * seconds
         while time.monotonic() < deadline:
             result = condition()
             if result:
                 return result
-            time.sleep(self.LOOK_SECONDS)
+            time.sleep(look)
         return self.fail("%s did not happen within %d s" % (what, PATIENCE * seconds))
