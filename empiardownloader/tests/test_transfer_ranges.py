@@ -45,6 +45,23 @@ class TestPlan(unittest.TestCase):
         self.assertIsNone(self.claim(plan, 0.2))
         self.assertIs(second, self.claim(plan, ranges.PREPARE_SECONDS + 1).file)
 
+    def test_nothing_more_of_a_doubted_file_before_its_first_bytes_were_looked_at(self):
+        """Its size is told with them, and a moment before they are read."""
+        plan = self.plan()
+        plan.files = [file] = [new()]
+        file.presume(1024, listed=False, awaits_look=True)
+        first = self.claim(plan, 0.0)
+        file.confirm(8 * MB)
+        self.assertEqual((0, 1024), (first.start, first.end))
+        self.assertIsNone(self.claim(plan, 10.0))
+        # One whose connection is lost before is asked for again.
+        file.give_back(first)
+        first = self.claim(plan, 10.0)
+        self.assertEqual(0, first.start)
+        self.assertIsNone(self.claim(plan, 20.0))
+        file.awaits_look = False
+        self.assertEqual(1024, self.claim(plan, 20.0).start)
+
     def test_all_connections_work_on_the_earliest_file(self):
         plan = self.plan(8 * MB, 8 * MB)
         pieces = [self.claim(plan, 0.0) for _ in range(6)]

@@ -101,6 +101,7 @@ class FileTransfer:
         self.missing = 0                # bytes that were not there when it was opened
         # Asked for before the server has told its size: by the size that was listed, or by its first bytes.
         self.presumed = self.listed = False
+        self.awaits_look = False        # its first bytes are to be looked at before more is asked for
 
     @property
     def bytes_there(self) -> int:
@@ -141,11 +142,13 @@ class FileTransfer:
         """Its state is asked for, on a connection that is cut where no answer comes."""
         self.busy_since, self.question = now, connection
 
-    def presume(self, size: int, listed: bool) -> None:
+    def presume(self, size: int, listed: bool, awaits_look: bool = False) -> None:
         """Nothing of it is there; ``size`` bytes of it can be requested by now.
 
-        ``listed``: the size is that of the listing, so about all of it; else the rest is requested later.
+        ``listed``: the size is that of the listing, so about all of it; else the rest is requested later, with
+        ``awaits_look`` not before the first bytes were looked at.
         """
+        self.awaits_look = awaits_look
         self.size = self.missing = size
         self.gaps = [(0, size)]
         self.presumed, self.listed = True, listed
@@ -232,4 +235,4 @@ class FileTransfer:
 
     def begin_again(self) -> None:
         self.phase, self.restart, self.gaps, self.state, self.size = Phase.NEW, False, [], None, None
-        self.presumed = self.asked_alone = False
+        self.presumed = self.asked_alone = self.awaits_look = False

@@ -203,6 +203,8 @@ class Plan:
     def _next_piece(self, file: FileTransfer, now: float, connections: int, may_steal: bool) -> Optional[Piece]:
         in_ranges = self.ranges and not file.single
         share = self.share_of(file, connections)
+        if file.awaits_look and file.gaps and file.gaps[0][0] > 0:
+            return None
         if file.gaps and (in_ranges or not file.pieces):
             if self.exhausted:
                 share = min(share, self._fair_share(connections))

@@ -56,7 +56,7 @@ class Steps:
             return False
         with self._board.changed:
             if job.doubtful():
-                file.presume(MRC_HEADER_BYTES, listed=False)
+                file.presume(MRC_HEADER_BYTES, listed=False, awaits_look=True)
             else:
                 file.presume(job.size or MIN_RANGE_BYTES, listed=bool(job.size))
         return True
@@ -258,6 +258,9 @@ class Steps:
                 self._board.received += len(start)
                 file.refuse(str(error))
             return False
+        with self._board.changed:
+            file.awaits_look = False
+            self._board.changed.notify_all()
         return True
 
     def _last_look(self, piece: Piece, state: Optional[FileState]) -> None:
