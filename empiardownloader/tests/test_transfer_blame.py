@@ -32,6 +32,7 @@ from empiardownloader.transfer.blame import (
     may_be_of_the_file,
     tries_for,
 )
+from empiardownloader.transfer.jobs import Job
 
 CUT_SECONDS = 3.0
 
@@ -52,6 +53,26 @@ class TestRules(unittest.TestCase):
         self.assertEqual([120.0, 0.0, 0.0, 0.0], [retry_after(words) for words in (" 120 ", "", "soon", "-5")])
         self.assertEqual(0.0, retry_after("Wed, 21 Oct 2015 07:28:00 GMT"))
         self.assertGreater(retry_after("Wed, 21 Oct 2065 07:28:00 GMT"), 1e6)
+
+
+class TestClock(unittest.TestCase):
+
+    def test_stopped_before_the_first_byte_and_after(self):
+        """The time in which this process did not run is no silence of the server."""
+        for first_byte in (False, True):
+            with self.subTest(first_byte=first_byte), mock.patch.object(board, "time") as clock:
+                clock.monotonic.return_value = 1000.0
+                its = board.Board(0.0)
+                its.turn_clock(1000.0)
+                its.add(Job("a.mrc", "a.mrc"))
+                if first_byte:
+                    its.line_works()
+                clock.monotonic.return_value = 1060.0
+                self.assertFalse(its.is_awake())
+                its.turn_clock(1060.0)
+                self.assertEqual((True, 0.0, 60.0), (its.is_awake(), its.silent_seconds(), its.slept))
+                clock.monotonic.return_value = 1062.0
+                self.assertEqual(2.0, its.silent_seconds())
 
 
 class BlameRows(TransferCase):

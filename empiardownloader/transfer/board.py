@@ -138,14 +138,18 @@ class Board:
         self._clock_turned = time.monotonic()
         while not self.over:
             self.pause(1.0)
-            with self.changed:
-                now = time.monotonic()
-                lost = now - self._clock_turned
-                if lost > ASLEEP_SECONDS:
-                    self.slept += lost
-                    self.last_byte = min(now, self.last_byte + lost)
-                    self.plan.slept(lost)
-                self._clock_turned = now
+            self.turn_clock(time.monotonic())
+
+    def turn_clock(self, now: float) -> None:
+        with self.changed:
+            lost = now - self._clock_turned
+            if lost > ASLEEP_SECONDS:
+                self.slept += lost
+                self.last_byte = min(now, self.last_byte + lost)
+                # Before the first byte, silence is counted from here.
+                self._nothing_wanted = min(now, self._nothing_wanted + lost)
+                self.plan.slept(lost)
+            self._clock_turned = now
 
     def is_awake(self) -> bool:
         """False where this process was stopped, and the clock's thread has not said so yet."""
