@@ -53,9 +53,7 @@ class Kills(HttpCase):
                 process.send_signal(signal.SIGKILL)
                 process.communicate()
             time.sleep(2 * self._round_trip)        # until the server has heard of it
-            whole = sum(os.path.getsize(os.path.join(self.out, name)) for name in names
-                        if os.path.exists(os.path.join(self.out, name)))
-            twice = self.demo.sent_bytes - whole - self.bytes_in_journals()
+            twice = self.demo.sent_bytes - self.bytes_of_whole(names) - self.bytes_in_journals()
         print("8 x %d MB, %d kills, %.1f s there and back: %.3f x of the bytes sent twice" % (
             size / MB, KILLS, self._round_trip, twice / (8 * size)))
 

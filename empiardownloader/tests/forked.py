@@ -46,7 +46,7 @@ def elsewhere(function, *arguments):
     """What a function of a module gives in another process, which knows Scipion and nothing of this one."""
     here, there = _context.Pipe(duplex=False)
     with here:
-        process = _context.Process(target=_tell, args=(there, os.getcwd(), function, arguments))
+        process = _context.Process(target=_tell, args=(there, function, arguments))
         process.start()
         there.close()
         try:
@@ -55,8 +55,7 @@ def elsewhere(function, *arguments):
             process.join()
 
 
-def _tell(there, folder, function, arguments):
-    os.chdir(folder)
+def _tell(there, function, arguments):
     there.send(function(*arguments))
 
 

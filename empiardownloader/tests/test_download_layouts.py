@@ -315,16 +315,16 @@ class LayoutRows(Layout):
     # ---------------------------------------------------------------- requests and repetition
 
     def test_few_listings_for_one_movie_one_each_for_all(self):
-        """Of a hundred folders with 60 movies in each."""
+        """500 folders; that there are 60 movies in each changes nothing, so a few folders hold them."""
         first = self.put("1/data/Movies/square_000/m_00.mrc")
-        for square in range(100):
+        for square in range(500):
             folder = os.path.join(self.root, "1/data/Movies/square_%03d" % square)
             os.makedirs(folder, exist_ok=True)
             for number in range(60):
                 target = os.path.join(folder, "m_%02d.mrc" % number)
                 if not os.path.exists(target):
                     os.link(first, target)
-        facts = self.download("1", image_set(num_images_or_tilt_series=6000, **FIELDS), amount=1)
+        facts = self.download("1", image_set(num_images_or_tilt_series=30000, **FIELDS), amount=1)
         self.assertEqual(["square_000_m_00.mrc"], list(facts.images))
         # The image set's folder, the first subfolder; for the gain: data and the entry's own folder.
         self.assertEqual(4, self.folders_listed())
@@ -334,9 +334,9 @@ class LayoutRows(Layout):
         self.demo.requests.clear()
         connection = archive.connect()
         finder = ImageFinder(found, found.image_set(), lambda folder, expected: connection.list_folder(folder))
-        self.assertEqual(6000, sum(1 for _ in finder.images()))
+        self.assertEqual(30000, sum(1 for _ in finder.images()))
         connection.close()
-        self.assertEqual(101, self.folders_listed())
+        self.assertEqual(501, self.folders_listed())
 
     def test_the_same_twelve_tomorrow(self):
         for n in range(20):

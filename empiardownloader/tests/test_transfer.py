@@ -245,8 +245,7 @@ class TransferRows(TransferCase):
                 if os.path.exists(os.path.join(self.out, name)):
                     self.assertEqual(8 << 20, os.path.getsize(os.path.join(self.out, name)))
         journaled = self.bytes_in_journals()
-        whole = sum(os.path.getsize(os.path.join(self.out, name)) for name in names
-                    if os.path.exists(os.path.join(self.out, name)))
+        whole = self.bytes_of_whole(names)
         self.demo.rate = 0
         self.check_whole(self.fetch(names), names)
         # What the last run had to fetch is what no journal told of: nothing is fetched twice once it is written.

@@ -149,8 +149,7 @@ class FarRows(TransferCase):
                 time.sleep(moments.uniform(0.3, 1.0))
                 process.send_signal(signal.SIGKILL)
                 process.communicate()
-            whole = sum(os.path.getsize(os.path.join(self.out, name)) for name in names
-                        if os.path.exists(os.path.join(self.out, name)))
+            whole = self.bytes_of_whole(names)
             journaled = self.bytes_in_journals()
             self.demo.rate = 0
             self.check_whole(self.fetch(names), names)

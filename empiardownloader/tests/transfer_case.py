@@ -95,6 +95,11 @@ class TransferCase(ArchiveTestCase):
                 total += sum(int(length) for _, length in spans)
         return total
 
+    def bytes_of_whole(self, names):
+        """How many bytes of files are there under their final names."""
+        paths = [os.path.join(self.out, name) for name in names]
+        return sum(os.path.getsize(path) for path in paths if os.path.exists(path))
+
     def check_whole(self, outcomes, names):
         for name in names:
             self.assertEqual("", outcomes[name].error, name)

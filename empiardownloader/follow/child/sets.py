@@ -276,10 +276,9 @@ class SetFile:
             # After them: what is written anew in between, be it in a file of the same number, lacks the witness.
             its = connection.execute("SELECT creation FROM %s WHERE id = %d" % (
                 self._table("Objects"), self._witness[0])).fetchone() if self._witness else None
+        is_of_it = its == self._witness[1:] if self._witness else not (rows and self._seen)
         stamp = stamp_of(self.path)
-        if stamp is None or stamp[2] != self._file:
-            raise NotYetError
-        if its != self._witness[1:] if self._witness else rows and self._seen:
+        if stamp is None or stamp[2] != self._file or not is_of_it:
             raise NotYetError
         return rows
 

@@ -287,7 +287,7 @@ function bindControls() {
   $("frames").addEventListener("click", () => want(FRAMES));
   $("full").addEventListener("click", () => want(FULL_SIZE));
   document.addEventListener("keydown", onKey);
-  window.addEventListener("hashchange", () => { recall(Object.keys(SECTION_WORDS)); act(); });
+  window.addEventListener("hashchange", () => { recall(); act(); });
   window.addEventListener("resize", () => soon(refresh));
 }
 
@@ -308,6 +308,6 @@ function onKey(event) {
   }
 }
 
-recall(Object.keys(SECTION_WORDS));
+recall();
 bindControls();
 listen(take);

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 // What is looked at, and how; and what the server has told of it last.
 
+import {SECTION_WORDS} from "./words.js";
+
 // `index`: of the image within its list, -1 for the newest; `number` and `name`: of the image that is looked at, by
 // which it is found again after others have come before it; `low`, `high`: black and white in percent of the grey values
 // that are shown by themselves; `hidden`: whose picks are not drawn.
@@ -27,9 +29,9 @@ export function remember() {
     {section: view.section, which: view.which, ...(view.follows ? {} : {index: view.index})}));
 }
 
-export function recall(sections) {
+export function recall() {
   const values = new URLSearchParams(location.hash.slice(1));
-  if (sections.includes(values.get("section"))) {
+  if (Object.keys(SECTION_WORDS).includes(values.get("section"))) {
     view.section = values.get("section");
   }
   view.which = ["kept", "rejected"].includes(values.get("which")) ? values.get("which") : "all";
