@@ -21,7 +21,7 @@ from .events import FollowError, GoneError, RestartedError
 
 FOLDER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "child")
 # In the order in which they need one another; the last one is run.
-MODULES = ("databases", "marks", "cells", "sets", "project", "micrographs", "teller", "files", "__main__")
+MODULES = ("databases", "marks", "cells", "seen", "sets", "project", "micrographs", "teller", "files", "__main__")
 # What a machine that has nothing of ours runs: the modules come as the first line of the input.
 LOADER = ("import base64,json,sys,types,zlib\n"
           "for name, text in json.loads(zlib.decompress(base64.b64decode(sys.stdin.buffer.readline())).decode()):\n"

@@ -22,6 +22,27 @@ LONG = {
     "archive/series.py": "the four ways in which entries tell of tilt series, which fall back on one another",
     "archive/remote/ftp.py": "one protocol, with the workarounds that five servers need"}
 
+# More than about 15 attributes, and why. A record is read by many and changed by none, or in one place.
+WIDE = {
+    ("archive/selection.py", "ImageFinder"): "what was asked for, and what its one search has found so far",
+    ("catalogue/facts.py", "EntryFacts"): "a record: what is told of an entry",
+    ("demo/faults.py", "Play"): "a record: how the servers behave, as a test or the demo wants it",
+    ("download/download.py", "Download"): "the parts of a download, which it makes and joins; none of them changes",
+    ("download/record/facts.py", "RecordState"): "a record: what each kind of event adds up to",
+    ("follow/child/project.py", "Run"): "what a run was at the last look: its row, its outputs, its signs of life",
+    ("follow/child/sets.py", "SetFile"): "where a set is, what it says of itself, and when it is to be looked at again",
+    ("follow/child/teller.py", "Teller"): "what was asked for, which is half of it, and what was told by now",
+    ("follow/walk.py", "Walk"): "what was asked for, and the three ways in which a walk ends, from any thread",
+    ("live/feed.py", "Feed"): "two locks, the threads' queues, and what was asked for; what is decided is in ShownRun",
+    ("live/sender.py", "Sender"): "a thread's own: the viewer's process, its link, and what it has said",
+    ("live/shown_run.py", "ShownRun"): "one state, told by events; an image is shown by most of it at once",
+    ("live/window/live_model.py", "Picture"): "a record: what is known of an image",
+    ("live/window/live_page.py", "PageServer"): "a server's: pictures that are being made, pages that wait",
+    ("transfer/file.py", "FileTransfer"): "a machine of states under one lock; Trouble and Piece are parts of it",
+    ("viewers/viewer_empiar.py", "ImagesPage"): "a window: its widgets and what they show",
+    ("wizards/dialogs.py", "RemoteTreeDialog"): "a window: its widgets and what they show",
+    ("wizards/find.py", "FindDialog"): "a window: its widgets and what they show; its panes are classes of their own"}
+
 
 def modules():
     """(path below the package, its syntax tree), but for tests."""
@@ -45,14 +66,24 @@ def scripts():
     return found
 
 
+def attributes(node):
+    """Names of what the objects of a class hold."""
+    for part in ast.walk(node):
+        if isinstance(part, ast.Attribute) and isinstance(part.value, ast.Name) and part.value.id == "self" \
+                and isinstance(part.ctx, ast.Store):
+            yield part.attr
+    # Of dataclasses and named tuples.
+    for part in node.body:
+        if isinstance(part, ast.AnnAssign):
+            yield part.target.id
+
+
 def members(node):
-    """Names of methods, attributes and class variables of a class."""
+    """Names of methods and attributes of a class."""
+    yield from attributes(node)
     for part in ast.walk(node):
         if isinstance(part, (ast.FunctionDef, ast.AsyncFunctionDef)):
             yield part.name
-        elif isinstance(part, ast.Attribute) and isinstance(part.value, ast.Name) and part.value.id == "self" \
-                and isinstance(part.ctx, ast.Store):
-            yield part.attr
 
 
 @unittest.skipUnless(os.path.isdir(DOCS), "the package was installed without its documentation")
@@ -165,6 +196,18 @@ class TestArchitecture(unittest.TestCase):
                                                               "it stays whole" % lines)
         for path in LONG:
             self.assertIn(path, self.trees)
+
+    def test_no_class_grows_without_a_reason(self):
+        wide = set()
+        for path, tree in self.trees.items():
+            for node in ast.walk(tree):
+                count = len(set(attributes(node))) if isinstance(node, ast.ClassDef) else 0
+                if count > 16:
+                    wide.add((path, node.name))
+                    with self.subTest(path=path, name=node.name):
+                        self.assertIn((path, node.name), WIDE, "%d attributes, more than 16: divide it, or say in WIDE "
+                                                               "why it stays whole" % count)
+        self.assertEqual(set(), set(WIDE) - wide)
 
 
 class TestPages(unittest.TestCase):

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What happens to a run while it is followed: restarted, killed, locked, deleted; items in any order; nothing twice."""
+import importlib
 import os
 import random
 import shutil
@@ -8,6 +9,8 @@ import subprocess
 import sys
 import threading
 import time
+import unittest
+from contextlib import closing
 
 from empiardownloader.follow import walker
 from empiardownloader.tests.follow_case import END, NEW_DATA, NEW_NODE, PREPARED, FollowCase
@@ -16,18 +19,94 @@ from empiardownloader.tests.scipion_files import execute
 IS_QUICK = True
 
 
-def set_file(project, path, **options):
-    """A SetFile, in this process."""
+def of_child(name):
+    """A module of the child, in this process."""
     sys.path.insert(0, os.path.join(os.path.dirname(walker.__file__), "child"))
     try:
-        from sets import SetFile
+        return importlib.import_module(name)
     finally:
         del sys.path[0]
-    return SetFile(project.folder, path, **options)
+
+
+def set_file(project, path, **options):
+    """A SetFile, in this process."""
+    return of_child("sets").SetFile(project.folder, path, **options)
 
 
 def new_ids(items):
     return [item[0] for _, _, found in items.new_items() for item in found]
+
+
+class TestSeen(unittest.TestCase):
+    """By what a set is known again, without a set."""
+
+    def seen(self, *rows):
+        seen = of_child("seen").Seen()
+        for number, creation in rows:
+            seen.see(number, creation)
+        return seen
+
+    @staticmethod
+    def sums(*rows):
+        """As SQLite makes them."""
+        with closing(sqlite3.connect(":memory:")) as connection:
+            connection.execute("CREATE TABLE Objects (id, creation)")
+            connection.executemany("INSERT INTO Objects VALUES (?, ?)", rows)
+            return connection.execute("SELECT %s FROM Objects" % of_child("seen").SUMS).fetchone()
+
+    def test_as_it_was(self):
+        for rows in ([(1, "a")], [(2, "b"), (9, "a"), (1500, "c")], [(7, None), (8, "a")], [(7, None)]):
+            with self.subTest(rows):
+                seen = self.seen(*rows)
+                self.assertTrue(seen.has_all(self.sums(*rows)))
+                seen.look_below()
+                self.assertFalse(seen.has_all(self.sums(*rows)))
+                self.assertFalse(seen.compare(rows, False))
+                self.assertTrue(seen.has_all(self.sums(*rows)))
+                self.assertEqual([], seen.missed)
+
+    def test_nothing_was_seen(self):
+        self.assertFalse(self.seen().has_all(self.sums()))
+        self.assertFalse(self.seen().compare([], False))
+
+    def test_one_in_place_of_another(self):
+        """As many, of the same sum, made before the last one."""
+        seen = self.seen((1, "a"), (6, "a"), (8, "b"), (9, "c"))
+        self.assertFalse(seen.has_all(self.sums((1, "a"), (5, "a"), (8, "b"), (9, "c"))))
+        self.assertFalse(seen.has_all(self.sums((2, "a"), (5, "a"), (8, "b"), (9, "c"))))
+        self.assertFalse(seen.compare([(2, "a"), (5, "a"), (8, "b"), (9, "c")], False))
+        self.assertEqual([(0, 2), (1, 5)], seen.missed)
+
+    def test_another_set(self):
+        seen = self.seen((1, "a"), (2, "b"))
+        for rows, replaced, another in (
+                ([(1, "a")], False, False), ([(1, "x"), (2, "b")], False, False), ([], False, False),
+                ([(1, "x"), (2, "y")], False, True), ([(3, "a")], False, True),
+                ([(1, "a"), (2, "b"), (3, "c")], True, False), ([(1, "a")], True, True), ([], True, True)):
+            with self.subTest(rows=rows, replaced=replaced):
+                self.assertIs(another, seen.compare(rows, replaced))
+
+    def test_taken_up(self):
+        first = self.seen((1, "a"), (2, "b"), (4, "d"))
+        for rows, missed in (([(1, "a"), (2, "b"), (4, "d"), (5, "e")], []),
+                             ([(1, "a"), (2, "x"), (3, "c"), (4, "d")], [(1, 2), (2, 3)]),
+                             ([], []), ([(3, "c")], None), ([(1, "x"), (2, "y")], None)):
+            with self.subTest(rows):
+                seen = self.seen()
+                taken = seen.take_up(first.state(), rows)
+                if taken and not seen.compare(rows, False):
+                    self.assertEqual((4, missed), (seen.last, seen.missed))
+                else:
+                    self.assertIsNone(missed)
+
+    def test_digests_of_what_is_there(self):
+        marks = of_child("marks")
+        first = self.seen((1, "a"), (2, "b"), (4, "d"))
+        state = dict(first.state(), digests=marks.pack_digests({1: 11, 2: 12, 4: 14}))
+        seen = self.seen()
+        seen.take_up(state, [(1, "a"), (2, "b")])
+        seen.take_up_digests(state, {1: 11, 2: 99})
+        self.assertEqual({1: 11, 2: None, 4: None}, seen.digests)
 
 
 class TestScans(FollowCase):

@@ -226,7 +226,7 @@ class TestPlan(unittest.TestCase):
 
     def test_a_file_in_trouble_waits_while_others_go_on(self):
         plan = self.plan(MB, MB, connections=1)
-        plan.files[0].attempts, plan.files[0].not_before = 1, 10.0
+        plan.files[0].trouble.attempts, plan.files[0].not_before = 1, 10.0
         piece = self.claim(plan, 1.0)
         self.assertIs(plan.files[1], piece.file)
         piece.position = piece.end - 1
@@ -268,7 +268,7 @@ class TestPlan(unittest.TestCase):
         self.assertEqual([], plan.stalled(20.0, 2))
         plan.gap = 0.0
         hanging.last_byte = 0.0
-        plan.files[0].drops = ranges.MOST_DROPS
+        plan.files[0].trouble.drops = ranges.MOST_DROPS
         self.assertEqual([], plan.stalled(20.0, 2))
 
     def test_all_that_hang_at_the_same_time(self):
@@ -300,12 +300,12 @@ class TestPlan(unittest.TestCase):
         piece = self.claim(plan, 0.0)
         for _ in range(10):
             plan.arrived(piece, 2 * MB, 1.0)
-            file.stalled()
-            self.assertEqual(1, file.drops)
+            file.trouble.stalled()
+            self.assertEqual(1, file.trouble.drops)
         for drops in range(2, 5):
             plan.arrived(piece, MB // 2, 1.0)
-            file.stalled()
-            self.assertEqual(drops, file.drops)
+            file.trouble.stalled()
+            self.assertEqual(drops, file.trouble.drops)
 
     def test_a_crawling_connection_is_found(self):
         plan = self.plan(8 * MB)
@@ -322,7 +322,7 @@ class TestPlan(unittest.TestCase):
             plan.files.append(new())
         self.assertEqual(5, len(plan.files))
         for file in plan.files:
-            file.attempts = 1
+            file.trouble.attempts = 1
         self.assertTrue(plan.wants_more(4))     # those in trouble are overtaken
         while plan.wants_more(4):
             plan.files.append(new())

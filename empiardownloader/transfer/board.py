@@ -113,7 +113,7 @@ class Board:
         """Of another file that has come, or of which bytes have; '' where there is none."""
         with self.changed:
             return self.whole or next((other.job.path for other in self.plan.files
-                                       if other is not file and other.gained), "")
+                                       if other is not file and other.trouble.gained), "")
 
     def end_with(self, error: BaseException) -> None:
         with self.changed:

@@ -39,13 +39,12 @@ class Faults:
 
     def count(self, file: FileTransfer, error: RemoteError, asked: float, now: float) -> bool:
         """A request that was sent at ``asked`` failed -> whether this is a new fault, to be judged."""
-        if asked < file.last_fault:
+        if asked < file.trouble.last_fault:
             return False    # made when the fault before was not known yet: the same once more
-        file.attempts += 1
-        file.last_fault = now
-        file.not_before = now + self.wait_after(file.attempts)
+        file.trouble.failed(now)
+        file.not_before = now + self.wait_after(file.trouble.attempts)
         if isinstance(error, BusyError):
-            file.lets_others_go = True
+            file.trouble.lets_others_go = True
             file.not_before = max(file.not_before, now + min(error.retry_after, self._settings.give_up))
         return True
 
@@ -64,15 +63,15 @@ class Faults:
         """The file is not the version that its first bytes are of: it is fetched anew, but not for ever."""
         if file.restart:
             return      # said already, by another request
-        file.changes += 1
+        file.trouble.changes += 1
         file.restart = True
-        if file.changes > MOST_CHANGES and not file.single:
+        if file.trouble.changes > MOST_CHANGES and not file.single:
             file.single = True
             logger.warning("%s differs from one of the archive's servers to another: it is fetched by one request.",
                            file.job.path)
         else:
             logger.warning("%s: it is fetched from its beginning.", error)
-        if file.changes > MOST_CHANGES + TRIES_BROKEN:
+        if file.trouble.changes > MOST_CHANGES + TRIES_BROKEN:
             file.refuse(str(error))
 
     @staticmethod

@@ -68,6 +68,41 @@ class Piece:
         return self.remaining * (now - self.flowing) / max(self.position - self.flowed, 1)
 
 
+class Trouble:
+    """What went wrong with a file. Its failed attempts are forgiven once it makes progress."""
+
+    def __init__(self) -> None:
+        self.attempts = 0               # that failed in a row, without a byte gained
+        self.faults = 0                 # those of them that are held against it, see blame.py
+        self.last_fault = 0.0
+        self.lets_others_go = False     # the server was busy when asked for it
+        self.drops = self.slow_drops = 0    # connections that hung over it, or crawled
+        self.gained = 0                 # bytes since the last one that hung
+        self.changes = 0                # how often it was another version than before
+        self._doubted: Tuple[int, int] = (0, 0)     # a size that is not the listed one, how often it was told in a row
+
+    def failed(self, now: float) -> None:
+        """A request for it has failed."""
+        self.attempts += 1
+        self.last_fault = now
+
+    def forgive(self) -> None:
+        """It has made progress."""
+        self.faults = self.attempts = 0
+
+    def stalled(self) -> None:
+        """A connection is dropped that brought nothing of it."""
+        # Where it has got on in the meantime, the connections are to blame and not the file.
+        self.drops, self.gained = (1 if self.gained >= PROGRESS_BYTES else self.drops + 1), 0
+
+    def doubt_size(self, size: int, is_page: bool) -> bool:
+        """The server has told a size that the listing does not -> whether it is to be asked once more: a page in place
+        of the file is there for a while, a listing that is out of date for good."""
+        last, count = self._doubted
+        self._doubted = (size, count + 1 if size == last else 1)
+        return self._doubted[1] <= (MOST_PAGE_DOUBTS if is_page else MOST_SIZE_DOUBTS)
+
+
 class FileTransfer:
     """What is known of a file that was asked for and has not ended."""
 
@@ -82,17 +117,10 @@ class FileTransfer:
         self.state: Optional[FileState] = None
         self.gaps: List[Tuple[int, int]] = []
         self.pieces: List[Piece] = []
-        self.attempts = 0               # that failed in a row, without a byte gained
-        self.faults = 0                 # those of them that are held against it, see blame.py
-        self.last_fault = 0.0
-        self.lets_others_go = False     # the server was busy when asked for it
-        self.doubted: Tuple[int, int] = (0, 0)      # a size that is not the listed one, how often it was told in a row
+        self.trouble = Trouble()
         self.not_before = 0.0
-        self.changes = 0                # how often it was another version than before
         self.furthest = 0               # bytes, of a file that can only be fetched in one go
         self.single = False             # to be fetched by one request, from its first byte to its last
-        self.drops = self.slow_drops = 0    # connections that hung over it since it last made progress, or crawled
-        self.gained = 0                 # bytes since the last one that hung
         self.held = False               # another process fetches it
         self.is_piggybacked = False     # its state is asked for along with another file's bytes
         self.asked_alone = False        # that has failed: it is asked for by itself
@@ -128,7 +156,7 @@ class FileTransfer:
 
     @property
     def in_trouble(self) -> bool:
-        return self.attempts > 0 or self.held
+        return self.trouble.attempts > 0 or self.held
 
     def claim(self, now: float) -> None:
         """A worker is going to prepare, or to finish it."""
@@ -183,32 +211,20 @@ class FileTransfer:
         self.missing = sum(end - start for start, end in gaps)
         self.phase = Phase.OPEN if gaps else Phase.COMPLETE
         if not whole:
-            self.faults = self.attempts = 0
+            self.trouble.forgive()
 
     def moved(self, piece: Piece, count: int, now: float, in_ranges: bool) -> None:
         """So many bytes more have come; where that is progress, earlier faults are forgiven."""
         piece.position += count
         piece.last_byte = now
-        self.gained += count
+        self.trouble.gained += count
         if not piece.flowing:
             piece.flowing, piece.flowed = now, piece.position
         # Fetched from its first byte each time, a file makes progress only where it gets further than before.
         if in_ranges or piece.position > self.furthest:
             self.furthest = piece.position
-            self.faults = self.attempts = 0
-            self.lets_others_go = False
-
-    def doubt_size(self, size: int, is_page: bool) -> bool:
-        """The server has told a size that the listing does not -> whether it is to be asked once more: a page in place
-        of the file is there for a while, a listing that is out of date for good."""
-        last, count = self.doubted
-        self.doubted = (size, count + 1 if size == last else 1)
-        return self.doubted[1] <= (MOST_PAGE_DOUBTS if is_page else MOST_SIZE_DOUBTS)
-
-    def stalled(self) -> None:
-        """A connection is dropped that brought nothing of it."""
-        # Where it has got on in the meantime, the connections are to blame and not the file.
-        self.drops, self.gained = (1 if self.gained >= PROGRESS_BYTES else self.drops + 1), 0
+            self.trouble.forgive()
+            self.trouble.lets_others_go = False
 
     def give_back(self, piece: Piece) -> None:
         """Nobody reads the piece any more; what it lacks is to be fetched by another."""

@@ -138,7 +138,7 @@ class Plan:
                    may_steal: bool) -> Union[Piece, FileTransfer, None]:
         hold = False
         # One that has failed twice lets others go first, which show whose fault it is.
-        for file in sorted(self.files, key=lambda file: file.attempts > 1 or file.lets_others_go):
+        for file in sorted(self.files, key=lambda file: file.trouble.attempts > 1 or file.trouble.lets_others_go):
             if self._will_open(file, now):
                 # Its ranges will be there in a moment: better wait than turn to a later file.
                 hold = True
@@ -167,9 +167,9 @@ class Plan:
             alive = idle or any(now - other.last_byte < max(ALIVE_SECONDS, self.gap)
                                 for other in pieces if other is not piece)
             patience = max(STALLED_SECONDS, STALLED_TO_GAP * self.gap) if piece.flowing else self.patience
-            stalls = alive and now - piece.last_byte > patience and piece.file.drops < MOST_DROPS
+            stalls = alive and now - piece.last_byte > patience and piece.file.trouble.drops < MOST_DROPS
             left = self._seconds_left(piece, now)
-            piece.is_slow = not stalls and piece.file.slow_drops < MOST_DROPS and (
+            piece.is_slow = not stalls and piece.file.trouble.slow_drops < MOST_DROPS and (
                 self.pace > 0 and piece.flowing > 0 and left > VERY_SLOW_SECONDS
                 and now - piece.flowing > VERY_SLOW_SECONDS / 2
                 and piece.remaining / self.pace < VERY_SLOW_SHARE * left)
@@ -178,7 +178,7 @@ class Plan:
         if not found:
             # All are silent at the same time: one of them finds out whether it is the line.
             longest = min(pieces, key=lambda piece: piece.last_byte, default=None)
-            if longest is not None and longest.file.drops < MOST_DROPS and not longest.file.single \
+            if longest is not None and longest.file.trouble.drops < MOST_DROPS and not longest.file.single \
                     and now - longest.last_byte > max(ALL_STALLED_SECONDS, self.patience, STALLED_TO_GAP * self.gap) \
                     and all(now - piece.last_byte > STALLED_SECONDS for piece in pieces):
                 found.append(longest)
@@ -186,8 +186,8 @@ class Plan:
 
     def unanswered(self, now: float) -> List[FileTransfer]:
         """Files about which a question has been out for too long."""
-        return [file for file in self.files if file.busy and file.question is not None and file.drops < MOST_DROPS
-                and now - file.busy_since > self.patience]
+        return [file for file in self.files if file.busy and file.question is not None
+                and file.trouble.drops < MOST_DROPS and now - file.busy_since > self.patience]
 
     def _is_everybodys(self, file: FileTransfer) -> bool:
         """Whether it, or what it waits for, is the first that the user gets."""

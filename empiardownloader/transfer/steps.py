@@ -95,7 +95,7 @@ class Steps:
         msg = self._archive.other_size(file.job.path, file.job.size, state.size)
         if msg:
             is_page = self._plan.is_page(file.job.path, state.size)
-            if file.doubt_size(state.size, is_page):
+            if file.trouble.doubt_size(state.size, is_page):
                 raise (BusyError if is_page else TransientError)(msg)
         gaps: List[Tuple[int, int]] = file.held_part.begin(file.job.path, state)
         file.state = state

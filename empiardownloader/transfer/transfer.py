@@ -171,12 +171,12 @@ class Transfer:
                 if piece.connection is not None:
                     piece.dropped = True
                     if piece.is_slow:
-                        piece.file.slow_drops += 1
+                        piece.file.trouble.slow_drops += 1
                     else:
-                        piece.file.stalled()
+                        piece.file.trouble.stalled()
                     self._drop(piece.file, piece.connection)
             for file in plan.unanswered(now):
-                file.stalled()
+                file.trouble.stalled()
                 if file.question is not None:
                     self._drop(file, file.question)
                 file.question = None
@@ -265,7 +265,8 @@ class Transfer:
                 board.settle_locked(file)
                 board.changed.notify_all()
         if fault is not None:
-            if isinstance(fault, LineError) or (isinstance(fault, BusyError) and file.attempts <= BELIEVED_BUSY):
+            of_server = isinstance(fault, BusyError) and file.trouble.attempts <= BELIEVED_BUSY
+            if of_server or isinstance(fault, LineError):
                 raise fault     # of the line or the server, as far as is known
             self._note_fault(fault)
             if is_news:
@@ -276,13 +277,13 @@ class Transfer:
 
     def _judge(self, slot: Slot, file: FileTransfer, error: RemoteError) -> None:
         """Leave the file out where it has failed too often and neither line nor server is to blame."""
-        if isinstance(error, TransientError) and not is_of_the_file(error) and file.attempts < 2:
+        if isinstance(error, TransientError) and not is_of_the_file(error) and file.trouble.attempts < 2:
             return      # one that stalls or breaks off is not worth a question
         held = is_held_against(error, may_be_of_the_file(error) and self._gives_another(slot, file))
         with self._board.changed:
             # Others may have read on from it in the meantime.
-            file.faults += held and file.attempts > 0
-            if file.faults < tries_for(error):
+            file.trouble.faults += held and file.trouble.attempts > 0
+            if file.trouble.faults < tries_for(error):
                 return
             self._faults.refuse(file, error, self._archive.server)
             self._board.settle_locked(file)

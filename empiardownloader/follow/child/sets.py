@@ -18,7 +18,8 @@ from databases import (
     opened,
     stamp_of,
 )
-from marks import Ids, add_marks, digest_of, is_block, unpack_digests
+from marks import digest_of
+from seen import SUMS, Seen
 
 # What a set has of each item beside its attributes; an item that was rejected is not enabled.
 OF_ITEMS = ["enabled", "label", "comment", "creation"]
@@ -29,18 +30,13 @@ NAMES = ("_micName", "_micObj._micName", "_tsId", "_tomoId")
 CHUNK = 1000        # items read at a time: few enough not to hold a writer up
 COLUMN = re.compile(r"c\d+$")
 PREFIX = re.compile(r"\w*$")
+ALL = "SELECT id, creation FROM %s ORDER BY id"
 OPEN, CLOSED = "open", "closed"
 # Items that are sets of images, in tables of their own. A series is there before its images are.
 SERIES = ("TiltSeries", "TiltSeriesM")
 # Looking for changes reads the whole set: so many times as long as that took nobody looks again.
 SCAN_REST = 4
 SERIES_SECONDS = 30     # after which a series is told with the images it has
-# A sum that other ids hardly share, and that a double holds exactly for millions of them.
-MODULUS = 997
-
-
-def mixed(number):
-    return (number % MODULUS) ** 2
 
 
 class SetFile:
@@ -64,13 +60,7 @@ class SetFile:
         self._forget()
 
     def _forget(self):
-        self._seen = {}                 # id -> creation
-        self._last = -1                 # the highest id seen
-        self._witness = None            # (id, creation) of an item that was seen and is still there, None: none is
-        # Of the items up to there that are accounted for: how many, two sums over their ids, latest creation.
-        self._accounted = (0, 0, 0, None)
-        self._missed = []               # (place in the set, id) of those below the last one that are to be told
-        self._digests = {}              # id -> digest of the values as told; None: they are to be told anew
+        self._seen = Seen()
         self._scanned_stamps = None     # of the file when it was looked at for changes
         self._is_scanned, self._scan_at = True, 0.0     # whether changes were looked for, and when they may be
 
@@ -111,77 +101,37 @@ class SetFile:
         if another:
             self._forget()
         # Where nothing was told before nothing can have changed, nor in a file that is as it was when looked at.
-        self._is_scanned = not self._digests or (self._stamps == self._scanned_stamps)
+        self._is_scanned = not self._seen.digests or (self._stamps == self._scanned_stamps)
         return True, another
 
     def _take_up(self, connection, state):
         """Raises RestartedError where the set is another one than that of which the earlier walk told."""
-        seen, marks = Ids(state["seen"]), {int(number): when for number, when in state["marks"].items()}
-        rows = connection.execute("SELECT id, creation FROM %s ORDER BY id" % self._table("Objects")).fetchall()
-        kept = {number: creation for number, creation in rows if number in seen}
-        known = [number for number in marks if number in kept]
-        other = [number for number in known if kept[number] != marks[number]]
-        if known and len(other) == len(known):
+        rows = connection.execute(ALL % self._table("Objects")).fetchall()
+        if not self._seen.take_up(state, rows):
             raise RestartedError(self.path)
-        numbers = list(seen)
-        if not numbers:
-            return
-        self._seen = dict.fromkeys(numbers)
-        self._seen.update(kept)
-        for number in other:
-            del self._seen[number]              # removed, and added again
-        self._last = max(numbers)
-        self._accounted = (-1, 0, 0, None)      # which of those below are new is looked for at once
-        if self._keeps_digests:
-            self._take_up_digests(connection, state["digests"], numbers)
-
-    def _take_up_digests(self, connection, packed, numbers):
-        now = {}
-        names = self._names()
-        for row in connection.execute(_query(self._columns, self._table("Objects")) + " ORDER BY id").fetchall():
-            if row[0] in self._seen:
-                now[row[0]] = digest_of(self._values(names, row))
-        for block, told in unpack_digests(packed, numbers):
-            known = [now[number] for number in block if number in now]
-            same = len(known) == len(block) and is_block(known, told)
-            self._digests.update((number, now[number] if same else None) for number in block)
+        if self._keeps_digests and self._seen.creations:
+            rows = connection.execute(self._all_values()).fetchall()
+            self._seen.take_up_digests(state, dict(self._digests_now(rows)))
 
     def state(self):
         """How much was told, as a position has it."""
-        ids = Ids()
-        for number in sorted(self._seen):
-            ids.add(number)
-        return {"seen": ids.ranges, "marks": add_marks({}, self._seen), "digests": ""}
+        return self._seen.state()
 
     @property
     def digests(self):
         """[(id, digest)] of the items that are as they were told."""
-        return [(number, digest) for number, digest in self._digests.items() if digest is not None]
+        return [(number, digest) for number, digest in self._seen.digests.items() if digest is not None]
 
     def _is_another(self, connection, replaced):
         """Whether this is another set than the one whose items were seen, as after a Restart; if it is not, which of
         the items below the last one seen are new."""
-        if not self._seen:
+        if not self._seen.creations:
             return replaced
         objects = self._table("Objects")
-        found = connection.execute(
-            "SELECT count(*), total(id), total((id %% {0}) * (id %% {0})), max(creation) FROM %s WHERE id <= %d".format(
-                MODULUS) % (objects, self._last)).fetchall()[0]
-        if not replaced and self._witness and found == self._accounted:
+        sums = connection.execute("SELECT %s FROM %s WHERE id <= %d" % (SUMS, objects, self._seen.last)).fetchone()
+        if not replaced and self._seen.has_all(sums):
             return False
-        rows = connection.execute("SELECT id, creation FROM %s ORDER BY id" % objects).fetchall()
-        present = dict(rows)
-        equal = [seen for seen in self._seen.items() if seen[0] in present and present[seen[0]] == seen[1]]
-        # A file in place of the other is the same set only where it has all of it; else one item is enough.
-        if len(equal) < len(self._seen) if replaced else rows and not equal:
-            return True
-        self._witness = equal[-1] if equal else None
-        self._missed = [(place, number) for place, (number, creation) in enumerate(rows) if number <= self._last
-                        and (number not in self._seen or self._seen[number] != creation)]
-        below = [row for row in rows if row[0] <= self._last]
-        self._accounted = (len(below), sum(row[0] for row in below), sum(mixed(row[0]) for row in below),
-                           max((row[1] for row in below if row[1] is not None), default=None))
-        return False
+        return self._seen.compare(connection.execute(ALL % objects).fetchall(), replaced)
 
     def _checked(self, classes):
         for _, column, _ in classes:
@@ -202,24 +152,25 @@ class SetFile:
         """
         names = self._names()
         query = _query(self._columns, self._table("Objects"))
-        while self._missed:
-            first, place = self._missed[0][0], 0
+        while self._seen.missed:
+            missed = self._seen.missed
+            first, place = missed[0][0], 0
             numbers = []
-            while place < min(len(self._missed), CHUNK) and self._missed[place][0] == first + place:
-                numbers.append(self._missed[place][1])
+            while place < min(len(missed), CHUNK) and missed[place][0] == first + place:
+                numbers.append(missed[place][1])
                 place += 1
             rows = self._rows(query + " WHERE id IN (%s) ORDER BY id" % ", ".join("%d" % number for number in numbers))
-            del self._missed[:place]
+            del missed[:place]
             try:
                 for told, (row_names, items) in enumerate(self._blocks(names, rows)):
                     yield first + told, row_names, items
             except NotYetError:
-                self._accounted = (-1, 0, 0, None)      # to be found missing again
+                self._seen.look_below()     # to be found missing again
                 raise
         while True:
-            rows = self._rows(query + " WHERE id > %d ORDER BY id LIMIT %d" % (self._last, CHUNK))
+            rows = self._rows(query + " WHERE id > %d ORDER BY id LIMIT %d" % (self._seen.last, CHUNK))
             for row_names, items in self._blocks(names, rows):
-                yield self._accounted[0] - len(items), row_names, items
+                yield self._seen.count - len(items), row_names, items
             if len(rows) < CHUNK:
                 break
         self.has_looked()
@@ -260,23 +211,22 @@ class SetFile:
 
     def skip_items(self):
         """Take all items that are there now for seen. Raises NotYetError, UnreadableError."""
-        for number, creation in self._rows("SELECT id, creation FROM %s ORDER BY id" % self._table("Objects")):
-            self._see(number, creation)
-        names, query = self._names(), _query(self._columns, self._table("Objects")) + " ORDER BY id"
-        for row in self._rows(query) if self._keeps_digests else ():
-            if row[0] in self._seen:
-                self._digests[row[0]] = digest_of(self._values(names, row))
-        self._missed = []
+        for number, creation in self._rows(ALL % self._table("Objects")):
+            self._seen.see(number, creation)
+        if self._keeps_digests:
+            self._seen.digests.update(self._digests_now(self._rows(self._all_values())))
+        self._seen.missed = []
         self.has_looked()
 
     def _rows(self, query):
         """Of the set that was looked at last. Raises NotYetError where it is another one by now."""
+        witness = self._seen.witness
         with opened(self.path) as connection:
             rows = connection.execute(query).fetchall()
             # After them: what is written anew in between, be it in a file of the same number, lacks the witness.
             its = connection.execute("SELECT creation FROM %s WHERE id = %d" % (
-                self._table("Objects"), self._witness[0])).fetchone() if self._witness else None
-        is_of_it = its == self._witness[1:] if self._witness else not (rows and self._seen)
+                self._table("Objects"), witness[0])).fetchone() if witness else None
+        is_of_it = its == witness[1:] if witness else not (rows and self._seen.creations)
         stamp = stamp_of(self.path)
         if stamp is None or stamp[2] != self._file or not is_of_it:
             raise NotYetError
@@ -296,13 +246,13 @@ class SetFile:
         as of new_items; at last (-1, names, items that are gone). Raises NotYetError, UnreadableError."""
         began = time.monotonic()
         names, query = self._names(), _query(self._columns, self._table("Objects"))
-        left, last, place = set(self._digests), -1, 0
+        left, last, place = set(self._seen.digests), -1, 0
         while True:
             rows = self._rows(query + " WHERE id > %d ORDER BY id LIMIT %d" % (last, CHUNK))
             block, first = [], place
             for row in rows:
                 left.discard(row[0])
-                if row[0] in self._digests and self._is_changed(names, row):
+                if row[0] in self._seen.digests and self._is_changed(names, row):
                     if first + len(block) != place:
                         yield from self._changed(first, names, block)
                         block, first = [], place
@@ -315,8 +265,7 @@ class SetFile:
             last = rows[-1][0]
         if left:
             for number in left:
-                del self._digests[number]
-                self._seen.pop(number, None)
+                self._seen.drop(number)
             yield -1, [], [[number, None, 0, str(number), []] for number in sorted(left)]
         self._is_scanned = True
         # A change within the tick of the clock in which the file was read may not show.
@@ -326,11 +275,19 @@ class SetFile:
         self._scan_at = time.monotonic() + SCAN_REST * (time.monotonic() - began)
 
     def _is_changed(self, names, row):
-        return digest_of(self._values(names, row)) != self._digests[row[0]]
+        return digest_of(self._values(names, row)) != self._seen.digests[row[0]]
 
     def _changed(self, first, names, rows):
         if rows:
             yield first, names, [self._item(names, row) for row in rows]
+
+    def _all_values(self):
+        return _query(self._columns, self._table("Objects")) + " ORDER BY id"
+
+    def _digests_now(self, rows):
+        """(id, digest) of the items among the rows that were seen."""
+        names = self._names()
+        return [(row[0], digest_of(self._values(names, row))) for row in rows if row[0] in self._seen.creations]
 
     def _names(self):
         names = [label for label, _ in self._columns] + OF_ITEMS
@@ -338,15 +295,6 @@ class SetFile:
 
     def _has_micrographs(self, names):
         return self.micrograph_of is not None and "_micId" in names
-
-    def _see(self, number, creation):
-        self._seen[number] = creation
-        self._witness = number, creation
-        if number > self._last:
-            self._last = number
-            count, total, squares, latest = self._accounted
-            self._accounted = (count + 1, total + number, squares + mixed(number),
-                               creation if latest is None or (creation is not None and creation > latest) else latest)
 
     def _values(self, names, row):
         """What a message says of an item, of a series with its images, of coordinates with the micrograph's file."""
@@ -360,10 +308,10 @@ class SetFile:
 
     def _item(self, names, row, values=None):
         number, label = row[:2]
-        self._see(number, row[-1])
+        self._seen.see(number, row[-1])
         values = values or self._values(names, row)
         if self._keeps_digests:
-            self._digests[number] = digest_of(values)
+            self._seen.digests[number] = digest_of(values)
         known = dict(zip(names, values))
         path = first_of(known, FILES)
         name = first_of(known, NAMES) or (os.path.basename(path) if path else label)
