@@ -41,7 +41,7 @@ class TestSeen(unittest.TestCase):
     """By what a set is known again, without a set."""
 
     def seen(self, *rows):
-        seen = of_child("seen").Seen()
+        seen = of_child("seen").SeenItems()
         for number, creation in rows:
             seen.see(number, creation)
         return seen
@@ -148,6 +148,28 @@ class TestScans(FollowCase):
         self.assertEqual((True, False), items.refresh())
         self.assertEqual([], new_ids(items))
         self.assertEqual([[1, 2, 3]], [[item[0] for item in found] for _, _, found in items.changed_items()])
+
+    def test_others_come_after_all_were_removed(self):
+        """As after a Restart, in a file of the same number that was looked at while it was empty."""
+        for ids in ((1, 2), (3,), (2, 5), (4,)):
+            with self.subTest(ids):
+                run = self.project.add_run()
+                run.launch()
+                movies = run.add_output(movies=3)
+                items = set_file(self.project, movies.path, keeps_digests=True)
+                items.refresh()
+                list(items.new_items())
+                movies.take(1, 2, 3)
+                items.refresh()
+                list(items.new_items())
+                list(items.changed_items())
+                for number in ids:
+                    movies.append(1, number, "2037-01-01 00:00:00")
+                for told in ([(0, list(ids))], []):
+                    self.assertEqual((True, False), items.refresh())
+                    self.assertEqual(told, [(first, [item[0] for item in found])
+                                            for first, _, found in items.new_items()])
+                self.assertEqual([], list(items.changed_items()))
 
     def test_a_look_for_changes_that_comes_later(self):
         """It was put off, since the last one took its time, and nothing has happened to the file since."""

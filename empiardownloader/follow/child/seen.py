@@ -16,10 +16,13 @@ def mixed(number):
     return (number % MODULUS) ** 2
 
 
-class Seen:
+class SeenItems:
     """Which items of a set were seen, and how they were then. Pure: it is given the set's rows."""
 
     def __init__(self):
+        self._begin()
+
+    def _begin(self):
         self.creations = {}             # id -> creation
         self.last = -1                  # the highest id
         self.witness = None             # (id, creation) of one that was still there at the last look, None: none was
@@ -43,8 +46,11 @@ class Seen:
 
     def drop(self, number):
         """The item is gone."""
-        del self.digests[number]
+        self.digests.pop(number, None)
         self.creations.pop(number, None)
+        if not self.creations:
+            # Whatever comes now is new, also where its id is none beyond the last one.
+            self._begin()
 
     def look_below(self):
         """Which items below the last one are new is to be found out at the next look."""

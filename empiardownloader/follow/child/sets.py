@@ -19,7 +19,7 @@ from databases import (
     stamp_of,
 )
 from marks import digest_of
-from seen import SUMS, Seen
+from seen import SUMS, SeenItems
 
 # What a set has of each item beside its attributes; an item that was rejected is not enabled.
 OF_ITEMS = ["enabled", "label", "comment", "creation"]
@@ -60,7 +60,7 @@ class SetFile:
         self._forget()
 
     def _forget(self):
-        self._seen = Seen()
+        self._seen = SeenItems()
         self._scanned_stamps = None     # of the file when it was looked at for changes
         self._is_scanned, self._scan_at = True, 0.0     # whether changes were looked for, and when they may be
 
