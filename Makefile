@@ -7,6 +7,8 @@ RUN = $(PY) -m empiardownloader.demo.environment
 # Where napari is, for the demo, the tests and the bench.
 NAPARI := .venv-napari
 export EMPIAR_NAPARI_PYTHON ?= $(abspath $(NAPARI))/bin/python
+# Tests and demos start hundreds of processes, each of which would compile the package anew.
+unexport PYTHONDONTWRITEBYTECODE
 .PHONY: help demo test downstream quick check bench course pictures clean demo-python test-python downstream-python napari-python
 
 help:           ## Show this list

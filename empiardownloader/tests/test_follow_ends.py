@@ -191,7 +191,7 @@ class TestSharing(FollowCase):
             for thread in threads:
                 thread.start()
             if end:
-                time.sleep(0.4)
+                self.wait_for(lambda found=found: found, 30, "the node")
                 getattr(walk, end)()
             for thread in threads:
                 thread.join(10)
