@@ -2,7 +2,7 @@
 VENV := .venv
 PY := $(VENV)/bin/python
 # Tests run side by side: they wait more than they compute.
-WORKERS := 6
+WORKERS := 8
 RUN = $(PY) -m empiardownloader.demo.environment
 # Where napari is, for the demo, the tests and the bench.
 NAPARI := .venv-napari

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """For pytest started by hand: the settings that Scipion's launcher would make, before anything imports pyworkflow."""
 import importlib.util
+import itertools
 import os
 import signal
 
@@ -26,3 +27,12 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if getattr(item.module, "IS_QUICK", False) or getattr(item.function, "IS_QUICK", False):
             item.add_marker("quick")
+    items[:] = dealt(items, int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))
+
+
+def dealt(items, workers):
+    """The tests in such an order that each worker, which is given a row of them, has its share of the long ones and
+    begins with them: short ones fill up the end. Tests of a class share what it sets up, and stay together."""
+    classes = [list(tests) for _, tests in itertools.groupby(items, lambda item: (item.module, item.cls))]
+    classes.sort(key=lambda tests: all(test.get_closest_marker("quick") for test in tests))
+    return [test for worker in range(workers) for tests in classes[worker::workers] for test in tests]
