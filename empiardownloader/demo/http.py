@@ -81,17 +81,19 @@ def _hang_up(play: Play) -> None:
 
 
 class _Pace:
-    """Sleeps so that a connection stays below the archive's rate."""
+    """Sleeps so that a connection stays below the archive's rate, also after a moment in which it could not send."""
+
+    MADE_UP_SECONDS = 0.1       # of such a moment
 
     def __init__(self, rate: int):
-        self._rate, self._began, self._bytes = rate, time.monotonic(), 0
+        self._rate, self._due = rate, time.monotonic()
 
     def sent(self, count: int) -> None:
-        self._bytes += count
         if self._rate:
-            ahead = self._bytes / self._rate - (time.monotonic() - self._began)
-            if ahead > 0:
-                time.sleep(ahead)
+            now = time.monotonic()
+            self._due = max(self._due, now - self.MADE_UP_SECONDS) + count / self._rate
+            if self._due > now:
+                time.sleep(self._due - now)
 
 
 class _HttpHandler(http.server.BaseHTTPRequestHandler):

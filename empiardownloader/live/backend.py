@@ -124,7 +124,8 @@ class StreamingBackend(abc.ABC):
     def wait_closed(self, seconds: float = float("inf")) -> bool:
         """Wait until the viewer's user has closed it -> whether it is closed."""
         deadline = time.monotonic() + seconds
-        while self.is_open() and time.monotonic() < deadline:
+        # Its thread ends once all that waited is given up, and all that was left behind is removed.
+        while self._sender is not None and self._sender.is_alive() and time.monotonic() < deadline:
             self._sender.join(min(0.2, max(0.0, deadline - time.monotonic())))
         return not self.is_open()
 

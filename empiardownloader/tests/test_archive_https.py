@@ -182,7 +182,7 @@ class TestQuestionsAlong(unittest.TestCase):
     def test_a_server_that_minds_being_asked_ahead(self):
         """It takes two requests in a packet, and overhears one that comes while it sends bytes."""
         with small_http(CONTENT, MINDS_AHEAD) as (port, _):
-            archive = HttpArchive("http://127.0.0.1:%d" % port, "1", 0.5)
+            archive = HttpArchive("http://127.0.0.1:%d" % port, "1", 30)
             asked = []
             for _ in range(6):
                 connection = archive.connect()
@@ -192,6 +192,7 @@ class TestQuestionsAlong(unittest.TestCase):
                     while len(data) < 1 << 20:
                         data += bytes(stream.read(1 << 20))
                 self.assertEqual(CONTENT[:1 << 20], data)
+                connection.wait_for(0.5)
                 with contextlib.suppress(TransientError), connection.open("c", 10, 20) as (_, stream):
                     self.assertEqual(CONTENT[10:20], bytes(stream.read(10)))
                 connection.close()

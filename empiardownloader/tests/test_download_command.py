@@ -131,10 +131,10 @@ class TestCommand(ArchiveTestCase):
         self.assertIn("holds images of EMPIAR-10200 already (image set no. 1)", errors)
         self.assertEqual(first, read_bytes(os.path.join(self.out, "m_0.mrc")))
         # Two at once: one fills the folder, the other waits and is refused then.
-        self.demo.rate = 100000
+        self.demo.rate = 30000
         both = os.path.join(self.folder, "both")
         processes = [self.start("10201", "--image-set", number, "--all", "--to", both) for number in "12"]
-        told = [process.communicate(timeout=60)[1] for process in processes]
+        told = [process.communicate(timeout=120)[1] for process in processes]
         self.assertEqual([0, 1], sorted(process.returncode for process in processes), told)
         self.assertIn("Another command is filling", "".join(told))
 

@@ -191,12 +191,16 @@ class TestScans(FollowCase):
         run.launch()
         movies = run.add_output("outputMovies", movies=2)
         others = run.add_output("outputParticles", "SetOfParticles", 2)
-        reader = self.walker().walk_events(changes=("SetOfMovies", "SetOfCTF"), timeout=3)
+        reader = self.walker().walk_events(changes=("SetOfMovies", "SetOfCTF"))
         told = [next(reader) for _ in range(7)]
         self.assertEqual(2, sum(event.type is NEW_DATA for event in told))
         for output in (others, movies):
             execute(output.path, ["UPDATE Objects SET c02 = 'other.mrc' WHERE id = 2"])
-        self.assertEqual([("CHANGED_DATA", "SetOfMovies")], [(event.type.name, event.node.type) for event in reader])
+        told = [next(reader)]
+        run.put(status="finished")
+        while told[-1].type is not END:
+            told.append(next(reader))
+        self.assertEqual([("CHANGED_DATA", "SetOfMovies")], [(event.type.name, event.node.type) for event in told[:-1]])
 
 
 class TestChanges(FollowCase):
@@ -324,8 +328,13 @@ class TestChanges(FollowCase):
                                    check_same_thread=False)
         self.addCleanup(database.close)
         database.execute("BEGIN EXCLUSIVE")
-        threading.Timer(0.6, movie_set.append, [1, 1]).start()
-        threading.Timer(1.5, database.execute, ["COMMIT"]).start()
+
+        def later():
+            movie_set.append(1, 1)
+            time.sleep(0.9)
+            database.execute("COMMIT")
+
+        threading.Timer(0.6, later).start()
         events = self.walker().walk_on_new_events()
         movie_set.append(1, 9)
         event = next(events)
@@ -355,7 +364,8 @@ class TestChanges(FollowCase):
                             there.add(number)
                             came.append(number)
                         time.sleep(dice.choice((0, 0, 0.02)))
-                    time.sleep(0.5)
+                    self.wait_for(lambda there=there, told=told: there <= set(told), 20, "the last item")
+                    time.sleep(0.2)     # in which nothing comes twice
                     events.stop()
                     reader.join(10)
                 self.assertEqual(len(told), len(set(told)))
@@ -372,7 +382,7 @@ class TestChanges(FollowCase):
             content = stream.read()
         with open(run.database, "r+b") as stream:
             stream.truncate(len(content) // 2)
-            time.sleep(0.5)
+            time.sleep(0.2)
             stream.seek(0)
             stream.write(content)
         run.put(status="failed", initTime="later", _error="again")

@@ -45,7 +45,7 @@ class TestOddFiles(FollowCase):
             with self.assertRaisesRegex(FollowError, "A timeout is"):
                 self.walker().walk_events(timeout=timeout)
         self.finished_run()
-        self.assertEqual(6, len(list(self.walker().walk_events(timeout=0.3))))
+        self.assertEqual(6, len(list(self.walker().walk_events(timeout=2))))
         self.assertEqual(1, len(list(self.walker().walk(iter(["run"]), wait=False))))
 
     def test_garbage(self):
@@ -86,7 +86,7 @@ class TestOddFiles(FollowCase):
             if content is not None:
                 with open(movie_set.path, "wb"):
                     pass
-            events = self.walker().walk_events(timeout=0.4)
+            events = self.walker().walk_events(timeout=2)
             self.assertEqual([(NEW_NODE, ""), (NEW_NODE, run.name)], self.told(events))
         events = self.walker().walk_events()
         next(events), next(events)

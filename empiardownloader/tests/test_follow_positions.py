@@ -4,12 +4,14 @@ what changes in items that were told."""
 import asyncio
 import json
 import os
+import queue
 import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
+from unittest import mock
 
 from empiardownloader.follow import (
     EventType,
@@ -21,6 +23,7 @@ from empiardownloader.follow import (
     RestartedError,
 )
 from empiardownloader.follow.child.marks import MOST_DIGESTS, Ids
+from empiardownloader.follow.walk import Walk
 from empiardownloader.tests.follow_case import END, NEW_DATA, NEW_NODE, PREPARED, FollowCase, children
 from empiardownloader.tests.scipion_files import execute
 
@@ -502,13 +505,15 @@ class TestChanged(FollowCase):
         run = self.project.add_run()
         run.launch()
         movies = run.add_output(movies=1)
-        with self.walker(run.name).walk_events(last_only=True) as walk:
+        # One that can be looked into.
+        with mock.patch("empiardownloader.follow.process.queue.SimpleQueue", queue.Queue), \
+                self.walker(run.name).walk_events(last_only=True) as walk:
             found = [next(walk) for _ in range(4)]
             for number in range(2, 12):
                 movies.append(1, number)
                 time.sleep(0.06)
             run.put(status="finished")
-            time.sleep(0.3)
+            self.wait_for(lambda: any(b"END_SCAN" in line for line in list(walk._child._messages.queue)), 20, "the end")
             found += [next(walk), next(walk)]
             position = walk.position
         self.assertEqual([NEW_DATA, END], [event.type for event in found[4:]])
@@ -597,7 +602,7 @@ class TestWhatIsThere(FollowCase):
             with self.assertRaises(NotThereYetError):
                 ask()
             self.assertFalse(os.path.exists(path + ".ended"))
-        self.assertEqual(other.name, near.wait_for_run("ProtOther", timeout=2).name)
+        self.assertEqual(other.name, near.wait_for_run("ProtOther", timeout=30).name)
         self.assertEqual(hidden.name, near.get(hidden.name).name)
 
     def test_what_is_closed_and_what_is_none(self):
@@ -609,8 +614,13 @@ class TestWhatIsThere(FollowCase):
             with self.subTest(name), self.assertRaises(FollowError):
                 walker.wait_until_closed(name, timeout=5)
         name = run.name + ":outputMovies"
-        threading.Timer(0.5, run.delete).start()
-        with self.assertRaises(GoneError):
+        given = Walk._given
+
+        def last(walk, message):
+            run.delete()
+            return given(walk, message)
+
+        with mock.patch.object(Walk, "_given", last), self.assertRaises(GoneError):
             walker.wait_until_closed(name, timeout=30)
         damaged = self.project.add_run()
         damaged.launch()

@@ -172,7 +172,7 @@ class TestFollowed(FollowedCase):
         self.addCleanup(reader.communicate)
         self.addCleanup(reader.kill)
         self.wait_for(lambda: children(reader.pid), what="the reader")
-        time.sleep(1.5)     # nothing shows when it has looked for the first time
+        time.sleep(4)       # nothing shows when it has looked for the first time
         protocol = self.new(amountOfImages=3)
         self.launch(protocol, wait=False)
         told = []

@@ -190,7 +190,7 @@ class TestEvents(FollowCase):
 
     def test_timeout(self):
         self.finished_run()
-        self.assertEqual(6, len(list(self.walker().walk_events(timeout=0.7))))
+        self.assertEqual(6, len(list(self.walker().walk_events(timeout=2))))
         # What a filter leaves out is no event.
         run = self.project.add_run()
         run.launch()

@@ -95,7 +95,7 @@ class TestWindows(ArchiveTestCase):
                       result["messages"][0])
         self.assertIn("Images:  1 of 12 movies", result["planned"])
         # What the form says of its size is of the values that it has.
-        self.assertRegex(result["figures"][0], r"^1 movie, 2\.\d MB, about \d s, [\d.]+ .B free$")
+        self.assertRegex(result["figures"][0], r"^1 movie, 2\.\d MB, about \d+ s, [\d.]+ .B free$")
         self.assertEqual(FIGURES, result["figures"][1])
         self.assertRegex(result["figures"][2], r"^2 movies, 4\.\d MB, about \d+ s, ")
         # Motion correction has a plugin of its own, which is not here.

@@ -117,7 +117,7 @@ class TestRuns(BrowserCase):
 
     def test_chromium_during_a_run_of_twelve(self):
         need(Chromium)
-        self.demo.rate = 400000
+        self.demo.rate = 60000
         backend = self.backend()
         browser = self.browser(Chromium, page_of(backend))
         browser.wait('$("name").textContent', "nothing has come yet")
@@ -127,6 +127,7 @@ class TestRuns(BrowserCase):
         browser.wait('$("line").textContent', "connected")
         self.wait_for(lambda: browser.run(NUMBER), 120, "the first image")
         self.assertTrue(self.fresh(run).isActive(), "the run was over before anything was shown")
+        self.demo.rate = 0
         head = self.wait_for(lambda: self.head(browser).get("Entry") and self.head(browser), 60, "the head")
         self.assertEqual("EMPIAR-10200", head["Entry"])
         self.assertRegex(head["Disk"], "free$")

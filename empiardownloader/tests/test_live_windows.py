@@ -129,7 +129,7 @@ class TestRuns(WindowCase):
 
     def check_run_of_twelve(self, name):
         kind = self.need(name)
-        self.demo.rate = 400000
+        self.demo.rate = 60000
         run = self.new(amountOfImages=12)
         self.launch(run, wait=False)
         with kind(patience=float("inf")) as backend:
@@ -137,6 +137,7 @@ class TestRuns(WindowCase):
             self.wait_for(lambda: backend.tracker.progress()[0] >= 4, 120, "the first pictures")
             during = self.fresh(run)
             self.assertTrue(during.isActive(), "the run was over before anything was shown")
+            self.demo.rate = 0
             thread.join(120)
             self.assertFalse(thread.is_alive())
             self.assertTrue(backend.wait(60), backend.tracker.lost())
@@ -346,7 +347,7 @@ class TestPicks(WindowCase):
         shutil.copy(os.path.join(self.proj.getPath(), "project.sqlite"), os.path.join(
             self.proj.getPath(), run._getLogsPath("run.db")))
         with kind(patience=float("inf")) as backend:
-            feed = Feed(backend, self.proj.getPath(), self.address(run, "outputMovies"), interval=0.2)
+            feed = Feed(backend, self.proj.getPath(), self.address(run, "outputMovies"), interval=1)
             feed.run(until_end=True)
             self.assertTrue(backend.wait(60))
             layer, _ = self.shown(backend.snapshot(self.pictures), self.pictures)["averages"]
@@ -402,7 +403,7 @@ class TestKinds(WindowCase):
         backend_class = self.need(name)
         runs = {kind: self.finish(self.new(entryId=kinds.NUMBERS[kind], allImages=True)) for kind in self.KINDS}
         with backend_class(patience=float("inf")) as backend:
-            feed = Feed(backend, self.proj.getPath(), interval=0.2)
+            feed = Feed(backend, self.proj.getPath(), interval=1)
             feed.run(until_end=True)
             self.assertTrue(backend.wait(60), backend.tracker.lost())
             found = backend.snapshot(self.pictures)

@@ -31,16 +31,18 @@ class InterruptedCase(ProtocolTestCase):
         write_movies(cls.root, "40002", ["s.mrc"], folder="data/Second")
 
     def launched(self, protocol):
-        """Launch without waiting -> the process id of the run."""
+        """Launch without waiting -> the process id of the run, 0 where it is over already."""
         self.launch(protocol, wait=False)
 
-        def pid():
+        def begun():
             run = self.fresh(protocol)
-            return run.getPid() if run.isRunning() else None
+            return [run.getPid() if run.isRunning() else 0] if run.isRunning() or not run.isActive() else None
 
-        return self.wait_for(pid, 30, "the start of the run")
+        return self.wait_for(begun, 30, "the start of the run")[0]
 
     def kill(self, pid):
+        if not pid:
+            return
         try:
             os.kill(pid, signal.SIGKILL)
         except ProcessLookupError:

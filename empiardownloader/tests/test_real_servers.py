@@ -76,7 +76,7 @@ class InsideTheNamespace(ProtocolTestCase):
         cls.variables.enter_context(servers.vsftpd(tree, cls.RATE, 21))
 
     def test_streaming_over_each_transport(self):
-        for transport, words in ((0, "FTP server ftp.ebi.ac.uk"), (2, "HTTPS server ftp.ebi.ac.uk")):
+        for transport, words in ((1, "FTP server ftp.ebi.ac.uk"), (2, "HTTPS server ftp.ebi.ac.uk")):
             protocol = self.new(amountOfImages=5, connections=2, transport=transport)
             self.launch(protocol, wait=False)
             streaming = self.with_output(protocol)

@@ -276,10 +276,9 @@ class TestHttpBlame(BlameRows, HttpCase):
         """T4: two versions of one size would be mixed."""
         names = self.fill(1, 400000)
         self.demo.versions = False
-        self.demo.rate = 200000
+        self.demo.rate = 100000
         cancelled = StopToken()
-        self.meanwhile((1.0, cancelled.set))
-        self.fetch(names, cancelled=cancelled)
+        self.fetch(names, cancelled=cancelled, tick=lambda: self.transfer.received and cancelled.set())
         with open(os.path.join(self.data, names[0]), "wb") as stream:
             stream.write(bytes(400000))
         self.demo.rate = 0

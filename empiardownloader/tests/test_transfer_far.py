@@ -40,7 +40,7 @@ class FarRows(TransferCase):
         names = self.fill(16)
         self.demo.rate = 3 << 20
         with self.far() as forwarded:
-            self.check_whole(self.fetch(names, jobs=self.listed(names)), names)
+            self.check_whole(self.fetch(names, jobs=self.listed(names), archive=self.archive(timeout=3600)), names)
             opened, most = forwarded.counts()
         self.check_clean(names)
         self.assertLessEqual(most, 4 * self.sockets)
@@ -92,7 +92,7 @@ class FarRows(TransferCase):
             return self.job(name, size=SIZE, look=look, doubtful=lambda: name != "m_0.mrc" and name in refused)
 
         with self.far(0.02):
-            outcomes = self.fetch(names, jobs=[job(name) for name in names])
+            outcomes = self.fetch(names, jobs=[job(name) for name in names], archive=self.archive(timeout=3600))
         self.assertEqual(sorted((name, True, SIZE) for name in names), sorted(looked))
         for name in refused:
             self.assertEqual("it is no movie", outcomes[name].error)

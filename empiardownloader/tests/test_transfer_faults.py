@@ -52,7 +52,7 @@ class FaultRows(TransferCase):
         names = self.fill(8, 300000)
         self.demo.add_fault(faults.BUSY, "*m_1*")
         with self.assertRaisesRegex(ArchiveError, "Nothing came from the .* (421|503)"):
-            self.fetch(names, give_up=3)
+            self.fetch(names, give_up=8)
         self.demo.clear_faults()
         outcomes = self.fetch(names)
         self.assertEqual(["m_1.mrc"], [name for name, outcome in outcomes.items() if not outcome.found])
@@ -81,7 +81,7 @@ class FaultRows(TransferCase):
         with mock.patch.object(type(self.archive().connect()), "state", state), \
                 mock.patch.object(type(self.archive().connect()), "list_folder", side_effect=TransientError("dead")), \
                 self.assertRaisesRegex(ArchiveError, "Nothing came from"):
-            self.fetch(names, give_up=2)
+            self.fetch(names, give_up=6)
         self.check_whole(self.fetch(names), names)
         self.assertEqual(0, self.transfer.received)
 
@@ -137,7 +137,7 @@ class FaultRows(TransferCase):
             return original(job, size)
 
         with mock.patch.object(Job, "is_whole", slowly):
-            outcomes = self.fetch(names, give_up=1.0, connections=1)
+            outcomes = self.fetch(names, give_up=4.0, connections=1)
         self.assertTrue(all(outcome.found for outcome in outcomes.values()))
         self.assertEqual(12, len(outcomes))
 
