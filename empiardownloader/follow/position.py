@@ -8,7 +8,7 @@ import json
 import zlib
 from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Tuple
 
-from .child.marks import UNKNOWN, Ids, add_marks, digest_of, key_of, pack_digests, wants_changes
+from .child.marks import UNKNOWN, Ids, add_marks, digest_of, key_of, latest_of, pack_digests, wants_changes
 from .events import FollowError
 
 VERSION = "1"
@@ -20,7 +20,7 @@ class Step(NamedTuple):
     kind: str                   # its type's name
     type: str                   # of its node, as the next one
     db_name: str
-    created: Dict[int, Any]     # new items, by their ids, and when they were made
+    created: Dict[int, Any]     # items, by their ids, and when they were made
     digests: Dict[int, int]     # of the values of items
     removed: List[int]          # ids
     ended: Optional[List[Any]]  # of a run: which launch has ended, and how
@@ -42,7 +42,8 @@ class Position:
         """Go on from a position, or from what a child says of itself."""
         self._project = state["project"]
         self._runs = state["runs"]
-        self._sets = {key: dict(each, seen=Ids(each["seen"]), digests={}, packed=each["digests"])
+        self._sets = {key: dict(each, seen=Ids(each["seen"]), digests={}, packed=each["digests"],
+                                latest=each.get("latest"))
                       for key, each in state["sets"].items()}
 
     def take_up(self, key: str, digests: Iterable[Tuple[int, int]]) -> None:
@@ -57,7 +58,8 @@ class Position:
         items = data["data"] if kind in OF_ITEMS else []
         created: Dict[int, Any] = {}
         digests: Dict[int, int] = {}
-        if kind == "NEW_DATA":
+        if kind in ("NEW_DATA", "CHANGED_DATA"):
+            # One that was removed and added again between two looks has changed.
             place = data["names"].index("creation") if "creation" in data["names"] else None
             created = {item[0]: None if place is None else item[4][place] for item in items}
         if kind in ("NEW_DATA", "CHANGED_DATA") and wants_changes(self._walk["changes"], node["type"]):
@@ -101,9 +103,11 @@ class Position:
         its["digests"].update(step.digests)
         if step.created:
             its["marks"] = add_marks(its["marks"], step.created)
+            its["latest"] = latest_of([its["latest"], *step.created.values()])
 
     def as_text(self) -> str:
-        sets = {key: {"seen": each["seen"].ranges, "marks": each["marks"], "closed": each["closed"],
+        sets = {key: {"seen": each["seen"].ranges, "marks": each["marks"], "latest": each["latest"],
+                      "closed": each["closed"],
                       "digests": each["packed"] if each["packed"] is not None else pack_digests(each["digests"])}
                 for key, each in self._sets.items()}
         state = {"walk": self._walk, "project": self._project, "runs": self._runs, "sets": sets}
@@ -132,4 +136,4 @@ def read_position(text: str, walk: Dict[str, Any]) -> Dict[str, Any]:
 
 
 def _nothing_told() -> Dict[str, Any]:
-    return {"seen": Ids(), "marks": {}, "closed": False, "digests": {}, "packed": None}
+    return {"seen": Ids(), "marks": {}, "latest": None, "closed": False, "digests": {}, "packed": None}

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What happens to a run while it is followed: restarted, killed, locked, deleted; items in any order; nothing twice."""
+import contextlib
 import importlib
 import os
 import random
@@ -10,9 +11,10 @@ import sys
 import threading
 import time
 import unittest
-from contextlib import closing
+from unittest import mock
 
 from empiardownloader.follow import walker
+from empiardownloader.follow.position import Position, read_position
 from empiardownloader.tests.follow_case import END, NEW_DATA, NEW_NODE, PREPARED, FollowCase
 from empiardownloader.tests.scipion_files import execute
 
@@ -49,7 +51,7 @@ class TestSeen(unittest.TestCase):
     @staticmethod
     def sums(*rows):
         """As SQLite makes them."""
-        with closing(sqlite3.connect(":memory:")) as connection:
+        with contextlib.closing(sqlite3.connect(":memory:")) as connection:
             connection.execute("CREATE TABLE Objects (id, creation)")
             connection.executemany("INSERT INTO Objects VALUES (?, ?)", rows)
             return connection.execute("SELECT %s FROM Objects" % of_child("seen").SUMS).fetchone()
@@ -98,6 +100,49 @@ class TestSeen(unittest.TestCase):
                     self.assertEqual((4, missed), (seen.last, seen.missed))
                 else:
                     self.assertIsNone(missed)
+
+    def test_one_that_went_and_came_again(self):
+        """Within a second, so that it looks as before."""
+        seen = self.seen((1, "a"), (2, "a"))
+        seen.digests = {1: 11, 2: 12}
+        seen.drop(1)
+        self.assertFalse(seen.has_all(self.sums((1, "a"), (2, "a"))))
+        self.assertFalse(seen.compare([(1, "a"), (2, "a")], False))
+        self.assertEqual([(0, 1)], seen.missed)
+
+    def test_another_set_at_a_position(self):
+        """A position keeps of some items only when they were made; a subset's ids are any."""
+        dice = random.Random(5)
+        first = self.seen(*((number, "2031-01-01 %02d:%02d:00" % divmod(place, 60)) for place, number in enumerate(
+            sorted(dice.sample(range(1000), 500)))))
+        for _ in range(60):
+            ids = sorted(dice.sample(sorted(first.creations), 10))
+            seen = self.seen()
+            self.assertFalse(seen.take_up(first.state(), [(number, "2037-01-01 00:00:00") for number in ids]), ids)
+        for again in dice.sample(sorted(first.creations), 60):
+            rows = [(number, "2037-01-01 00:00:00" if number == again else creation)
+                    for number, creation in first.creations.items()]
+            seen = self.seen()
+            self.assertTrue(seen.take_up(first.state(), rows))
+            self.assertFalse(seen.compare(rows, False))
+            self.assertEqual([again], [number for _, number in seen.missed])
+
+    def test_a_position_after_a_change(self):
+        """One that was removed and added again between a look and its reading is told as changed."""
+        node = {"type": "SetOfMovies", "name": "m", "db_name": "000002_X:m", "info": {}}
+
+        def message(kind, *items):
+            return {"event": kind, "node": node, "data": {"names": ["creation"], "data": [
+                [number, None, 0, "", [creation]] for number, creation in items]}}
+
+        position = Position({"changes": True})
+        for told in (message("NEW_DATA", (1, "a"), (2, "a")), message("CHANGED_DATA", (1, "b"))):
+            position.apply(position.step_of(told))
+        state, = read_position(position.as_text(), {"changes": True})["sets"].values()
+        seen = self.seen()
+        self.assertTrue(seen.take_up(state, [(1, "b")]))
+        self.assertFalse(seen.compare([(1, "b")], False))
+        self.assertEqual([], seen.missed)
 
     def test_digests_of_what_is_there(self):
         marks = of_child("marks")
@@ -170,6 +215,86 @@ class TestScans(FollowCase):
                     self.assertEqual(told, [(first, [item[0] for item in found])
                                             for first, _, found in items.new_items()])
                 self.assertEqual([], list(items.changed_items()))
+
+    def looked(self, items):
+        """The ids of the new items of a few looks, as the teller makes them."""
+        found = []
+        for _ in range(3):
+            with contextlib.suppress(of_child("databases").NotYetError):
+                items.refresh()
+                for _, _, block in items.new_items():
+                    found += [item[0] for item in block]
+        return found
+
+    def test_the_witness_goes(self):
+        """What showed that it was the same set is gone, and all sums are as they were."""
+        run = self.project.add_run()
+        run.launch()
+        movies = run.add_output(movies=0)
+        for number, created in ((1, "2031-01-01 00:00:05"), (9, "2031-01-01 00:00:04")):
+            movies.append(1, number, created)
+        items = set_file(self.project, movies.path)
+        self.assertEqual([1, 9], self.looked(items))
+        movies.take(9)
+        movies.append(1, 9, "2031-01-01 00:00:05")
+        movies.append(1, 10, "2031-01-01 00:00:06")
+        self.assertEqual([9, 10], self.looked(items))
+
+    def test_the_witness_changes_and_goes(self):
+        run = self.project.add_run()
+        run.launch()
+        movies = run.add_output(movies=2)
+        items = set_file(self.project, movies.path, keeps_digests=True)
+        self.assertEqual([1, 2], self.looked(items))
+        movies.take(1)
+        items.refresh()
+        movies.append(1, 1, "2037-01-01 00:00:00")
+        list(items.new_items())
+        self.assertEqual([[1]], [[item[0] for item in found] for _, _, found in items.changed_items()])
+        movies.take(1)
+        movies.append(1, 3, "2037-01-01 00:00:00")
+        self.assertEqual([3], self.looked(items))
+
+    def test_one_below_goes_before_it_is_read_and_comes_again(self):
+        run = self.project.add_run()
+        run.launch()
+        movies = run.add_output(movies=0)
+        for number in (1, 5):
+            movies.append(1, number)
+        items = set_file(self.project, movies.path)
+        self.assertEqual([1, 5], self.looked(items))
+        movies.append(1, 3, "2031-01-01 00:00:00")
+        items.refresh()
+        movies.take(3)
+        self.assertEqual([], new_ids(items))
+        movies.append(1, 3, "2031-01-01 00:00:00")
+        self.assertEqual([3], self.looked(items))
+
+    def test_another_with_other_columns_between_look_and_reading(self):
+        run = self.project.add_run()
+        run.launch()
+        movies = run.add_output(movies=2)
+        items = set_file(self.project, movies.path)
+        items.refresh()
+        execute(movies.path, ["ALTER TABLE Objects RENAME COLUMN c03 TO c09"],
+                ["UPDATE Classes SET column_name = 'c09' WHERE column_name = 'c03'"])
+        with self.assertRaises(of_child("databases").NotYetError):
+            list(items.new_items())
+        self.assertEqual([1, 2], self.looked(items))
+
+    def test_a_change_that_the_files_time_does_not_show(self):
+        """Within one tick of the file system's clock: what was read so soon is read once more."""
+        databases = of_child("databases")
+        path = os.path.join(self.project.folder, "file")
+        with open(path, "w"):
+            pass
+        watched = databases.Watched(path)
+        for now, expected in ((100.0, True), (101.2, True), (102.0, False), (111.5, True)):
+            with self.subTest(now), mock.patch.object(databases.time, "monotonic", lambda now=now: now):
+                stamps = watched.stamps()
+                self.assertIs(expected, stamps is not None)
+                if stamps:
+                    watched.has_read(stamps)
 
     def test_a_look_for_changes_that_comes_later(self):
         """It was put off, since the last one took its time, and nothing has happened to the file since."""
@@ -460,6 +585,22 @@ class TestChanges(FollowCase):
         self.assertEqual(os.path.join(self.project.folder, "Runs/TS_1.mrcs"), items[0].path)
         self.assertEqual([(1, 10.0), (2, 20.0), (3, 30.0)], [
             (image["index"], image["_tiltAngle"]) for image in items[0].attributes["images"]])
+
+    def test_a_set_is_closed_after_its_last_item(self):
+        """Also where a series has waited for its images."""
+        run = self.project.add_run()
+        run.launch()
+        series = run.add_output("outputTiltSeries", "SetOfTiltSeries", movies=0)
+        series.make_series()
+        for number, images in ((1, 3), (2, 2)):
+            series.append_series(number, 3)
+            series.append_images(number, images)
+        series.close()
+        events = self.walker().walk_events("SetOfTiltSeries", changes=True)
+        self.assertEqual([NEW_NODE, NEW_DATA], [next(events).type for _ in range(2)])
+        time.sleep(0.5)
+        execute(series.path, ["INSERT INTO TS_2_Objects (id, label, creation, c01) VALUES (3, '', 'now', 3)"])
+        self.assertEqual(["NEW_DATA", "CLOSED"], [next(events).type.name for _ in range(2)])
 
     def test_a_deleted_run_ends_quietly(self):
         run, other = self.finished_run(), self.finished_run()

@@ -172,7 +172,7 @@ class Watched:
     def __init__(self, path):
         self.path = path
         self._stamps = None
-        self._read_at = self._changed_at = float("-inf")
+        self._looked_at = self._read_at = self._changed_at = float("-inf")
 
     def stamps(self):
         """What to hand to ``has_read`` once it has been read; None: nothing new in it."""
@@ -180,11 +180,12 @@ class Watched:
         now = time.monotonic()
         if stamps != self._stamps:
             self._changed_at = now
-        elif now - self._changed_at > SAME_TICK_SECONDS and now - self._read_at < OPEN_AGAIN_SECONDS:
+        elif self._read_at - self._changed_at > SAME_TICK_SECONDS and now - self._read_at < OPEN_AGAIN_SECONDS:
             return None
+        self._looked_at = now
         return stamps
 
     def has_read(self, stamps):
         """What was found belongs to these stamps, taken before reading, or to newer ones."""
         self._stamps = stamps
-        self._read_at = time.monotonic()
+        self._read_at = self._looked_at

@@ -86,6 +86,11 @@ def add_marks(marks: Dict[str, Any], created: Dict[int, Any]) -> Dict[str, Any]:
     return {str(number): found[number] for number in numbers}
 
 
+def latest_of(moments: Iterable[Any]) -> Any:
+    """The latest of moments as Scipion writes them; None where none is known."""
+    return max((moment for moment in moments if moment is not None), default=None)
+
+
 def pack_digests(digests: Dict[int, int]) -> str:
     """{id: digest} -> text; of many items each of the numbers stands for several, in the order of their ids."""
     numbers = sorted(digests)

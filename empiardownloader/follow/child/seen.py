@@ -3,7 +3,7 @@
 
 Part of the child process (see __main__.py): standard library only, Python 3.6 or newer.
 """
-from marks import Ids, add_marks, is_block, unpack_digests
+from marks import Ids, add_marks, is_block, latest_of, unpack_digests
 
 # A sum that other ids hardly share, and that a double holds exactly for millions of them.
 MODULUS = 997
@@ -51,6 +51,8 @@ class SeenItems:
         if not self.creations:
             # Whatever comes now is new, also where its id is none beyond the last one.
             self._begin()
+        else:
+            self.look_below()
 
     def look_below(self):
         """Which items below the last one are new is to be found out at the next look."""
@@ -82,15 +84,22 @@ class SeenItems:
         ids = Ids()
         for number in sorted(self.creations):
             ids.add(number)
-        return {"seen": ids.ranges, "marks": add_marks({}, self.creations), "digests": ""}
+        return {"seen": ids.ranges, "marks": add_marks({}, self.creations), "digests": "",
+                "latest": latest_of(self.creations.values())}
 
     def take_up(self, state, rows):
         """Go on where an earlier walk was -> whether the set can be the one of which it told."""
         numbers, marks = Ids(state["seen"]), {int(number): when for number, when in state["marks"].items()}
         kept = {number: creation for number, creation in rows if number in numbers}
         known = [number for number in marks if number in kept]
-        other = [number for number in known if kept[number] != marks[number]]
+        other = {number for number in known if kept[number] != marks[number]}
         if known and len(other) == len(known):
+            return False
+        # Of most items it is not kept when they were made, but they were by the latest moment of all that were told.
+        latest = state.get("latest")
+        if latest is not None:
+            other.update(number for number, creation in kept.items() if creation is not None and creation > latest)
+        if kept and len(other) == len(kept):
             return False
         self.creations = dict.fromkeys(numbers)
         self.creations.update(kept)

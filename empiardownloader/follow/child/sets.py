@@ -150,7 +150,7 @@ class SetFile:
 
         No connection is open between two blocks. Raises NotYetError, UnreadableError.
         """
-        names = self._names()
+        names, some_went = self._names(), False
         query = _query(self._columns, self._table("Objects"))
         while self._seen.missed:
             missed = self._seen.missed
@@ -161,6 +161,7 @@ class SetFile:
                 place += 1
             rows = self._rows(query + " WHERE id IN (%s) ORDER BY id" % ", ".join("%d" % number for number in numbers))
             del missed[:place]
+            some_went = some_went or len(rows) < place
             try:
                 for told, (row_names, items) in enumerate(self._blocks(names, rows)):
                     yield first + told, row_names, items
@@ -173,6 +174,8 @@ class SetFile:
                 yield self._seen.count - len(items), row_names, items
             if len(rows) < CHUNK:
                 break
+        if some_went:
+            self._seen.look_below()     # since the look; they may come again
         self.has_looked()
 
     def _blocks(self, names, rows):
@@ -221,12 +224,19 @@ class SetFile:
     def _rows(self, query):
         """Of the set that was looked at last. Raises NotYetError where it is another one by now."""
         witness = self._seen.witness
-        with opened(self.path) as connection:
-            rows = connection.execute(query).fetchall()
-            # After them: what is written anew in between, be it in a file of the same number, lacks the witness.
-            its = connection.execute("SELECT creation FROM %s WHERE id = %d" % (
-                self._table("Objects"), witness[0])).fetchone() if witness else None
+        try:
+            with opened(self.path) as connection:
+                rows = connection.execute(query).fetchall()
+                # After them: what is written anew in between, be it in a file of the same number, lacks the witness.
+                its = connection.execute("SELECT creation FROM %s WHERE id = %d" % (
+                    self._table("Objects"), witness[0])).fetchone() if witness else None
+        except UnreadableError:
+            if stamp_of(self.path) != self._stamps[0]:
+                raise NotYetError from None     # written anew since the look, with other columns say
+            raise
         is_of_it = its == witness[1:] if witness else not (rows and self._seen.creations)
+        if not is_of_it:
+            self._seen.look_below()     # where it is the same set after all, it needs another witness
         stamp = stamp_of(self.path)
         if stamp is None or stamp[2] != self._file or not is_of_it:
             raise NotYetError

@@ -120,9 +120,10 @@ class Teller:
         for output in outputs:
             if output.type not in self._exclude:
                 its = told.outputs[output.key]
-                complete = (yield from self._data_of(output, its)) and complete
+                whole = yield from self._data_of(output, its)
                 if wants_changes(self._changes, output.type):
-                    complete = (yield from self._changes_of(output, its, run.status not in STARTED)) and complete
+                    whole = (yield from self._changes_of(output, its, whole, run.status not in STARTED)) and whole
+                complete = whole and complete
         if self._infos:
             yield from self._infos_of(run, told, outputs)
         if not complete or (run.is_undecided and self._tells_of(RUN)):
@@ -213,9 +214,9 @@ class Teller:
             self._has_problem(output, str(error))
         return True
 
-    def _changes_of(self, output, seen, at_once):
+    def _changes_of(self, output, seen, whole, at_once):
         """Tell of the items that have changed or are gone, and whether the set was closed -> whether all could be
-        seen. ``at_once``: a run that has ended is looked at to the end."""
+        seen. ``whole``: all its items were told; ``at_once``: a run that has ended is looked at to the end."""
         if not seen.visible or not self._wants_items(output):
             return True
         if not output.is_set:
@@ -236,9 +237,10 @@ class Teller:
             self._has_problem(output, str(error))
             return True
         is_closed = output.info().get("stream_state") == "closed"
-        if is_closed and not seen.closed and output.set.is_scanned:
+        all_told = whole and output.set.is_scanned
+        if is_closed and not seen.closed and all_told:
             yield from self._event(CLOSED, self._output_node(output), {"data": "closed"})
-        seen.closed = is_closed and (seen.closed or output.set.is_scanned)
+        seen.closed = is_closed and (seen.closed or all_told)
         return output.set.is_scanned
 
     def _infos_of(self, run, told, outputs):
