@@ -101,11 +101,12 @@ class EmpiarDownloader(EMProtocol):
             # Nobody else tells the download, and the process ends only after it.
             self._stop.set()
             return
+        if not self._getStep(self._readId).isFinished():
+            return      # of which entry the run is now is known after that; before Continue it may have been another
         closing = self._getStep(self._closeId)
         # Asked before the record is read: what arrives in between is found the next time.
         ended = self._getStep(self._downloadId).isFinished()
-        names = self._takeNewNames(ended)
-        newSteps = []
+        names, newSteps = self._takeNewNames(ended), []
         if names:
             stepId = self._insertFunctionStep(self.registerImageStep, *names, prerequisites=[self._readId])
             closing.addPrerequisites(stepId)

@@ -76,6 +76,28 @@ class TestWhatTheStarSays(AgainCase):
         self.assertEqual({0.07}, {particle.getAcquisition().getAmplitudeContrast()
                                   for particle in run.outputParticles.iterItems()})
 
+    def test_pixel_sizes_that_hardly_differ(self):
+        """They are one set's, also where one stack has both."""
+        self.put("71019", [self.row(index, group=1 + index % 2) for index in (1, 2, 3, 4)],
+                 [(1, 300.0, 2.7, 0.1, 1.5), (2, 300.0, 2.7, 0.1, 1.50005)])
+        run = self.go("71019")
+        self.assertEqual(["outputParticles"], [name for name, _ in run.iterOutputAttributes()])
+        self.assertEqual([1, 2, 3, 4], sorted(particle.getIndex() for particle in run.outputParticles.iterItems()))
+        self.assertEqual(4, self.go_on(run).outputParticles.getSize())
+
+    def test_continued_with_another_entry(self):
+        """The first one had no images. Until the archive has told of the other, its kind is not known."""
+        self.demo.entries["71022"] = entry(image_set())
+        self.put("71023", [self.row(index) for index in (1, 2)], [(1, 300.0, 2.7, 0.1, 1.5)])
+        run = self.new(entryId="71022", allImages=True, downloadGain=False)
+        self.launch(run)
+        self.assertTrue(self.fresh(run).isFailed())
+        self.demo.delay = 4
+        self.addCleanup(setattr, self.demo, "delay", 0.0)
+        run = self.go_on(run, entryId="71023")
+        self.assertEqual(["outputParticles"], [name for name, _ in run.iterOutputAttributes()])
+        self.assertEqual(2, run.outputParticles.getSize())
+
     def test_two_tables_of_optics_make_two_sets(self):
         """The number of an optics group means what its own file's table says."""
         for name, contrast in (("p", 0.07), ("q", 0.1)):

@@ -186,12 +186,15 @@ class Board:
         task = self.take_pipelined_locked(connection)
         if isinstance(task, Piece):
             task.file.give_back(task)
+            self.settle_locked(task.file)
         elif task is not None:
             task.busy = False
+            self.settle_locked(task)
 
     def drop_pipelined(self, connection: Optional[Connection]) -> None:
         with self.changed:
             self.drop_pipelined_locked(connection)
+            self.changed.notify_all()
 
     def give_back_locked(self, file: FileTransfer, piece: Optional[Piece]) -> None:
         """A worker is done with a piece, or (None) with preparing or finishing a file."""

@@ -134,6 +134,8 @@ class Part:
         self._lock = threading.Lock()
         self._lines = 0                 # of the journal
         self._unsynced = 0              # bytes
+        self._trusted = 0               # bytes of the journal that tell of what is known to be on the disk, and no more
+        self._broken: Optional[OSError] = None      # of the disk: nothing more is written, and it gets no final name
         self.resumed = False
 
     @classmethod
@@ -167,6 +169,7 @@ class Part:
         """Get ready for the file in the version ``state``; the spans that are still to be fetched."""
         header = {"path": remote_path, "size": state.size, "version": state.version, "modified": state.modified,
                   "boot": boot_id()}
+        self.close_journal()
         try:
             done, lines = self._read_journal(remote_path, state)
             self.resumed = bool(done)
@@ -181,11 +184,12 @@ class Part:
                 self._journal = os.open(self.path + JOURNAL,
                                         os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
                 share_file(self.path + JOURNAL)
-                os.write(self._journal, "".join(line + "\n" for line in lines).encode())
+                self._trusted = _write_all(self._journal, _as_text(lines))
             else:
                 self._journal = os.open(self.path + JOURNAL, os.O_WRONLY | os.O_APPEND | LINKS_ARE_NOT_FOLLOWED)
                 # Ends a line that a killed process may have left unfinished.
                 os.write(self._journal, b"\n")
+                self._trusted = len(_as_text(lines[:_believed(lines)]))
                 lines.append("")
             self._lines = len(lines)
             os.ftruncate(self._descriptor, state.size)
@@ -196,17 +200,20 @@ class Part:
     def write(self, offset: int, data: memoryview) -> bool:
         """Whether it is time to ``sync``. Raises DiskError. Any thread may write, each its own span."""
         try:
+            self._check_disk()
             written = os.pwrite(self._descriptor, data, offset)
             while written < len(data):
                 written += os.pwrite(self._descriptor, data[written:], offset + written)
             with self._lock:
-                os.write(self._journal, b"%d %d\n" % (offset, len(data)))
+                self._check_disk()
+                _write_all(self._journal, b"%d %d\n" % (offset, len(data)))
                 self._lines += 1
                 self._unsynced += len(data)
                 due = self._unsynced >= SYNC_BYTES
                 if due:
                     self._unsynced = 0
         except OSError as error:
+            self._breaks(error)
             raise disk_error(error, self.target) from error
         return due
 
@@ -214,20 +221,52 @@ class Part:
         """Wait until what was written so far has reached the disk, and mark it in the journal; from any thread."""
         try:
             with self._lock:
+                self._check_disk()
                 if self._journal < 0:
                     return      # given its name, or given up, in the meantime
                 # Counted before: what others write meanwhile is not meant.
                 lines, descriptor = self._lines, os.dup(self._descriptor)
+                told = os.fstat(self._journal).st_size
             try:
                 sync_to_disk(descriptor, self.target)
+            except OSError as error:
+                self._believe_less(error)
+                raise
             finally:
                 os.close(descriptor)
             with self._lock:
+                self._trusted = max(self._trusted, told)
                 if self._journal >= 0:
-                    os.write(self._journal, b"synced %d\n" % lines)
+                    self._check_disk()
+                    _write_all(self._journal, b"synced %d\n" % lines)
                     self._lines += 1
         except OSError as error:
             raise disk_error(error, self.target) from error
+
+    def _check_disk(self) -> None:
+        """An error of the disk is told once, to whoever happens to be there: nobody may go on after it."""
+        if self._broken is not None:
+            raise self._broken
+
+    def _breaks(self, error: OSError) -> None:
+        """Something could not be written; the error may be of what was written before, as where a server is full."""
+        with self._lock:
+            known, self._broken = self._broken, self._broken or error
+        if known is None:
+            try:
+                sync_to_disk(self._descriptor, self.target)
+            except OSError as its:
+                self._believe_less(its)
+
+    def _believe_less(self, error: OSError) -> None:
+        """What has not reached the disk by now never will, so the journal must not tell of it."""
+        with self._lock:
+            self._broken = self._broken or error
+            if self._journal >= 0:
+                try:
+                    os.ftruncate(self._journal, self._trusted)
+                except OSError:
+                    _remove(self.path + JOURNAL)
 
     def finish(self) -> None:
         """Give the part its final name. Raises DiskError."""
@@ -311,6 +350,18 @@ def _parse_header(line: str) -> Dict[str, Any]:
     except (ValueError, RecursionError):
         return {}
     return header if isinstance(header, dict) else {}
+
+
+def _as_text(lines: List[str]) -> bytes:
+    return "".join(line + "\n" for line in lines).encode()
+
+
+def _write_all(descriptor: int, data: bytes) -> int:
+    """-> how many bytes; a disk that is nearly full takes a part of them first."""
+    written = 0
+    while written < len(data):
+        written += os.write(descriptor, data[written:])
+    return written
 
 
 def _believed(lines: List[str]) -> int:

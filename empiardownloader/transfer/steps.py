@@ -5,7 +5,7 @@ import os
 import time
 from typing import Any, List, Optional, Tuple
 
-from ..archive.errors import BrokenFileError, BusyError, ChangedFileError, TransientError
+from ..archive.errors import BrokenFileError, BusyError, ChangedFileError, LocalNameError, TransientError
 from ..archive.remote import Archive, Connection, FileState, Stream
 from ..images.header import MRC_HEADER_BYTES, BadImageError
 from .board import Board
@@ -159,6 +159,8 @@ class Steps:
                         # Nothing has been asked about it, so it may still go along with another one.
                         following.piggyback.is_piggybacked, following.piggyback = False, None
                     following.file.give_back(following)
+                    # It may have been refused, or be fetched anew, since it was claimed.
+                    self._board.settle_locked(following.file)
                     self._board.changed.notify_all()
 
     def _pipeline_state(self, connection: Connection, piece: Piece) -> None:
@@ -186,10 +188,16 @@ class Steps:
                     if task is not None:
                         task.is_pipelined, task.pipelined_end = True, None if task.to_the_end else task.end
                     return task
-            presumed = task.phase is Phase.NEW and self.presume(task)
-            with self._board.changed:
-                task.busy = False
-                self._board.changed.notify_all()
+            presumed = False
+            try:
+                presumed = task.phase is Phase.NEW and self.presume(task)
+            except LocalNameError:
+                pass        # whoever claims it next meets that, too, with no other file at hand to be blamed
+            finally:
+                with self._board.changed:
+                    task.busy = False
+                    self._board.settle_locked(task)
+                    self._board.changed.notify_all()
             if not presumed:
                 return None
         return None
@@ -199,7 +207,7 @@ class Steps:
 
         Raises ChangedFileError."""
         file = piece.file
-        if file.single and file.state is not None and state.size != file.state.size:
+        if file.single and file.state is not None and not state.same_as(file.state):
             # What is told with the bytes is nearer to them than what was told before.
             self._begin_part(file, state)
             file.size = piece.end = state.size
@@ -286,5 +294,7 @@ class Steps:
         if not file.single:
             self._compare(file, self._state(connection, file))
         with self._board.changed:
+            if file.is_abandoned:
+                return      # by another worker, while the server was asked
             file.phase = Phase.FINISHING
         self._finisher.submit(file)

@@ -39,7 +39,7 @@ from .asking import Asker
 from .blame import is_held_against, is_of_the_file, may_be_of_the_file, tries_for
 from .board import Board
 from .faults import Faults
-from .file import FileTransfer, Piece
+from .file import FileTransfer, Phase, Piece
 from .finisher import Finisher
 from .jobs import NextJob, Outcome, Pending, Settings
 from .pool import ConnectionPool, Slot
@@ -281,6 +281,8 @@ class Transfer:
             return      # one that stalls or breaks off is not worth a question
         held = is_held_against(error, may_be_of_the_file(error) and self._gives_another(slot, file))
         with self._board.changed:
+            if file.phase is Phase.FINISHING:
+                return      # another worker has got all of it in the meantime
             # Others may have read on from it in the meantime.
             file.trouble.faults += held and file.trouble.attempts > 0
             if file.trouble.faults < tries_for(error):

@@ -61,6 +61,7 @@ class Particles(Maker):
         self._described = {}            # local name of a .star file -> (what it was when it was read, ParticleFile)
         self._beyond = {}               # local name of a stack -> rows that are beyond its images
         self._last = None, {}           # a stack and its rows by image, those that were read last
+        self._coming = None, {}         # the stack that is added, and which sets had it before, by their files
         self._samples = {}              # Traits -> Sample
         self._refreshed = Counter()     # (stack, image) -> how many of its particles were refreshed
         self._acquisitions = {}         # (star, what it says of the microscope) -> Acquisition
@@ -267,11 +268,18 @@ class Particles(Maker):
         """ What a row says, and what the optics group says it belongs to. """
         return {**self._getFile(star).group(row), **row}
 
+    def _hadIt(self, itsSet, arrived):
+        """ Whether particles of a stack were in a set before any of this one
+        came: several parts of it may go there, of pixel sizes that hardly differ. """
+        if self._coming[0] is not arrived:
+            self._coming = arrived, {}
+        return self._coming[1].setdefault(itsSet.getFileName(), arrived.name in self.getNames(itsSet))
+
     def appendTo(self, itsSet, context, arrived, part):
         path = self._protocol._getExtraPath(arrived.name)
         if part is None:
             return appendStack(itsSet, path, arrived)
-        if arrived.name in self.getNames(itsSet):
+        if self._hadIt(itsSet, arrived):
             return 0        # by a process that was killed between two sets
         star, rows = part
         remark = remarkOnCoordinates(rows[0], star, itsSet.getSamplingRate())
