@@ -253,8 +253,14 @@ class Play:
         elif not window.tree.exists(wanted):
             self.root.after(100, self.guarded(lambda: self.browse(window, folders, wanted, name, text, ticks)))
         elif text and window.filter.get() != text:
+            # Names are shown anew once it has been applied, and what was selected is not any more: a second click
+            # would be half of a double one.
+            shown, window.applied = window.showFiltered, []
+            window.showFiltered = lambda: window.applied.append(shown())
             window.filter.set(text)
             self.root.after(500, self.guarded(lambda: self.browse(window, folders, wanted, name, text, ticks)))
+        elif text and (not window.applied or window._toFilter):
+            self.root.after(50, self.guarded(lambda: self.browse(window, folders, wanted, name, text, ticks)))
         elif not window.tree.selection():
             window.tree.selection_set(wanted)
             window.tree.see(wanted)
