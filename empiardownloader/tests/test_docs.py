@@ -27,7 +27,7 @@ WIDE = {
     ("archive/selection.py", "ImageFinder"): "what was asked for, and what its one search has found so far",
     ("catalogue/facts.py", "EntryFacts"): "a record: what is told of an entry",
     ("demo/faults.py", "Play"): "a record: how the servers behave, as a test or the demo wants it",
-    ("download/download.py", "Download"): "the parts of a download, which it makes and joins; none of them changes",
+    ("download/download.py", "Download"): "the parts of a download, which it makes and joins",
     ("download/record/facts.py", "RecordState"): "a record: what each kind of event adds up to",
     ("follow/child/project.py", "Run"): "what a run was at the last look: its row, its outputs, its signs of life",
     ("follow/child/sets.py", "SetFile"): "where a set is, what it says of itself, and when it is to be looked at again",

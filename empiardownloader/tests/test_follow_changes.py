@@ -156,6 +156,13 @@ class TestSeen(unittest.TestCase):
 
 class TestScans(FollowCase):
 
+    def watched(self, movies, **options):
+        """A set of movies in a run -> it, and a SetFile of it."""
+        run = self.project.add_run()
+        run.launch()
+        its = run.add_output(movies=movies)
+        return its, set_file(self.project, its.path, **options)
+
     def test_written_anew_between_look_and_reading(self):
         """After a Restart, in a file of the same number: a look may find all as it was, nothing, or a part."""
         for before in ((), (1, 2, 9)):
@@ -183,10 +190,7 @@ class TestScans(FollowCase):
                     self.assertEqual(list(after), new_ids(items))
 
     def test_all_are_removed(self):
-        run = self.project.add_run()
-        run.launch()
-        movies = run.add_output(movies=3)
-        items = set_file(self.project, movies.path, keeps_digests=True)
+        movies, items = self.watched(3, keeps_digests=True)
         items.refresh()
         self.assertEqual([1, 2, 3], new_ids(items))
         movies.take(1, 2, 3)
@@ -198,10 +202,7 @@ class TestScans(FollowCase):
         """As after a Restart, in a file of the same number that was looked at while it was empty."""
         for ids in ((1, 2), (3,), (2, 5), (4,)):
             with self.subTest(ids):
-                run = self.project.add_run()
-                run.launch()
-                movies = run.add_output(movies=3)
-                items = set_file(self.project, movies.path, keeps_digests=True)
+                movies, items = self.watched(3, keeps_digests=True)
                 items.refresh()
                 list(items.new_items())
                 movies.take(1, 2, 3)
@@ -228,12 +229,9 @@ class TestScans(FollowCase):
 
     def test_the_witness_goes(self):
         """What showed that it was the same set is gone, and all sums are as they were."""
-        run = self.project.add_run()
-        run.launch()
-        movies = run.add_output(movies=0)
+        movies, items = self.watched(0)
         for number, created in ((1, "2031-01-01 00:00:05"), (9, "2031-01-01 00:00:04")):
             movies.append(1, number, created)
-        items = set_file(self.project, movies.path)
         self.assertEqual([1, 9], self.looked(items))
         movies.take(9)
         movies.append(1, 9, "2031-01-01 00:00:05")
@@ -241,10 +239,7 @@ class TestScans(FollowCase):
         self.assertEqual([9, 10], self.looked(items))
 
     def test_the_witness_changes_and_goes(self):
-        run = self.project.add_run()
-        run.launch()
-        movies = run.add_output(movies=2)
-        items = set_file(self.project, movies.path, keeps_digests=True)
+        movies, items = self.watched(2, keeps_digests=True)
         self.assertEqual([1, 2], self.looked(items))
         movies.take(1)
         items.refresh()
@@ -256,12 +251,9 @@ class TestScans(FollowCase):
         self.assertEqual([3], self.looked(items))
 
     def test_one_below_goes_before_it_is_read_and_comes_again(self):
-        run = self.project.add_run()
-        run.launch()
-        movies = run.add_output(movies=0)
+        movies, items = self.watched(0)
         for number in (1, 5):
             movies.append(1, number)
-        items = set_file(self.project, movies.path)
         self.assertEqual([1, 5], self.looked(items))
         movies.append(1, 3, "2031-01-01 00:00:00")
         items.refresh()
@@ -271,10 +263,7 @@ class TestScans(FollowCase):
         self.assertEqual([3], self.looked(items))
 
     def test_another_with_other_columns_between_look_and_reading(self):
-        run = self.project.add_run()
-        run.launch()
-        movies = run.add_output(movies=2)
-        items = set_file(self.project, movies.path)
+        movies, items = self.watched(2)
         items.refresh()
         execute(movies.path, ["ALTER TABLE Objects RENAME COLUMN c03 TO c09"],
                 ["UPDATE Classes SET column_name = 'c09' WHERE column_name = 'c03'"])
@@ -298,10 +287,7 @@ class TestScans(FollowCase):
 
     def test_a_look_for_changes_that_comes_later(self):
         """It was put off, since the last one took its time, and nothing has happened to the file since."""
-        run = self.project.add_run()
-        run.launch()
-        movies = run.add_output(movies=3)
-        items = set_file(self.project, movies.path, keeps_digests=True)
+        movies, items = self.watched(3, keeps_digests=True)
         self.assertEqual((True, False), items.refresh())
         self.assertEqual([1, 2, 3], new_ids(items))
         execute(movies.path, ["UPDATE Objects SET c02 = 'other.mrc' WHERE id = 2"])

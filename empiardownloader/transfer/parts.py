@@ -200,7 +200,6 @@ class Part:
     def write(self, offset: int, data: memoryview) -> bool:
         """Whether it is time to ``sync``. Raises DiskError. Any thread may write, each its own span."""
         try:
-            self._check_disk()
             written = os.pwrite(self._descriptor, data, offset)
             while written < len(data):
                 written += os.pwrite(self._descriptor, data[written:], offset + written)

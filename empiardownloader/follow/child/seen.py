@@ -41,8 +41,7 @@ class SeenItems:
         if number > self.last:
             self.last = number
             count, total, squares, latest = self._sums
-            self._sums = (count + 1, total + number, squares + mixed(number),
-                          creation if latest is None or (creation is not None and creation > latest) else latest)
+            self._sums = count + 1, total + number, squares + mixed(number), latest_of((latest, creation))
 
     def drop(self, number):
         """The item is gone."""
@@ -76,7 +75,7 @@ class SeenItems:
                        and (number not in self.creations or self.creations[number] != creation)]
         below = [row for row in rows if row[0] <= self.last]
         self._sums = (len(below), sum(row[0] for row in below), sum(mixed(row[0]) for row in below),
-                      max((row[1] for row in below if row[1] is not None), default=None))
+                      latest_of(row[1] for row in below))
         return False
 
     def state(self):
