@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 import traceback
 
 import pyworkflow as pw
@@ -23,13 +24,15 @@ from empiardownloader.wizards.image_sets import ImageSetDialog
 
 PROJECT = "EmpiarGui"
 STEP_MS = 150
+MOST_MS = 400000        # nothing is measured by it: it ends a play that waits for what does not come
 
 
 class Play:
 
     def __init__(self, folder):
         self.folder = folder
-        self.result = {"errors": []}
+        self.result = {"errors": [], "steps": []}
+        self.began = time.monotonic()
         manager = Manager()
         if manager.hasProject(PROJECT):
             manager.deleteProject(PROJECT)
@@ -54,7 +57,7 @@ class Play:
         gui_form.FormWindow.__init__ = remember
         self.root.report_callback_exception = lambda *error: self.fail("".join(traceback.format_exception(*error)))
         self.root.after(1000, self.guarded(self.open_form))
-        self.root.after(150000, lambda: self.fail("the play took too long"))
+        self.root.after(MOST_MS, lambda: self.fail("the play waits still: " + self.state()))
         self.window.show()
         self.end()
 
@@ -76,7 +79,18 @@ class Play:
         self.result["errors"].append(message)
         self.end()
 
+    def step(self, name):
+        """So that a failure can tell how far the play was."""
+        self.result["steps"].append("%d s %s" % (time.monotonic() - self.began, name))
+
+    def state(self):
+        """What the windows that are open say."""
+        return "; ".join("%s %r" % (type(window).__name__, [
+            str(widget.cget("text")) for widget in self.tree_of(window) if widget.winfo_class() == "Label"][-4:])
+            for window in self.dialogs(dialog.Dialog))
+
     def picture(self, name, window=None):
+        self.step(name)
         self.root.update()
         command = ["import"]
         if window is not None:
@@ -264,17 +278,20 @@ class Play:
         elif not window.tree.selection():
             window.tree.selection_set(wanted)
             window.tree.see(wanted)
-            if ticks:
+            if ticks and not window.ticked:
                 # The title of the column ticks all that are shown, a click on a box takes one away.
                 window._tickAll()
                 window.update()
                 box = window.tree.bbox(wanted, "tick")
                 window.tree.event_generate("<Button-1>", x=box[0] + box[2] // 2, y=box[1] + box[3] // 2)
-            if window._look is not None:
-                self.root.after(200, window.picture._toggle)
             self.root.after(400, self.guarded(lambda: self.browse(window, folders, wanted, name, text, ticks)))
         elif window._look is not None and window.picture._draw is None:
+            # A folder that is shown anew takes away what is selected, and the picture that is being fetched of it.
+            if window.picture.isEmpty():
+                window.picture._toggle()
             self.root.after(100, self.guarded(lambda: self.browse(window, folders, wanted, name, text, ticks)))
+        elif window.background.isBusy("describe"):
+            self.root.after(50, self.guarded(lambda: self.browse(window, folders, wanted, name, text, ticks)))
         else:
             self.result.setdefault("described", []).append(window.status.cget("text"))
             folder = wanted.rpartition("/")[0] + "/"

@@ -6,7 +6,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 import unittest
 
 from empiardownloader.demo import entries
@@ -77,13 +76,12 @@ class TestWindows(ArchiveTestCase):
         os.makedirs(pictures, exist_ok=True)
         with DemoArchive(self.root, records, emdb, rate=1000000) as demo, screen() as display, \
                 environment(DISPLAY=display, XDG_CACHE_HOME=self.folder, **demo.variables):
-            began = time.monotonic()
-            done = subprocess.run([sys.executable, "-m", "empiardownloader.tests.gui_play", pictures], timeout=240,
+            done = subprocess.run([sys.executable, "-m", "empiardownloader.tests.gui_play", pictures], timeout=450,
                                   stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
             self.assertTrue(os.path.exists(os.path.join(pictures, "result.json")), done.stdout[-3000:])
             with open(os.path.join(pictures, "result.json")) as stream:
                 result = json.load(stream)
-        self.assertEqual([], result["errors"], "after %d s" % (time.monotonic() - began))
+        self.assertEqual([], result["errors"], ", ".join(result["steps"][-5:]))
         self.assertLessEqual(set(FORM), set(result["parameters"]))
         without_help = [name for name in FORM if not result["parameters"][name]]
         self.assertEqual([], without_help)
