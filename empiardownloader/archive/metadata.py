@@ -6,7 +6,7 @@ import json
 import logging
 import os
 import time
-from typing import Any, Dict, Mapping
+from typing import Any, Callable, Dict, Mapping
 
 from ..constants import EMDB_API_URL, EMPIAR_API_URL
 from .api import fetch_acquisition, fetch_entry_json
@@ -55,8 +55,8 @@ def obtain(path: str, number: str, addresses: Mapping[str, str], stop: StopToken
     return _parse(record)
 
 
-def write_whole(path: str, content: Any) -> None:
-    """JSON that readers find whole at any moment."""
+def write_whole(path: str, content: Any, prepare: Callable[[str], None] = lambda temporary: None) -> None:
+    """JSON that readers find whole at any moment; ``prepare`` is called with the file before it gets its name."""
     temporary = path + ".new"
     # Neither a link that somebody has laid under that name nor what an earlier process left is written to.
     with contextlib.suppress(FileNotFoundError):
@@ -64,6 +64,7 @@ def write_whole(path: str, content: Any) -> None:
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     with open(descriptor, "w", encoding="utf-8") as stream:
         json.dump(content, stream)
+    prepare(temporary)
     os.replace(temporary, path)
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Callable, Iterator, List, Optional, Sequence, Tuple
 
 from ..archive.errors import DiskError
+from ..archive.metadata import write_whole
 from ..transfer.modes import make_folders, share_file
 
 logger = logging.getLogger(__name__)
@@ -45,13 +46,10 @@ def note_use(shared: str, number: str, folder: str) -> None:
     folder, host = os.path.abspath(folder), platform.node()
     notes = os.path.join(shared, number, NOTES)
     path = os.path.join(notes, hashlib.sha1(os.fsencode("%s:%s" % (host, folder))).hexdigest() + ".json")
-    temporary = "%s.%d" % (path, os.getpid())
     try:
         make_folders(notes)
-        with open(temporary, "w", encoding="utf-8", errors="surrogateescape") as stream:
-            json.dump({"run": folder, "host": host, "time": time.time(), "project": _name_project(folder)}, stream)
-        share_file(temporary)
-        os.replace(temporary, path)
+        write_whole(path, {"run": folder, "host": host, "time": time.time(), "project": _name_project(folder)},
+                    share_file)
     except OSError as error:
         if error.errno not in READ_ONLY:
             msg = "%s cannot be written (%s): make room or choose another folder, then Continue." % (

@@ -387,6 +387,23 @@ class TestClean(ArchiveTestCase):
         its = self.list("--projects", self.projects)["10002"]
         self.assertEqual((6, False, []), (len(its["perhaps_used_by"]), its["known_runs_deleted"], its["runs"]))
 
+    def test_a_note_goes_through_no_link(self):
+        """That somebody has laid under the name that a note has while it is written."""
+        run = self.note("10002")
+        notes = os.path.join(self.shared, "10002", NOTES)
+        name, = os.listdir(notes)
+        victim = os.path.join(self.folder, "victim")
+        with open(victim, "w") as stream:
+            stream.write("precious")
+        os.remove(os.path.join(notes, name))
+        for ending in (".new", ".%d" % os.getpid()):
+            os.symlink(victim, os.path.join(notes, name + ending))
+        self.note("10002")
+        with open(victim) as stream:
+            self.assertEqual("precious", stream.read())
+        self.assertIn(os.path.join(run, "extra"), [use.run for use in noted_uses(os.path.dirname(notes))])
+        self.assertFalse(os.path.islink(os.path.join(notes, name)))
+
     def test_runs_that_are_not_whole(self):
         """Only the folder extra is missing; it is a link to a disk that is away, or to one that is there; so is all of
         the project."""
