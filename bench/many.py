@@ -54,8 +54,8 @@ def protocol_in(folder):
     protocol.mapper.store(protocol)
     protocol._insertAllSteps()
     protocol._storeSteps()
-    open(protocol._getRecordFile(), "w").close()
-    metadata.write_whole(protocol._getMetadataFile(), {"number": "1", "entry": entry(image_set()), "settled": True,
+    open(protocol.getRecordFile(), "w").close()
+    metadata.write_whole(protocol.getMetadataFile(), {"number": "1", "entry": entry(image_set()), "settled": True,
         "acquisition": {"notes": []}})
     movies.write_movie("run/extra/m_00000.mrc", 1, frames=2, width=8, height=8)
     return protocol
@@ -85,7 +85,7 @@ count = int(os.environ["BENCH_FILES"])
 particles = os.environ["BENCH_KIND"] == "particles"
 category, box, each = ("picked particles - single frame - processed", 32, 200) if particles else (
     "micrographs - single frame", 64, 1)
-metadata.write_whole(protocol._getMetadataFile(), {"number": "1", "entry": entry(image_set(category=category)),
+metadata.write_whole(protocol.getMetadataFile(), {"number": "1", "entry": entry(image_set(category=category)),
                                                    "settled": True, "acquisition": {"notes": []}})
 names = ["s_%05d.mrcs" % number for number in range(count)]
 kinds.write_stack("run/extra/" + names[0], 1, each, box, box)
@@ -93,10 +93,10 @@ for name in names[1:]:
     os.link("run/extra/" + names[0], "run/extra/" + name)
 if particles:
     kinds.write_text("run/extra/all.star", kinds.particles_star(names, each))
-    add_event(protocol._getRecordFile(), DescriptionChosen(("all.star",), ("all.star",), failed=False))
+    add_event(protocol.getRecordFile(), DescriptionChosen(("all.star",), ("all.star",), failed=False))
 for name in names:
     star = "all.star" if particles else None
-    add_event(protocol._getRecordFile(), ImageArrived(name, name, 1, star=star, stack=name))
+    add_event(protocol.getRecordFile(), ImageArrived(name, name, 1, star=star, stack=name))
 def memory(what):
     return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith(what)) / 1024
 before = memory("VmRSS")
@@ -114,7 +114,7 @@ protocol = protocol_in(tempfile.mkdtemp())
 spans = {}
 for number in range(1, 10051):
     name = movie(number)
-    add_event(protocol._getRecordFile(), ImageArrived(name, name, 1))
+    add_event(protocol.getRecordFile(), ImageArrived(name, name, 1))
     began = time.perf_counter()
     protocol._stepsCheck()
     seconds = time.perf_counter() - began

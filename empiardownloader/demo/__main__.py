@@ -159,7 +159,7 @@ def look(run):
     """
     registered = len(run.getSets().getRegisteredNames())
     try:
-        with open(run._getProgressFile(), encoding="utf-8") as stream:
+        with open(run.getProgressFile(), encoding="utf-8") as stream:
             progress = json.load(stream)
     except (OSError, ValueError):
         return 0, "start", "Starting the run"

@@ -172,7 +172,7 @@ def _read(path: str, ending: str, stream: Any, index: int, most_bytes: Optional[
 def _opened(path: str, ssh: Union[str, List[str]]) -> Any:
     host, name = split_host(path)
     if host:
-        return io.BufferedReader(RemoteFile(host, name, ssh), REMOTE_BUFFER)
+        return io.BufferedReader(SshFile(host, name, ssh), REMOTE_BUFFER)
     try:
         return open(path, "rb")
     except OSError as error:
@@ -258,7 +258,7 @@ def _names_another_page(stream: Any, file: Any) -> bool:
     return bool(struct.unpack(form.offsetformat, stream.read(form.offsetsize))[0])
 
 
-class RemoteFile(io.RawIOBase):
+class SshFile(io.RawIOBase):
     """A file of another machine, read over ssh in pieces."""
 
     def __init__(self, host: str, name: str, ssh: Union[str, List[str]]) -> None:

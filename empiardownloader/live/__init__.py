@@ -12,7 +12,7 @@ from typing import Any
 
 # Imported when they are asked for: so __main__.py can say in a sentence that numpy, say, is not here.
 _MODULES = {"FijiStreamingBackend": "fiji", "LiveError": "errors", "NapariStreamingBackend": "napari",
-            "Facts": "entries", "Picks": "entries", "QueueTracker": "tracker", "StreamingBackend": "backend",
+            "Facts": "outgoing", "Picks": "outgoing", "QueueTracker": "tracker", "StreamingBackend": "backend",
             "WebStreamingBackend": "web"}
 __all__ = list(_MODULES)
 

@@ -16,10 +16,10 @@ from typing import Any, Dict, Iterable, List, Optional, Type, Union
 import numpy as np
 
 from . import places
-from .entries import Facts, Picks, Waiting, entry_of, head_of
 from .errors import LiveError
 from .links import IPC, LOCAL, TCP, Link
 from .outbox import Outbox
+from .outgoing import Facts, Outgoing, Picks, head_of, outgoing_of
 from .sender import CLOSED, Sender, ViewerPlan
 from .tracker import QueueTracker
 
@@ -171,14 +171,14 @@ class StreamingBackend(abc.ABC):
             msg = "%d images and %d paths" % (len(items), len(paths))
             raise ValueError(msg)
         # All are looked at before the first is sent.
-        entries = [entry_of(item, path, dict(kwargs)) for item, path in zip(items, paths)]
+        images = [outgoing_of(item, path, dict(kwargs)) for item, path in zip(items, paths)]
         with self._opening:
             if not self._was_opened:
                 try:
                     self.open()
                 except LiveError as error:
                     logger.warning("%s", error)
-        return sum(self._take(entry) for entry in entries)
+        return sum(self._take(image) for image in images)
 
     def note(self, **facts: Any) -> None:
         """Tell the viewer about the run as a whole: ``title``, ``state``, ``head`` (pairs of words), ``said`` (the last
@@ -212,14 +212,14 @@ class StreamingBackend(abc.ABC):
         msg = "The viewer gave no picture of itself within %g s." % seconds
         raise LiveError(msg)
 
-    def _take(self, entry: Waiting) -> bool:
+    def _take(self, image: Outgoing) -> bool:
         with self._counting:
             self._counter += 1
-            entry.header["image_id"] = "%s_%d" % (self._identity, self._counter)
-        self.tracker.register(entry.image_id)
-        if not self._outbox.put(entry, self.is_open):
+            image.header["image_id"] = "%s_%d" % (self._identity, self._counter)
+        self.tracker.register(image.image_id)
+        if not self._outbox.put(image, self.is_open):
             reason = CLOSED if self._sender is not None else NEVER_OPENED
-            self.tracker.dropped(entry.image_id, reason if os.getpid() == self._owner else OTHER_PROCESS)
+            self.tracker.dropped(image.image_id, reason if os.getpid() == self._owner else OTHER_PROCESS)
             return False
         self._sender.wake()
         return True

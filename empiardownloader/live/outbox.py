@@ -6,7 +6,7 @@ import threading
 import time
 from typing import Any, Callable, Deque, Dict, Optional
 
-from .entries import Waiting
+from .outgoing import Outgoing
 from .tracker import QueueTracker
 
 logger = logging.getLogger(__name__)
@@ -23,12 +23,12 @@ class Outbox:
         self._tracker, self._most_bytes, self._patience = tracker, most_bytes, patience
         # A signal's handler may come in while its thread has the lock.
         self._room = threading.Condition(threading.RLock())
-        self._images: Deque[Waiting] = collections.deque()
+        self._images: Deque[Outgoing] = collections.deque()
         self._bytes = 0             # of these
         self._notes: Deque[Dict[str, Any]] = collections.deque()
         self._lost_told: Dict[str, int] = {}
 
-    def put(self, image: Waiting, is_open: Callable[[], bool]) -> bool:
+    def put(self, image: Outgoing, is_open: Callable[[], bool]) -> bool:
         """Add an image; where there is no room in time, those that have waited longest give way -> whether there is a
         viewer for it."""
         with self._room:
@@ -46,10 +46,10 @@ class Outbox:
             self._bytes += image.size
         return True
 
-    def _is_full(self, image: Waiting) -> bool:
+    def _is_full(self, image: Outgoing) -> bool:
         return bool(self._images) and self._bytes + image.size > self._most_bytes
 
-    def next(self) -> Optional[Waiting]:
+    def next(self) -> Optional[Outgoing]:
         with self._room:
             if not self._images:
                 return None

@@ -33,7 +33,7 @@ class Facts:
 
 
 @dataclasses.dataclass
-class Waiting:
+class Outgoing:
     """An image, shapes or facts on the way to the viewer; ``header`` is what the message says of it."""
     header: Dict[str, Any]
     array: Optional[np.ndarray]
@@ -49,23 +49,23 @@ class Waiting:
         return BYTES_A_POINT * len(self.header.get("points", ())) if self.array is None else self.array.nbytes
 
 
-def entry_of(data: Union[np.ndarray, Picks, Facts], path: str, display: Dict[str, Any]) -> Waiting:
+def outgoing_of(data: Union[np.ndarray, Picks, Facts], path: str, display: Dict[str, Any]) -> Outgoing:
     """What is to be sent of an image, points or facts, with keywords as of ``save``. Raises ValueError."""
     header: Dict[str, Any] = {"path": path, "timestamp": time.time()}
     header["metadata"] = _plain(dict(metadata_of(path), **display.pop("metadata", None) or {}))
     header["display"] = _checked(dict(display, name=display.get("name") or header["metadata"]["name"]))
     if isinstance(data, Picks):
         points = [(float(x), float(y)) for x, y in data.points if np.isfinite(x) and np.isfinite(y)]
-        return Waiting(dict(header, data_type=SHAPES, points=points, box=max(_number(data.box) or 0.0, 0.0)), None)
+        return Outgoing(dict(header, data_type=SHAPES, points=points, box=max(_number(data.box) or 0.0, 0.0)), None)
     if isinstance(data, Facts):
-        return Waiting(dict(header, data_type=FACTS, facts=_known_of(data.values)), None)
+        return Outgoing(dict(header, data_type=FACTS, facts=_known_of(data.values)), None)
     array = np.asarray(data)
     if array.dtype.kind not in IMAGE_KINDS or array.ndim != 2 or not array.size:
         msg = "An image is an array (height, width) of numbers, not %s of %s." % (array.shape, array.dtype)
         raise ValueError(msg)
     # The caller may go on with its array.
     array = np.array(array, _shown_as(array.dtype), order="C")
-    return Waiting(dict(header, data_type=IMAGE, shape=list(array.shape), dtype=array.dtype.str), array)
+    return Outgoing(dict(header, data_type=IMAGE, shape=list(array.shape), dtype=array.dtype.str), array)
 
 
 def _known_of(values: Any) -> Dict[str, Any]:

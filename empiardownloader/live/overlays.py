@@ -5,7 +5,7 @@ import os
 from typing import Any, Dict, Iterable, List, Optional, Sequence, Tuple
 
 from ..follow import Item, NodeContent
-from .entries import Facts
+from .outgoing import Facts
 
 NOT_FOUND = -999        # what Scipion writes for a CTF that could not be fitted
 FITTED = {"defocus_u": "_defocusU", "defocus_v": "_defocusV", "angle": "_defocusAngle", "resolution": "_resolution",

@@ -9,10 +9,10 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional, Set
 
 from . import places
 from .blocks import Blocks
-from .entries import Waiting
 from .errors import LiveError
 from .links import Link
 from .outbox import Outbox
+from .outgoing import Outgoing
 from .tracker import QueueTracker
 from .viewer_process import ViewerProcess
 from .window.live_messages import ACK, BATCH, CONNECTED_ANEW, FAILED, HELLO, NOTE, SHARED_MEMORY, SNAPSHOT, TYPE, WANTED
@@ -52,7 +52,7 @@ class Sender(threading.Thread):
         self.places: List[str] = []
         self._plan, self._outbox, self._tracker, self._requests = plan, outbox, tracker, requests
         self._ending = threading.Event()
-        self._under_way: Dict[str, Waiting] = {}
+        self._under_way: Dict[str, Outgoing] = {}
         self._again = False         # what is under way has to be sent again
         self._told: Set[str] = set()
         self._folder: Optional[str] = None
@@ -130,9 +130,9 @@ class Sender(threading.Thread):
         for answer in self._link.answers():
             kind = answer[TYPE]
             if kind == ACK:
-                entry = self._under_way.pop(answer["image_id"], None)
-                if entry is not None:
-                    self._blocks.release(entry.block)
+                image = self._under_way.pop(answer["image_id"], None)
+                if image is not None:
+                    self._blocks.release(image.block)
                 if answer["status"] == FAILED:
                     self._tell("An image cannot be shown: %s" % answer["error"])
                     self._tracker.failed(answer["image_id"], answer["error"])
@@ -154,40 +154,40 @@ class Sender(threading.Thread):
             if note is not None:
                 self._link.send({**note, TYPE: NOTE}, ())
                 continue
-            entries = (list(self._under_way.values()) if self._again else []) or self._more()
-            if not entries:
+            images = (list(self._under_way.values()) if self._again else []) or self._more()
+            if not images:
                 return
             parts: List[Any] = []
-            images = [self._packed(entry, parts) for entry in entries]
-            self._again = not self._link.send({TYPE: BATCH, "images": images}, parts)
+            told = [self._packed(image, parts) for image in images]
+            self._again = not self._link.send({TYPE: BATCH, "images": told}, parts)
             if self._again:
                 return
 
-    def _more(self) -> List[Waiting]:
+    def _more(self) -> List[Outgoing]:
         """What is to be sent now, put under way."""
-        entries = []
-        while len(self._under_way) < MOST_UNDER_WAY or (entries and entries[-1].array is None and (
-                len(entries) < MOST_WORDS)):
-            entry = self._outbox.next()
-            if entry is None:
+        images = []
+        while len(self._under_way) < MOST_UNDER_WAY or (images and images[-1].array is None and (
+                len(images) < MOST_WORDS)):
+            image = self._outbox.next()
+            if image is None:
                 break
-            self._under_way[entry.image_id] = entry
-            entries.append(entry)
-        return entries
+            self._under_way[image.image_id] = image
+            images.append(image)
+        return images
 
-    def _packed(self, entry: Waiting, parts: List[Any]) -> Dict[str, Any]:
+    def _packed(self, image: Outgoing, parts: List[Any]) -> Dict[str, Any]:
         """What a message says of an image; its pixels are in shared memory, or where that is full in ``parts``."""
-        if entry.array is not None:
+        if image.array is not None:
             try:
-                entry.block = self._blocks.put(entry.array)
+                image.block = self._blocks.put(image.array)
             except OSError as error:
                 self._tell("The shared memory (%s) has no room for an image of %.1f MB (%s): images go through the "
-                           "socket." % (SHARED_MEMORY, entry.size / 1e6, (error.strerror or "").lower()))
-                parts.append(entry.array)
-                return dict(entry.header, part=len(parts) - 1)
+                           "socket." % (SHARED_MEMORY, image.size / 1e6, (error.strerror or "").lower()))
+                parts.append(image.array)
+                return dict(image.header, part=len(parts) - 1)
             # The block has it now.
-            entry.array = None
-        return dict(entry.header, shm_name=entry.block) if entry.block else entry.header
+            image.array = None
+        return dict(image.header, shm_name=image.block) if image.block else image.header
 
     def _tell(self, text: str) -> None:
         """Once each."""

@@ -6,8 +6,8 @@ Events go in, one after the other; what is to be shown, forgotten or written int
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Set, Tuple, Union
 
 from ..follow import Event, EventType, Item, NodeContent
-from .entries import Facts, Picks
 from .lineage import Lineage, is_of, run_of
+from .outgoing import Facts, Picks
 from .overlays import FitSets, PickSets, is_rejected, picture_of_fit
 from .run_head import LONGEST_ERROR, head_of
 

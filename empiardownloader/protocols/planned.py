@@ -113,7 +113,7 @@ def _kindOf(protocol):
     number, facts, chosen = _known(protocol)
     entry = _entries.get(number)
     with contextlib.suppress(OSError, ValueError, TypeError, ArchiveError):
-        own = metadata.load(protocol._getMetadataFile()).entry
+        own = metadata.load(protocol.getMetadataFile()).entry
         entry = own if own.number == number else entry
     if entry is not None:
         try:

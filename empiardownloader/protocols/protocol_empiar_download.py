@@ -142,13 +142,13 @@ class EmpiarDownloader(EMProtocol):
         if refusal:
             raise ArchiveError(refusal)
         try:
-            found = metadata.obtain(self._getMetadataFile(), number, Plugin.getAddresses(), self._stop)
+            found = metadata.obtain(self.getMetadataFile(), number, Plugin.getAddresses(), self._stop)
         except Stopped as error:
             raise ArchiveError("Stopped before the metadata of entry %s had come: Continue asks for them again."
                                % number) from error
         imageSet = found.entry.image_set(self.imageSet.get())
         request = self.getRequest(found.entry, imageSet)
-        facts = Facts.read(self._getRecordFile())
+        facts = Facts.read(self.getRecordFile())
         if facts.images and not request.same_images_as(facts.begin):
             raise ArchiveError("This run already holds images of image set %s of EMPIAR-%s, chosen with other "
                                "settings (image set, patterns or decompression): choose Restart, or copy the "
@@ -171,7 +171,7 @@ class EmpiarDownloader(EMProtocol):
 
     def downloadImagesStep(self, stamp):
         """ Download what is missing; _stepsCheck finds in the record what arrives. """
-        found = metadata.load(self._getMetadataFile())
+        found = metadata.load(self.getMetadataFile())
         imageSet = found.entry.image_set(self.imageSet.get())
         request, places = self.getRequest(found.entry, imageSet), self.getPlaces()
         places.note_use(request)
@@ -198,14 +198,14 @@ class EmpiarDownloader(EMProtocol):
 
     def _endStop(self):
         """ A stop of an earlier run is over, now that all is here. """
-        end = Facts.read(self._getRecordFile()).end
+        end = Facts.read(self.getRecordFile()).end
         if end and end.stopped:
             self._write(Ended(complete=True, exhausted=end.exhausted, stopped=False))
 
     def registerImageStep(self, *names):
         """ Add images to the output sets.
         :param names: local names of images in the extra folder. """
-        found = metadata.load(self._getMetadataFile())
+        found = metadata.load(self.getMetadataFile())
         headers = {}
         for name in names:
             try:
@@ -252,9 +252,9 @@ class EmpiarDownloader(EMProtocol):
 
     def _methods(self):
         sets = [itsSet for _, itsSet in self.getSets().iterSets(recover=False) if itsSet.getSize()]
-        facts = self._readFacts()
+        facts = self.readFacts()
         try:
-            entry = metadata.load(self._getMetadataFile()).entry
+            entry = metadata.load(self.getMetadataFile()).entry
         except (OSError, ValueError):
             return []
         if not facts.images:
@@ -278,7 +278,7 @@ class EmpiarDownloader(EMProtocol):
     def getRunName(self):
         """ 'EMPIAR-10200 movies', unless the user gave the run a name: a project
         has many downloads, and only the window may change a label. """
-        return nameOf(EMProtocol.getRunName(self), self._label, self._getMetadataFile(), self.imageSet.get())
+        return nameOf(EMProtocol.getRunName(self), self._label, self.getMetadataFile(), self.imageSet.get())
 
     def stopDownload(self, event=None):
         """ End the run from another process: what is whole gets registered. """
@@ -290,7 +290,7 @@ class EmpiarDownloader(EMProtocol):
         """ The output sets of the run, as OutputSets. """
         if self._sets is None:
             try:
-                kind = metadata.load(self._getMetadataFile()).entry.image_set(self.imageSet.get()).kind
+                kind = metadata.load(self.getMetadataFile()).entry.image_set(self.imageSet.get()).kind
             except (OSError, ValueError, ArchiveError):
                 return makeSets(self, MOVIES)   # not known yet
             self._sets = makeSets(self, kind)
@@ -306,20 +306,20 @@ class EmpiarDownloader(EMProtocol):
     def _getStopFile(self):
         return self._getExtraPath(constants.STOP_FILE)
 
-    def _getRecordFile(self):
+    def getRecordFile(self):
         return self._getExtraPath(constants.RECORD_FILE)
 
-    def _getMetadataFile(self):
+    def getMetadataFile(self):
         return self._getExtraPath(constants.METADATA_FILE)
 
-    def _getProgressFile(self):
+    def getProgressFile(self):
         return self._getExtraPath(constants.PROGRESS_FILE)
 
     def _getStep(self, stepId):
         return self._steps[stepId - 1]
 
     def getPlaces(self):
-        return Places(self._getExtraPath(), self._getRecordFile(), self.getSharedFolder(),
+        return Places(self._getExtraPath(), self.getRecordFile(), self.getSharedFolder(),
                       reserved=constants.RUN_FILES)
 
     def getRequest(self, entry, imageSet):
@@ -331,21 +331,21 @@ class EmpiarDownloader(EMProtocol):
 
     def _refuseOtherEntry(self, number):
         """ A sentence when the run holds images of another entry. """
-        facts = Facts.read(self._getRecordFile())
+        facts = Facts.read(self.getRecordFile())
         if not facts.images or not facts.begin or facts.begin.entry == number:
             return ""
         return ("This run already holds images of EMPIAR-%s: to get EMPIAR-%s choose Restart, or copy the protocol."
                 % (facts.begin.entry, number))
 
     def _getContext(self):
-        found = metadata.load(self._getMetadataFile())
-        return Context(found, self._readFacts(), found.entry.image_set(self.imageSet.get()))
+        found = metadata.load(self.getMetadataFile())
+        return Context(found, self.readFacts(), found.entry.image_set(self.imageSet.get()))
 
-    def _readFacts(self):
+    def readFacts(self):
         """ What the record says by now: a picture of it, for steps and _stepsCheck read it in threads of their own. """
         with self._factsLock:
             if self._reader is None:
-                self._reader = RecordReader(self._getRecordFile())
+                self._reader = RecordReader(self.getRecordFile())
             for event in self._reader.new_events():
                 self._state.apply(event)
                 if isinstance(event, ImageArrived):
@@ -355,7 +355,7 @@ class EmpiarDownloader(EMProtocol):
     def _takeNewNames(self, ended):
         """ The images that became whole since the last time, each once it is known which references belong to it. """
         with self._factsLock:
-            facts = self._readFacts()
+            facts = self.readFacts()
             arrived, self._arrived = self._arrived, []
         if self._known is None:
             # Only here, in the run: a project window that opened the sets to read them would lock the run out.
@@ -386,7 +386,7 @@ class EmpiarDownloader(EMProtocol):
 
     def remark(self, text):
         """ Tell the user once, in the log and for good in the summary. """
-        if text in self._readFacts().remarks:
+        if text in self.readFacts().remarks:
             return
         self.warning(text)
         self._write(RemarkMade(text))
@@ -401,25 +401,25 @@ class EmpiarDownloader(EMProtocol):
 
     def numberMicrographs(self, names):
         """ The numbers of micrographs that particles were picked in, by name; new ones are written down first. """
-        known = self._readFacts().micrographs
+        known = self.readFacts().micrographs
         new = [name for name in names if name not in known]
         if new:
             self._write(MicrographsNumbered(tuple(new)))
-        numbers = self._readFacts().micrographs
+        numbers = self.readFacts().micrographs
         return {name: numbers[name] for name in names}
 
     def _write(self, event):
-        add_event(self._getRecordFile(), event)
+        add_event(self.getRecordFile(), event)
 
     def _leaveOut(self, name, error):
         reason = str(error) if isinstance(error, BadImageError) else "it cannot be read"
         self.warning("%s is skipped: %s." % (name, reason))
-        self._write(FileSkipped(self._readFacts().path_of(name), reason, name))
+        self._write(FileSkipped(self.readFacts().path_of(name), reason, name))
 
     def _showProgress(self, progress):
         """ Called every second. Other processes read the file: the database is left in peace. """
-        more = {"text": str(progress), "skipped": len(self._readFacts().left_out)}
-        metadata.write_whole(self._getProgressFile(), {**asdict(progress), **more})
+        more = {"text": str(progress), "skipped": len(self.readFacts().left_out)}
+        metadata.write_whole(self.getProgressFile(), {**asdict(progress), **more})
         if time.monotonic() - self._logged >= LOG_SECONDS or progress.images == progress.images_wanted:
             self._logged = time.monotonic()
             self.info(str(progress))

@@ -37,7 +37,7 @@ SAME_PIXEL_SIZE = 0.01  # as a share, that two pixel sizes may be apart and be c
 def summarize(protocol):
     """ The lines of the summary. """
     try:
-        found = metadata.load(protocol._getMetadataFile())
+        found = metadata.load(protocol.getMetadataFile())
     except (OSError, ValueError):
         if protocol.isFailed():
             return ["*Failed*: %s" % (_readError(protocol) or "see the tab Output Log."),
@@ -53,7 +53,7 @@ def summarize(protocol):
         imageSet = entry.image_set(protocol.imageSet.get())
     except ArchiveError as error:
         return [str(error), *head]
-    facts = Facts.read(protocol._getRecordFile())
+    facts = Facts.read(protocol.getRecordFile())
     head.append("Image set %s" % imageSet.describe())
     allSets = [(name, itsSet) for name, itsSet in protocol.getSets().iterSets(recover=False) if itsSet.getSize()]
     sets = [(name, itsSet) for name, itsSet in allSets if isinstance(itsSet, SetOfMovies)]
@@ -390,7 +390,7 @@ def _compareWithEntry(protocol, imageSet, sets):
 
 def _readProgress(protocol):
     try:
-        with open(protocol._getProgressFile(), encoding="utf-8") as stream:
+        with open(protocol.getProgressFile(), encoding="utf-8") as stream:
             return json.load(stream)["text"]
     except (OSError, ValueError, KeyError):
         return ""

@@ -15,8 +15,8 @@ import numpy as np
 from empiardownloader.live import LiveError, Picks, QueueTracker, places
 from empiardownloader.live.backend import CLOSED, NEVER_OPENED
 from empiardownloader.live.blocks import Blocks
-from empiardownloader.live.entries import metadata_of
 from empiardownloader.live.outbox import FORGOTTEN, REPLACED
+from empiardownloader.live.outgoing import metadata_of
 from empiardownloader.tests.follow_case import alive
 from empiardownloader.tests.live_case import LiveCase, Publishing, Requesting, crc, left_behind
 

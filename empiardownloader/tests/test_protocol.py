@@ -135,7 +135,7 @@ class TestAsked(ProtocolTestCase):
         self.addCleanup(self.demo.entries.__setitem__, "10200", self.demo.entries["10200"])
         self.demo.entries["10200"] = dict(self.demo.entries["10200"], cross_references=[{"name": "EMD-4321"}])
         run = self.finish(self.new(entryId="EMD-4321", amountOfImages=2))
-        self.assertEqual((2, "10200"), (run.outputMovies.getSize(), run._readFacts().begin.entry))
+        self.assertEqual((2, "10200"), (run.outputMovies.getSize(), run.readFacts().begin.entry))
         self.assertIn("*EMPIAR-10200*", "\n".join(run.summary()))
         again = self.finish(self.again(run, amountOfImages=3))
         self.assertEqual(3, again.outputMovies.getSize())

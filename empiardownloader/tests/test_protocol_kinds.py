@@ -68,7 +68,7 @@ class KindsCase(ProtocolTestCase):
 
     def check_bytes(self, run, kind):
         """Every file of the entry is here, and as it is there."""
-        facts = run._readFacts()
+        facts = run.readFacts()
         root = os.path.join(self.root, kinds.NUMBERS[kind])
         for name, image in facts.images.items():
             self.assertEqual(read_bytes(os.path.join(root, image.path)), read_bytes(self.extra(run, name)), name)

@@ -112,11 +112,11 @@ class TestStacksAgain(AgainCase):
         number = kinds.NUMBERS["tilt stacks"]
         self.demo.entries[number] = entry(kinds.build(self.root, "tilt stacks"))
         run = self.go(number, allImages=False, amountOfImages=1)
-        prints = dict(run._readFacts().registered)
+        prints = dict(run.readFacts().registered)
         for _ in range(2):
             self.assertIn("A synthetic data set", "\n".join(run.summary()))
             run = self.go_on(run, allImages=True)
-            told = run._readFacts().registered
+            told = run.readFacts().registered
             self.assertEqual(prints, {name: told.get(name) for name in prints})
             self.assertLess(1, len(told))
 

@@ -106,12 +106,12 @@ class TestSets(ProtocolTestCase):
         self.addCleanup(os.chdir, here)
         os.chdir(self.proj.getPath())
         names = []
-        for name in run._readFacts().images:
+        for name in run.readFacts().images:
             names.append(name)
-            add_event(run._getRecordFile(), ImageArrived("n_%d" % len(names), "n", 1))
-            run._readFacts()
+            add_event(run.getRecordFile(), ImageArrived("n_%d" % len(names), "n", 1))
+            run.readFacts()
         self.assertEqual(2, len(names))
-        self.assertEqual(4, len(run._readFacts().images))
+        self.assertEqual(4, len(run.readFacts().images))
 
     def test_what_arrives_while_others_are_taken(self):
         """The download reads the record, too, for its progress; the engine is in the middle of _stepsCheck then."""
@@ -125,11 +125,11 @@ class TestSets(ProtocolTestCase):
 
         def tell(name):
             shutil.copy(run._getExtraPath("m_00.mrc"), run._getExtraPath(name))
-            add_event(run._getRecordFile(), ImageArrived(name, "data/" + name, 1))
+            add_event(run.getRecordFile(), ImageArrived(name, "data/" + name, 1))
 
         def meanwhile(facts, name):
             tell("later.mrc")
-            run._readFacts()
+            run.readFacts()
             return settled(facts, name)
 
         tell("first.mrc")

@@ -55,7 +55,7 @@ class TestLines(unittest.TestCase):
 
     def state(self, items=0, wanted=40, images=12, end=None, left_out=0, error="", **flags):
         protocol = mock.Mock(spec=EmpiarDownloader)
-        protocol._getProgressFile.return_value = os.path.join(self.folder, "progress.json")
+        protocol.getProgressFile.return_value = os.path.join(self.folder, "progress.json")
         protocol.getAmount.return_value = wanted
         protocol.getErrorMessage.return_value = error
         for name in ("isFailed", "isActive", "isStopping", "isAborted"):
@@ -99,7 +99,7 @@ class TestLines(unittest.TestCase):
                             ("empiardownloader - empiar downloader (3)", "EMPIAR-10200 movies (3)"), ("Mine", "Mine")):
             protocol.setObjLabel(label)
             self.assertEqual(label, protocol.getRunName())
-            metadata.write_whole(protocol._getMetadataFile(), {
+            metadata.write_whole(protocol.getMetadataFile(), {
                 "number": "10200", "entry": entry(image_set()), "acquisition": {"notes": []}})
             self.assertEqual(name, protocol.getRunName())
-            os.remove(protocol._getMetadataFile())
+            os.remove(protocol.getMetadataFile())

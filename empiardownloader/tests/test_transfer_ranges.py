@@ -6,7 +6,7 @@ import unittest
 from empiardownloader.transfer import ranges
 from empiardownloader.transfer.file import FileTransfer, Phase, Piece
 from empiardownloader.transfer.jobs import Job
-from empiardownloader.transfer.ranges import Plan
+from empiardownloader.transfer.ranges import RangePlan
 
 IS_QUICK = True
 
@@ -24,7 +24,7 @@ class TestPlan(unittest.TestCase):
         return plan.claim(now, self.connections)
 
     def plan(self, *sizes, connections=4, pace=0.0, whole=False):
-        plan, self.connections = Plan(), connections
+        plan, self.connections = RangePlan(), connections
         plan.pace = pace
         for size in sizes:
             file = new()
@@ -33,7 +33,7 @@ class TestPlan(unittest.TestCase):
         return plan
 
     def test_a_file_is_prepared_before_the_next_is_turned_to(self):
-        plan = Plan()
+        plan = RangePlan()
         plan.files = [new("first"), new("second")]
         first = self.claim(plan, 0.0)
         self.assertEqual("first", first.job.path)
@@ -119,7 +119,7 @@ class TestPlan(unittest.TestCase):
 
     def test_the_last_ranges_end_together(self):
         """Five files of 4 MB for eight connections far away: none has to wait for another's last half."""
-        plan = Plan()
+        plan = RangePlan()
         plan.pace, plan.asking, plan.any_whole, plan.exhausted = float(MB), 0.125, True, True
         for _ in range(5):
             plan.files.append(new(size=4 * MB))
@@ -153,7 +153,7 @@ class TestPlan(unittest.TestCase):
     def test_a_listed_file_is_asked_for_before_its_size_is_sure(self):
         for size, ends in ((8 * MB, [2, 4, 6, 8]), (9 * MB, [2, 4, 6, 9]), (7 * MB, [2, 4, 6, 7]),
                            (5 * MB, [2, 4, 5, 6]), (MB, [1, 2, 4, 6])):
-            plan = Plan()
+            plan = RangePlan()
             plan.files = [new(size=8 * MB)]
             file = self.claim(plan, 0.0)
             file.presume(8 * MB, listed=True)
@@ -167,7 +167,7 @@ class TestPlan(unittest.TestCase):
             self.assertIsNone(self.claim(plan, 0.0))
 
     def test_a_file_of_unknown_size_is_asked_for_its_first_bytes(self):
-        plan = Plan()
+        plan = RangePlan()
         plan.files = [new(), new(size=MB)]
         file = self.claim(plan, 0.0)
         file.presume(MB, listed=False)
@@ -193,7 +193,7 @@ class TestPlan(unittest.TestCase):
         self.assertEqual([], plan.files[0].gaps)
 
     def test_what_lies_on_the_disk_is_not_claimed(self):
-        plan, self.connections = Plan(), 2
+        plan, self.connections = RangePlan(), 2
         file = new()
         file.prepared(8 * MB, [(MB, 2 * MB), (6 * MB, 8 * MB)], False)
         plan.files.append(file)
@@ -317,7 +317,7 @@ class TestPlan(unittest.TestCase):
         self.assertEqual([], plan.stalled(6.0, 2))
 
     def test_few_files_are_made_known(self):
-        plan = Plan()
+        plan = RangePlan()
         while plan.wants_more(4):
             plan.files.append(new())
         self.assertEqual(5, len(plan.files))

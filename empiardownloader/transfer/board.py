@@ -13,7 +13,7 @@ from typing import Deque, Dict, List, Optional, Union
 from ..archive.remote import Connection
 from .file import FileTransfer, Phase, Piece
 from .jobs import Job, Outcome
-from .ranges import Plan
+from .ranges import RangePlan
 
 # A turn of the clock's thread takes a second; one that took longer than this found the process stopped.
 ASLEEP_SECONDS = 5.0
@@ -26,7 +26,7 @@ class Board:
     def __init__(self, hangup_seconds: float):
         """``hangup_seconds``: that it costs to hang up in the middle of a file."""
         self.changed = threading.Condition()
-        self.plan = Plan(hangup_seconds)
+        self.plan = RangePlan(hangup_seconds)
         self.over = False               # no more is to be fetched
         self.fatal: Optional[BaseException] = None      # what ended the run
         self.last_byte = 0.0            # when it came, or whatever else shows that the line works

@@ -47,7 +47,7 @@ MOST_DROPS = 3
 # Files in trouble that others may overtake; whole files, beyond one a connection, that wait to be unpacked.
 MOST_IN_TROUBLE, MOST_FINISHING = 60, 2
 
-class Plan:
+class RangePlan:
     """The files under way, in the order they are wanted."""
 
     def __init__(self, hangup_seconds: float = 0.0) -> None:

@@ -91,7 +91,7 @@ class EmpiarDownloadViewer(Viewer):
         if outputs:
             return "%s: click on an output in the project window to see it." % "; ".join(
                 "%s has %d items" % (name, images.getSize()) for name, images in outputs)
-        facts = Facts.read(run._getRecordFile())
+        facts = Facts.read(run.getRecordFile())
         if not facts.images:
             return "Nothing has arrived yet."
         folder = os.path.abspath(run._getExtraPath())

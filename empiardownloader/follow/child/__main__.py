@@ -22,7 +22,7 @@ SIGN_OF_LIFE_SECONDS = 30
 PATIENCE_SECONDS = 60
 
 
-class GoneError(Exception):
+class ListenerGoneError(Exception):
     """Nobody listens any more."""
 
 
@@ -44,7 +44,7 @@ class Line:
             except BlockingIOError:
                 continue
             except OSError as error:
-                raise GoneError from error
+                raise ListenerGoneError from error
         self._told = time.monotonic()
 
     def rest(self, seconds):
@@ -64,7 +64,7 @@ class Line:
             turn = 1.0 if seconds is None else min(1.0, seconds)
             readable, writable, _ = select.select([0], outputs, [], turn)
             if readable or os.getppid() != self._parent:
-                raise GoneError
+                raise ListenerGoneError
             if writable or seconds is not None:
                 return
 
@@ -106,5 +106,5 @@ def main():
 
 
 if __name__ == "__main__":
-    with contextlib.suppress(GoneError, KeyboardInterrupt):
+    with contextlib.suppress(ListenerGoneError, KeyboardInterrupt):
         main()

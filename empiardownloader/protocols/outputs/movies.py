@@ -27,7 +27,7 @@ class MovieTraits(NamedTuple):
     header: Optional[Header]    # None where the file does not show it
 
 
-class References:
+class SetReferences:
     """ The gain and dark references of movies' sets. """
 
     def __init__(self, protocol):
@@ -106,7 +106,7 @@ class OfMovies(Maker):
 
     def __init__(self, protocol):
         super().__init__(protocol)
-        self._references = References(protocol)
+        self._references = SetReferences(protocol)
 
     def _getTraits(self, facts, name, header):
         """ ``name``: the local one of a movie. """

@@ -74,7 +74,7 @@ class Particles(Maker):
         names = super().getRegisteredNames(sets)
         if len(sets) < 2:
             return names
-        facts, counts = self._protocol._readFacts(), {}
+        facts, counts = self._protocol.readFacts(), {}
         for itsSet in sets:
             for row in itsSet.aggregate(["count"], "_filename", ["_filename"]):
                 name = self.getLocalName(row["_filename"])

@@ -13,7 +13,7 @@ from ...images.header import Header
 from ..acquisition import FORM, Value, getTotalDose
 from .images import Micrographs
 from .maker import Maker
-from .movies import Movies, OfMovies, References
+from .movies import Movies, OfMovies, SetReferences
 from .optional import hasTomo, setTomoAcquisition, tomoObjects
 from .sets import GrowingSets, OutputSets
 
@@ -201,7 +201,7 @@ class _Series(Maker):
         images = _imagesByPath(context.facts)
         here = [images[tilt.path] for tilt in event.tilts if tilt.path in images]
         references = [reference.name for local, image in here[:1] if image.path == event.tilts[0].path
-                      for reference in References(self._protocol).of(context.facts, local)]
+                      for reference in SetReferences(self._protocol).of(context.facts, local)]
         form = [self._protocol.getAttributeValue(name) for name in FORM_VALUES]
         told = json.dumps([event.to_line(), [(image.path, image.frames) for _, image in here], form,
                            references, str(context.found.acquisition), context.imageSet.pixel_size],
