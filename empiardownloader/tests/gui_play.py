@@ -18,6 +18,7 @@ from pyworkflow.project import Manager
 
 from empiardownloader import Plugin
 from empiardownloader.archive import api
+from empiardownloader.archive.remote.transports import CHOICES
 from empiardownloader.wizards.dialogs import RemoteTreeDialog, WaitDialog
 from empiardownloader.wizards.find import FindDialog
 from empiardownloader.wizards.image_sets import ImageSetDialog
@@ -121,7 +122,9 @@ class Play:
 
     def open_form(self):
         self.picture("project")
-        protocol = self.window.project.newProtocol(pw.Config.getDomain().getProtocols()["EmpiarDownloader"])
+        # Which transport is the quicker here is chance, and over HTTPS sizes are rounded.
+        protocol = self.window.project.newProtocol(pw.Config.getDomain().getProtocols()["EmpiarDownloader"],
+                                                   transport=CHOICES.index("FTP"))
         self.root.after(1000, self.guarded(self.look_at_form))
         self.window.viewWidget._openProtocolForm(protocol)
 
