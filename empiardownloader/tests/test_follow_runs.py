@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Real runs, followed while they grow: begun, killed, continued, restarted, stopped, failed, side by side."""
+import contextlib
 import json
 import os
+import queue
 import signal
 import subprocess
 import sys
 import threading
-import time
 import unittest
 
 from pwem.objects import SetOfAverages, SetOfCoordinates, SetOfCTF, SetOfMicrographs, SetOfParticles
@@ -167,21 +168,42 @@ class TestFollowed(FollowedCase):
     def test_without_anything_installed(self):
         """The package alone, on a Python without site-packages, as a monitor of another environment has it."""
         command = [sys.executable, "-S", "-m", "empiardownloader.follow", self.proj.getPath(), "--new",
-                   "--timeout", "25", "--interval", "0.1"]
-        reader = subprocess.Popen(command, env=BARE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        self.addCleanup(reader.communicate)
-        self.addCleanup(reader.kill)
-        self.wait_for(lambda: children(reader.pid), what="the reader")
-        time.sleep(4)       # nothing shows when it has looked for the first time
+                   "--timeout", "120", "--interval", "0.1"]
+        reader = subprocess.Popen(command, env=BARE, stdout=subprocess.PIPE, text=True)
+        lines = queue.Queue()
+        listener = threading.Thread(target=lambda: [lines.put(json.loads(line)) for line in reader.stdout], daemon=True)
+        listener.start()
+        for end in (reader.stdout.close, listener.join, reader.wait, reader.kill):
+            self.addCleanup(end)
+
+        def tells_of_a_saved_run():
+            self.proj.saveProtocol(self.new())
+            with contextlib.suppress(queue.Empty):
+                return lines.get(timeout=2)
+            return None
+
+        self.wait_for(tells_of_a_saved_run, 60, "the first look")
         protocol = self.new(amountOfImages=3)
         self.launch(protocol, wait=False)
-        told = []
-        for line in reader.stdout:
-            told.append(json.loads(line))
-            if told[-1]["type"] == "END_SCAN":
-                break
-        self.assertEqual(["NEW_NODE", "NEW_NODE", "PREPARED_SCAN"], [line["type"] for line in told[:3]])
+        name, told = self.run_name(protocol), []
+        while not told or told[-1]["type"] != "END_SCAN":
+            line = lines.get(timeout=120)
+            if line["node"]["db_name"].startswith(name):
+                told.append(line)
+            else:
+                self.assertEqual("NEW_NODE", line["type"])
+                self.assertRegex(line["node"]["db_name"], "^[0-9]{6}_EmpiarDownloader$")
+        self.assertEqual([["NEW_NODE", name], ["NEW_NODE", name + ":outputMovies"], ["PREPARED_SCAN", name]],
+                         [[line["type"], line["node"]["db_name"]] for line in told[:3]])
         self.assertEqual(3, sum(line["data"]["block_size"] for line in told if line["type"] == "NEW_DATA"))
+
+    def test_a_run_between_the_two_times_that_it_is_stored(self):
+        protocol = self.new()
+        self.proj._storeProtocol(protocol)      # as Project._setupProtocol begins
+        names = {node.db_name for node in RemoteNodeWalker(self.proj.getPath()).walk(wait=False)}
+        self.proj._setupProtocol(protocol)
+        after = {node.db_name for node in RemoteNodeWalker(self.proj.getPath()).walk(wait=False)}
+        self.assertEqual({self.run_name(protocol)}, after ^ names)
 
     @unittest.skipUnless(os.path.isdir(EXAMPLES), "only the installed package is here")
     def test_the_examples(self):

@@ -8,6 +8,7 @@ import time
 
 from empiardownloader.follow import Event, Item, NodeContent
 from empiardownloader.tests.follow_case import END, NEW_DATA, NEW_NODE, PREPARED, FollowCase
+from empiardownloader.tests.scipion_files import execute
 
 IS_QUICK = True
 
@@ -187,6 +188,19 @@ class TestEvents(FollowCase):
                 last = self.project.add_run()
                 self.assertEqual([(NEW_NODE, last.name)], self.told([next(events)]))
             movie_set.take(100)
+
+    def test_a_run_that_has_no_folder_yet(self):
+        """Scipion stores a new run twice; in between its folder is the project's."""
+        run = self.project.add_run(workingDir=".")
+        events = self.walker().walk_events(timeout=20)
+        self.assertEqual([(NEW_NODE, "")], self.told([next(events)]))
+        other = self.project.add_run()
+        self.assertEqual([(NEW_NODE, other.name)], self.told([next(events)]))
+        execute(self.project.database, ["UPDATE Objects SET value = ? WHERE id = ?", "Runs/" + run.name,
+                                        run.numbers["workingDir"]])
+        self.assertEqual([(NEW_NODE, run.name)], self.told([next(events)]))
+        run.launch("failed")
+        self.assertEqual([(END, run.name)], self.told([next(events)]))
 
     def test_timeout(self):
         self.finished_run()

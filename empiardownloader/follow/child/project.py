@@ -130,7 +130,8 @@ class Project:
         runs = {}
         for attribute in objects.values():
             folder = attribute.get("workingDir")
-            if attribute.parent is None and folder and "status" in attribute.children:
+            # A new run is stored twice: first with the folder ".", to get the number of which its own has its name.
+            if attribute.parent is None and folder not in (None, os.curdir) and "status" in attribute.children:
                 name = os.path.basename(folder)
                 run = runs[name] = self.runs.get(name) or Run(self, attribute.id, name, folder)
                 run.listed_as(attribute)
