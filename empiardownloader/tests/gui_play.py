@@ -260,24 +260,27 @@ class Play:
         window._handleResult(dialog.RESULT_YES)
 
     def browse(self, window, folders, wanted, name, text="", ticks=False):
+        def again(milliseconds):
+            self.root.after(milliseconds, self.guarded(lambda: self.browse(window, folders, wanted, name, text, ticks)))
+
         if self.dialogs(WaitDialog):
-            self.root.after(100, self.guarded(lambda: self.browse(window, folders, wanted, name, text, ticks)))
+            again(100)
         elif folders:
             if window.tree.exists(folders[0]):
                 self.root.after(10, self.guarded(lambda folder=folders[0]: window.open(folder)))
                 folders = folders[1:]
-            self.root.after(200, self.guarded(lambda: self.browse(window, folders, wanted, name, text, ticks)))
+            again(200)
         elif not window.tree.exists(wanted):
-            self.root.after(100, self.guarded(lambda: self.browse(window, folders, wanted, name, text, ticks)))
+            again(100)
         elif text and window.filter.get() != text:
             # Names are shown anew once it has been applied, and what was selected is not any more: a second click
             # would be half of a double one.
             shown, window.applied = window.showFiltered, []
             window.showFiltered = lambda: window.applied.append(shown())
             window.filter.set(text)
-            self.root.after(500, self.guarded(lambda: self.browse(window, folders, wanted, name, text, ticks)))
+            again(500)
         elif text and (not window.applied or window._toFilter):
-            self.root.after(50, self.guarded(lambda: self.browse(window, folders, wanted, name, text, ticks)))
+            again(50)
         elif not window.tree.selection():
             window.tree.selection_set(wanted)
             window.tree.see(wanted)
@@ -287,14 +290,14 @@ class Play:
                 window.update()
                 box = window.tree.bbox(wanted, "tick")
                 window.tree.event_generate("<Button-1>", x=box[0] + box[2] // 2, y=box[1] + box[3] // 2)
-            self.root.after(400, self.guarded(lambda: self.browse(window, folders, wanted, name, text, ticks)))
+            again(400)
         elif window._look is not None and window.picture._draw is None:
             # A folder that is shown anew takes away what is selected, and the picture that is being fetched of it.
             if window.picture.isEmpty():
                 window.picture._toggle()
-            self.root.after(100, self.guarded(lambda: self.browse(window, folders, wanted, name, text, ticks)))
+            again(100)
         elif window.background.isBusy("describe"):
-            self.root.after(50, self.guarded(lambda: self.browse(window, folders, wanted, name, text, ticks)))
+            again(50)
         else:
             self.result.setdefault("described", []).append(window.status.cget("text"))
             folder = wanted.rpartition("/")[0] + "/"
