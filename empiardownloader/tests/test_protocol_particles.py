@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Runs of particles whose .star file says more than the archives: the set has what it says, and the summary says so."""
+import os
+
 import numpy as np
 from pwem.constants import ALIGN_2D
 
 from empiardownloader.demo import kinds
 from empiardownloader.tests.base import entry, image_set
+from empiardownloader.tests.scipion_files import execute
 from empiardownloader.tests.test_protocol_kinds_again import PARTICLES, AgainCase
 
 COLUMNS = ("rlnImageName", "rlnMicrographName", "rlnCoordinateX", "rlnCoordinateY", "rlnDefocusU", "rlnDefocusV",
@@ -84,6 +87,24 @@ class TestWhatTheStarSays(AgainCase):
         self.assertEqual(["outputParticles"], [name for name, _ in run.iterOutputAttributes()])
         self.assertEqual([1, 2, 3, 4], sorted(particle.getIndex() for particle in run.outputParticles.iterItems()))
         self.assertEqual(4, self.go_on(run).outputParticles.getSize())
+
+    def test_killed_before_the_second_set_of_a_stack(self):
+        """What the first set has is not all of it."""
+        self.put("71024", [self.row(index, group=1 + index % 2) for index in (1, 2, 3, 4)],
+                 [(1, 300.0, 2.7, 0.1, 1.5), (2, 300.0, 2.7, 0.1, 3.0)])
+        run = self.go("71024")
+        both = [[1, 3], [2, 4]]
+        self.assertEqual(both, [[particle.getIndex() for particle in output.iterItems()]
+                                for output in (run.outputParticles, run.outputParticles2)])
+        # As a kill leaves it after the first set was stored: the second one's file is there, and nobody knows of it.
+        path = os.path.join(self.proj.getPath(), run.outputParticles2.getFileName())
+        execute(path, ["DELETE FROM Objects"], ["DELETE FROM Properties"])
+        for database in (os.path.join(self.proj.getPath(), run.getDbPath()), self.proj.getDbPath()):
+            execute(database, ["DELETE FROM Objects WHERE name LIKE '%.outputParticles2' OR name LIKE ?",
+                               "%%.%d.%%" % run.outputParticles2.getObjId()])
+        run = self.go_on(run)
+        self.assertEqual(both, [[particle.getIndex() for particle in output.iterItems()]
+                                for _, output in run.iterOutputAttributes()])
 
     def test_continued_with_another_entry(self):
         """The first one had no images. Until the archive has told of the other, its kind is not known."""

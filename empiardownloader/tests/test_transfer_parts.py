@@ -107,6 +107,62 @@ class TestDisk(PartCase):
         part.release()
         self.assertEqual([(0, 1000), (2000, SIZE)], self.missing())
 
+    def test_half_a_line_is_not_gone_on_with(self):
+        """Another worker gets the lock at once, and there is room again: 50 and 7000 would be 507000."""
+        part = self.part()
+        part.begin("m.mrc", STATE)
+        part.write(0, memoryview(bytes(10)))
+        write, told, part._lock = os.write, [], Handed(part._lock, lambda: other())
+
+        def other():
+            with mock.patch.object(parts.os, "write", write):
+                try:
+                    part.write(2000, memoryview(bytes(20)))
+                except DiskError as error:
+                    told.append(str(error))
+
+        def short(descriptor, data):
+            if len(data) < len(b"50 1000\n"):
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return write(descriptor, data[:2])
+
+        with mock.patch.object(parts.os, "write", short), self.assertRaises(DiskError):
+            part.write(50, memoryview(bytes(1000)))
+        part.release()
+        self.assertEqual(1, len(told))
+        self.assertIn("no space left", told[0])
+        self.assertEqual([(10, SIZE)], self.missing())
+
+    def test_a_disk_that_can_only_be_read_by_now(self):
+        """As ext4 leaves it after an error: the journal can be neither changed nor removed."""
+        part = self.part()
+        part.begin("m.mrc", STATE)
+        part.write(0, memoryview(bytes(1000)))
+        refusal, lost = OSError(errno.EROFS, "Read-only file system"), OSError(errno.EIO, "Input/output error")
+        with mock.patch.multiple(parts.os, pwrite=mock.Mock(side_effect=refusal), remove=mock.Mock(side_effect=refusal),
+                                 ftruncate=mock.Mock(side_effect=refusal)), mock.patch.object(
+                parts, "sync_to_disk", side_effect=lost), self.assertLogs(parts.logger, "WARNING") as log:
+            for act in (lambda: part.write(1000, memoryview(bytes(1000))), part.sync, part.finish):
+                with self.assertRaises(DiskError):
+                    act()
+        self.assertIn(parts.JOURNAL + " tells of bytes that its disk may have lost", log.output[0])
+
+
+class Handed:
+    """A lock that another one has as soon as it is given back the first time."""
+
+    def __init__(self, lock, other):
+        self._lock, self._other = lock, other
+
+    def __enter__(self):
+        self._lock.acquire()
+
+    def __exit__(self, *error):
+        self._lock.release()
+        other, self._other = self._other, None
+        if other is not None:
+            other()
+
 
 class TestWorkers(PartCase):
     """Two workers have to do with a file; what one finds out about it the other may not undo, nor leave undone."""

@@ -205,8 +205,7 @@ class Part:
                 written += os.pwrite(self._descriptor, data[written:], offset + written)
             with self._lock:
                 self._check_disk()
-                _write_all(self._journal, b"%d %d\n" % (offset, len(data)))
-                self._lines += 1
+                self._add_line_locked(b"%d %d\n" % (offset, len(data)))
                 self._unsynced += len(data)
                 due = self._unsynced >= SYNC_BYTES
                 if due:
@@ -237,8 +236,7 @@ class Part:
                 self._trusted = max(self._trusted, told)
                 if self._journal >= 0:
                     self._check_disk()
-                    _write_all(self._journal, b"synced %d\n" % lines)
-                    self._lines += 1
+                    self._add_line_locked(b"synced %d\n" % lines)
         except OSError as error:
             raise disk_error(error, self.target) from error
 
@@ -247,11 +245,21 @@ class Part:
         if self._broken is not None:
             raise self._broken
 
+    def _add_line_locked(self, line: bytes) -> None:
+        try:
+            _write_all(self._journal, line)
+        except OSError as error:
+            # Half of it may be there, which would be one with the next line.
+            self._broken = error
+            raise
+        self._lines += 1
+
     def _breaks(self, error: OSError) -> None:
         """Something could not be written; the error may be of what was written before, as where a server is full."""
         with self._lock:
-            known, self._broken = self._broken, self._broken or error
-        if known is None:
+            is_first = self._broken is None or self._broken is error
+            self._broken = self._broken or error
+        if is_first:
             try:
                 sync_to_disk(self._descriptor, self.target)
             except OSError as its:
@@ -261,11 +269,15 @@ class Part:
         """What has not reached the disk by now never will, so the journal must not tell of it."""
         with self._lock:
             self._broken = self._broken or error
-            if self._journal >= 0:
-                try:
+            try:
+                if self._journal >= 0:
                     os.ftruncate(self._journal, self._trusted)
-                except OSError:
+            except OSError:
+                try:
                     _remove(self.path + JOURNAL)
+                except OSError:
+                    logger.warning("%s tells of bytes that its disk may have lost, and can be neither changed nor "
+                                   "removed now: remove it before Continue.", self.path + JOURNAL)
 
     def finish(self) -> None:
         """Give the part its final name. Raises DiskError."""

@@ -70,10 +70,9 @@ class Particles(Maker):
         return SetOfParticles
 
     def getRegisteredNames(self, sets):
-        """ A stack whose particles go to several sets counts when all are in. """
+        """ A stack whose particles go to several sets counts when all are in:
+        a process may have been killed after the first of them. """
         names = super().getRegisteredNames(sets)
-        if len(sets) < 2:
-            return names
         facts, counts = self._protocol.readFacts(), {}
         for itsSet in sets:
             for row in itsSet.aggregate(["count"], "_filename", ["_filename"]):
