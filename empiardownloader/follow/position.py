@@ -13,6 +13,7 @@ from .events import FollowError
 
 VERSION = "1"
 OF_ITEMS = ("NEW_DATA", "CHANGED_DATA", "REMOVED")
+BELOW_OUTPUTS = (*OF_ITEMS, "CLOSED")     # which is told once all items were
 
 
 class Step(NamedTuple):
@@ -98,12 +99,15 @@ class Position:
             its["seen"].remove(number)
             its["digests"].pop(number, None)
             its["marks"].pop(str(number), None)
+        # Where items were told and none of their moments is known, the latest of them stays unknown.
+        is_latest_known = its["latest"] is not None or not its["seen"]
         for number in step.created:
             its["seen"].add(number)
         its["digests"].update(step.digests)
         if step.created:
             its["marks"] = add_marks(its["marks"], step.created)
-            its["latest"] = latest_of([its["latest"], *step.created.values()])
+            if is_latest_known:
+                its["latest"] = latest_of([its["latest"], *step.created.values()])
 
     def as_text(self) -> str:
         sets = {key: {"seen": each["seen"].ranges, "marks": each["marks"], "latest": each["latest"],
@@ -127,12 +131,19 @@ def read_position(text: str, walk: Dict[str, Any]) -> Dict[str, Any]:
     if not isinstance(state, dict) or not all(isinstance(state.get(name), dict) for name in ("walk", "runs", "sets")):
         msg = "%r is no position of a walk that is known here." % text[:40]
         raise FollowError(msg)
-    differing = [name for name in walk if state["walk"].get(name) != walk[name]]
+    # An argument that a later version has is one that this walk has not.
+    its = state["walk"]
+    differing = [name for name in {**walk, **its} if _plain(its.get(name)) != _plain(walk.get(name))]
     if differing:
         msg = "This position is of a walk with other arguments (%s): a walk goes on with those that it began with." % (
             ", ".join(differing))
         raise FollowError(msg)
     return state
+
+
+def _plain(argument: Any) -> Any:
+    """Types are the same ones in any order."""
+    return sorted(argument) if isinstance(argument, list) else argument
 
 
 def _nothing_told() -> Dict[str, Any]:

@@ -8,7 +8,7 @@ import time
 from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple, TypeVar, Union
 
 from .events import Event, EventData, EventType, FollowError, Item, NodeContent
-from .position import OF_ITEMS, Position, Step
+from .position import BELOW_OUTPUTS, Position, Step
 from .process import Child
 
 Content = TypeVar("Content", NodeContent, Event)
@@ -211,7 +211,7 @@ class Walk(Iterator[Content]):
             return None
         node = self._node(message["node"])
         try:
-            if self._exclude is not None and self._is_excluded(node, message["event"] in OF_ITEMS):
+            if self._exclude is not None and self._is_excluded(node, message["event"] in BELOW_OUTPUTS):
                 return None
             if not self._include(node):
                 return None

@@ -49,7 +49,8 @@ class RemoteNodeWalker:
         """The nodes there are, parents before children, and with ``wait`` those that come.
 
         A filter is a type, several of them, or a callable that gets a NodeContent; it decides what is given, while
-        what is below is walked all the same, but below what ``exclude_children`` matches.
+        what is below is walked all the same, but below what ``exclude_children`` matches: the outputs of a run, the
+        items of a set.
         """
         return self._start(include_filter, exclude_children, wait, nodes=True)
 

@@ -39,6 +39,19 @@ def new_ids(items):
     return [item[0] for _, _, found in items.new_items() for item in found]
 
 
+class Failing:
+    """A connection; ``fails``: whether a query cannot be read from the disk."""
+
+    def __init__(self, connection, fails):
+        self._connection, self._fails = connection, fails
+
+    def execute(self, query):
+        if self._fails(query):
+            msg = "disk I/O error"
+            raise sqlite3.OperationalError(msg)
+        return self._connection.execute(query)
+
+
 class TestSeen(unittest.TestCase):
     """By what a set is known again, without a set."""
 
@@ -57,7 +70,9 @@ class TestSeen(unittest.TestCase):
             return connection.execute("SELECT %s FROM Objects" % of_child("seen").SUMS).fetchone()
 
     def test_as_it_was(self):
-        for rows in ([(1, "a")], [(2, "b"), (9, "a"), (1500, "c")], [(7, None), (8, "a")], [(7, None)]):
+        times = [(number, "2031-01-01 %02d:%02d:%02d" % (number, 59 - number, 7 * number)) for number in range(1, 9)]
+        for rows in ([(1, "a")], [(2, "b"), (9, "a"), (1500, "c")], [(7, None), (8, "a")], [(7, None)], times,
+                     [(1, ""), (2, "now"), (3, "later"), (4, None)], [(1, times[0][1] + ".123456"), (2, times[1][1])]):
             with self.subTest(rows):
                 seen = self.seen(*rows)
                 self.assertTrue(seen.has_all(self.sums(*rows)))
@@ -78,6 +93,16 @@ class TestSeen(unittest.TestCase):
         self.assertFalse(seen.has_all(self.sums((2, "a"), (5, "a"), (8, "b"), (9, "c"))))
         self.assertFalse(seen.compare([(2, "a"), (5, "a"), (8, "b"), (9, "c")], False))
         self.assertEqual([(0, 2), (1, 5)], seen.missed)
+
+    def test_again_in_the_second_of_the_latest(self):
+        """As many, of the same ids, none later than the last one was."""
+        rows = [(1, "2031-01-01 00:00:00"), (2, "2031-01-01 00:00:01"), (3, "2031-01-01 00:00:09")]
+        seen = self.seen(*rows)
+        rows[1] = 2, rows[2][1]
+        self.assertFalse(seen.has_all(self.sums(*rows)))
+        self.assertFalse(seen.compare(rows, False))
+        self.assertEqual([(1, 2)], seen.missed)
+        self.assertTrue(seen.has_all(self.sums(*rows)))
 
     def test_another_set(self):
         seen = self.seen((1, "a"), (2, "b"))
@@ -144,6 +169,21 @@ class TestSeen(unittest.TestCase):
         self.assertFalse(seen.compare([(1, "b")], False))
         self.assertEqual([], seen.missed)
 
+    def test_a_change_where_no_moment_was_known(self):
+        """What one item tells is not the latest moment of all."""
+        rows = [(number, None) for number in (1, 2, 3)]
+        node = {"type": "SetOfMovies", "name": "m", "db_name": "000002_X:m", "info": {}}
+        position = Position({"changes": True})
+        for kind, told in (("NEW_DATA", rows), ("CHANGED_DATA", [(1, "a")])):
+            position.apply(position.step_of({"event": kind, "node": node, "data": {
+                "names": ["creation"], "data": [[number, None, 0, "", [when]] for number, when in told]}}))
+        state, = read_position(position.as_text(), {"changes": True})["sets"].values()
+        seen, now = self.seen(), [(1, "a"), (2, "b"), (3, "c")]
+        state["marks"] = {"1": "a"}
+        self.assertTrue(seen.take_up(state, now))
+        self.assertFalse(seen.compare(now, False))
+        self.assertEqual([], seen.missed)
+
     def test_digests_of_what_is_there(self):
         marks = of_child("marks")
         first = self.seen((1, "a"), (2, "b"), (4, "d"))
@@ -188,6 +228,31 @@ class TestScans(FollowCase):
                         self.assertEqual("NotYetError", type(raised.exception).__name__)
                     self.assertEqual((True, True), items.refresh())
                     self.assertEqual(list(after), new_ids(items))
+
+    def test_a_series_of_another_set_waits_anew(self):
+        """After a Restart, for as long as any other; the first one had come without all of its images."""
+        run = self.project.add_run()
+        run.launch()
+        module, clock, items = of_child("sets"), [1000.0], None
+        with mock.patch.object(module, "time", mock.Mock(monotonic=lambda: clock[0], time=time.time)):
+            for creation in ("2031-01-01 00:00:00", "2031-01-01 00:00:01"):
+                series = run.add_output("outputTiltSeries", "SetOfTiltSeries", movies=0)
+                series.make_series()
+                series.append_series(1, 3)
+                series.append_images(1, 2)
+                execute(series.path, ["UPDATE Objects SET creation = ?", creation])
+                items = items or set_file(self.project, series.path)
+                for waited in (0, module.SERIES_SECONDS - 1):
+                    clock[0] += waited
+                    items.refresh()
+                    with self.assertRaises(Exception) as raised:
+                        new_ids(items)
+                    self.assertEqual("NotYetError", type(raised.exception).__name__)
+                clock[0] += 2
+                items.refresh()
+                self.assertEqual([1], new_ids(items))
+                clock[0] += 100
+                os.remove(series.path)
 
     def test_all_are_removed(self):
         movies, items = self.watched(3, keeps_digests=True)
@@ -587,6 +652,36 @@ class TestChanges(FollowCase):
         time.sleep(0.5)
         execute(series.path, ["INSERT INTO TS_2_Objects (id, label, creation, c01) VALUES (3, '', 'now', 3)"])
         self.assertEqual(["NEW_DATA", "CLOSED"], [next(events).type.name for _ in range(2)])
+
+    def test_a_set_whose_disk_fails(self):
+        """Once: its items come, and then CLOSED. For ever: the run ends, and nobody says that the set was told."""
+        run = self.project.add_run()
+        run.launch()
+        movies = run.add_output(movies=3)
+        movies.close()
+        run.put(status="finished")
+        databases, sets, teller = (of_child(name) for name in ("databases", "sets", "teller"))
+        request = {"project": self.project.folder, "db_name": "", "items": True, "new_only": False, "include": None,
+                   "exclude": [], "wait": True, "interval": 1, "infos": False, "changes": True, "since": None,
+                   "tells_known": False}
+        for times, expected in ((1, ["NEW_DATA", "CLOSED", "END_SCAN"]), (99, ["END_SCAN"])):
+            failures = iter(range(times))
+
+            @contextlib.contextmanager
+            def opened(path, failures=failures):
+                with databases.opened(path) as connection:
+                    yield Failing(connection, lambda query: "c02" in query and next(failures, None) is not None)
+
+            its, came = teller.Teller(request), []
+            with mock.patch.object(sets, "opened", opened), self.subTest(times=times):
+                deadline = time.monotonic() + 10 * databases.DAMAGED_SECONDS
+                while its.pending and time.monotonic() < deadline:
+                    came += [message for message in its.look() if message["event"] not in ("NEW_NODE", "PREPARED_SCAN")]
+                    time.sleep(0.1)
+                self.assertEqual(expected, [message["event"] for message in came])
+            if times > 1:
+                output, = its._project.runs[run.name].outputs.values()
+                self.assertIn("its disk fails", output.info()["problem"])
 
     def test_a_deleted_run_ends_quietly(self):
         run, other = self.finished_run(), self.finished_run()

@@ -23,6 +23,7 @@ from empiardownloader.follow import (
     RestartedError,
 )
 from empiardownloader.follow.child.marks import MOST_DIGESTS, Ids
+from empiardownloader.follow.position import Position
 from empiardownloader.follow.walk import Walk
 from empiardownloader.tests.follow_case import END, NEW_DATA, NEW_NODE, PREPARED, FollowCase, children
 from empiardownloader.tests.scipion_files import execute
@@ -415,6 +416,15 @@ class TestPositions(FollowCase):
                 walker.walk_events(since=walk.position, **options)
         self.assertNotIn("\n", walk.position)
         self.assertLess(len(walk.position), 600)
+        with self.walker(run.name).walk_events(("run", "SetOfMovies"), wait=False) as walk:
+            list(walk)
+        self.assertEqual([], list(walker.walk_events(("SetOfMovies", "run"), wait=False, since=walk.position)))
+        with mock.patch("empiardownloader.follow.walker.Position",
+                        lambda walk, state: Position(dict(walk, later=1), state)):
+            later = walker.walk_events(wait=False)
+            list(later)
+        with self.assertRaisesRegex(FollowError, r"other arguments \(later\)"):
+            walker.walk_events(since=later.position)
 
     def test_many_items(self):
         """A position stays short; where not each item has a digest of its own, those beside one that has changed are

@@ -162,6 +162,10 @@ class TestEvents(FollowCase):
                              self.told(walker.walk_events(exclude_children=excluded, wait=False)))
         for excluded in ("SetOfMovies", lambda node: node.type == "SetOfMovies"):
             self.assertEqual([], self.ids(walker.walk_events(exclude_children=excluded, wait=False)))
+            # The same of a type and of a function.
+            self.assertEqual([(NEW_NODE, ""), (NEW_NODE, run.name), (NEW_NODE, output), (PREPARED, run.name),
+                              (END, run.name)],
+                             self.told(walker.walk_events(exclude_children=excluded, wait=False, changes=True)))
 
     def test_only_what_is_new(self):
         old = self.finished_run()

@@ -20,7 +20,8 @@ SAME_TICK_SECONDS = 1.0
 OPEN_AGAIN_SECONDS = 10.0
 
 
-# A database that cannot be read at all may be in the midst of being copied, as the engine does at each launch.
+# A database that cannot be read at all may be in the midst of being copied, as the engine does at each launch; of a
+# network's disk one reading may fail and the next one not.
 DAMAGED_SECONDS = 3.0
 
 
@@ -62,7 +63,6 @@ def opened(path):
             hot = _is_hot(connection)
             if not hot:
                 yield connection
-                _damaged_since.pop(path, None)
         if hot:
             with contextlib.closing(sqlite3.connect(_copy_of(path))) as connection:
                 yield connection
@@ -145,17 +145,19 @@ def _translated(path, error):
             return UnreadableError("%s is in SQLite's WAL mode, which can be followed only by users who may write "
                                    "in its folder." % path)
         return UnreadableError("%s cannot be opened: check its permissions." % path)
-    if "not a database" in text or "malformed" in text or "file is encrypted" in text:
+    failed = "disk I/O error" in text
+    if failed or "not a database" in text or "malformed" in text or "file is encrypted" in text:
         since = _damaged_since.setdefault(path, time.monotonic())
         if time.monotonic() - since < DAMAGED_SECONDS:
             return BusyError()
-        return UnreadableError("%s is no SQLite database, or a damaged one." % path)
+        return UnreadableError("%s cannot be read: its disk fails (%s)." % (path, text) if failed else
+                               "%s is no SQLite database, or a damaged one." % path)
     if "no such column" in text or "no column" in text:
         return UnreadableError("%s was written by a version of Scipion that is not known here (%s)." % (path, text))
     return UnreadableError("%s cannot be read (%s)." % (path, text))
 
 
-_damaged_since = {}
+_damaged_since = {}     # path -> the first failure since all of it was read
 
 
 def stamp_of(path):
@@ -189,3 +191,4 @@ class Watched:
         """What was found belongs to these stamps, taken before reading, or to newer ones."""
         self._stamps = stamps
         self._read_at = self._looked_at
+        _damaged_since.pop(self.path, None)

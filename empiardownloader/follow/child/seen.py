@@ -7,13 +7,24 @@ from marks import Ids, add_marks, is_block, latest_of, unpack_digests
 
 # A sum that other ids hardly share, and that a double holds exactly for millions of them.
 MODULUS = 997
-# What of the items up to the last one seen is compared first: how many, two sums over their ids, latest creation.
-SUMS = "count(*), total(id), total((id % {0}) * (id % {0})), max(creation)".format(MODULUS)
-UNKNOWN_SUMS = (-1, 0, 0, None)
+# What of the items up to the last one seen is compared first: how many, two sums over their ids, one over the seconds
+# of the hours in which they were made ('2031-01-01 00:12:09': 729), the latest creation.
+SUMS = ("count(*), total(id), total((id % {0}) * (id % {0})), "
+        "total(substr(creation, -5, 2) * 60 + substr(creation, -2)), max(creation)").format(MODULUS)
+NO_SUMS = (0, 0, 0, 0, None)
+UNKNOWN_SUMS = (-1, 0, 0, 0, None)
 
 
 def mixed(number):
     return (number % MODULUS) ** 2
+
+
+def second_of(creation):
+    """Of its hour; 0 where it is no time, as SQLite counts what is no number."""
+    if not isinstance(creation, str):
+        return 0
+    minutes, seconds = creation[-5:-3], creation[-2:]
+    return (int(minutes) if minutes.isdecimal() else 0) * 60 + (int(seconds) if seconds.isdecimal() else 0)
 
 
 class SeenItems:
@@ -28,7 +39,7 @@ class SeenItems:
         self.witness = None             # (id, creation) of one that was still there at the last look, None: none was
         self.missed = []                # (place in the set, id) of those below the last one that are to be told
         self.digests = {}               # id -> digest of the values as told; None: they are to be told anew
-        self._sums = (0, 0, 0, None)    # of the items up to the last one that are accounted for, as SUMS has them
+        self._sums = NO_SUMS            # of the items up to the last one that are accounted for, as SUMS has them
 
     @property
     def count(self):
@@ -40,8 +51,9 @@ class SeenItems:
         self.witness = number, creation
         if number > self.last:
             self.last = number
-            count, total, squares, latest = self._sums
-            self._sums = count + 1, total + number, squares + mixed(number), latest_of((latest, creation))
+            count, total, squares, seconds, latest = self._sums
+            self._sums = (count + 1, total + number, squares + mixed(number), seconds + second_of(creation),
+                          latest_of((latest, creation)))
 
     def drop(self, number):
         """The item is gone."""
@@ -75,7 +87,7 @@ class SeenItems:
                        and (number not in self.creations or self.creations[number] != creation)]
         below = [row for row in rows if row[0] <= self.last]
         self._sums = (len(below), sum(row[0] for row in below), sum(mixed(row[0]) for row in below),
-                      latest_of(row[1] for row in below))
+                      sum(second_of(row[1]) for row in below), latest_of(row[1] for row in below))
         return False
 
     def state(self):

@@ -55,12 +55,12 @@ class SetFile:
         self._properties = {}
         self._columns = []              # (label, column)
         self._are_series = False
-        self._series_since = {}         # when a series that lacked images was first seen
         self._stamps = self._file = None
         self._forget()
 
     def _forget(self):
         self._seen = SeenItems()
+        self._series_since = {}         # (id, creation) of a series that lacks images -> when it was first seen
         self._scanned_stamps = None     # of the file when it was looked at for changes
         self._is_scanned, self._scan_at = True, 0.0     # whether changes were looked for, and when they may be
 
@@ -186,9 +186,10 @@ class SetFile:
             values = self._values(names, row)
             known = dict(zip(names, values))
             if len(known["images"]) != known.get("_size"):
-                since = self._series_since.setdefault(row[0], time.monotonic())
+                since = self._series_since.setdefault((row[0], row[-1]), time.monotonic())
                 if time.monotonic() - since < SERIES_SECONDS:
                     raise NotYetError
+            self._series_since.pop((row[0], row[-1]), None)
             yield names, [self._item(names, row, values)]
 
     def _images(self, name):

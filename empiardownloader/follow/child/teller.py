@@ -237,7 +237,8 @@ class Teller:
             self._has_problem(output, str(error))
             return True
         is_closed = output.info().get("stream_state") == "closed"
-        all_told = whole and output.set.is_scanned
+        # Not of a set whose items cannot be read.
+        all_told = whole and output.set.is_scanned and not output.set.problem
         if is_closed and not seen.closed and all_told:
             yield from self._event(CLOSED, self._output_node(output), {"data": "closed"})
         seen.closed = is_closed and (seen.closed or all_told)
