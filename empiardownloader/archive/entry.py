@@ -66,7 +66,7 @@ class Entry:
     status: str
     organization: str
     authors: Tuple[str, ...]
-    deposition_date: str
+    deposition_date: str            # as the archive writes it, "2018-06-13"
     release_date: str
     dataset_size: str               # as the archive writes it, "1.9 TB"
     doi: str

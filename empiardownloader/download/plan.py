@@ -88,6 +88,7 @@ class Plan:
         return ", ".join(told)
 
     def as_lines(self) -> List[str]:
+        """For people; the first line says of what it is."""
         about = "" if self.exact else "about "
         lines = ["%s, image set %s" % (self.entry, self.image_set),
                  "Images:  %d%s %s%s" % (self.images, "" if self.of is None else " of %d" % self.of,

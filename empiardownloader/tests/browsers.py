@@ -44,10 +44,11 @@ class Browser:
     def __init__(self):
         self.folder = tempfile.mkdtemp(prefix="empiar-browser-")
         self._words = open(os.path.join(self.folder, "words"), "w+b")     # noqa: SIM115, closed with it
-        # A home of its own: nothing is left in that of whoever runs the tests.
+        # A home of its own, and a place for what is temporary: nothing is left with whoever runs the tests.
         self.process = subprocess.Popen(
             self._command(found(self.NAMES)), stdin=subprocess.DEVNULL, stdout=self._words, stderr=self._words,
-            start_new_session=True, env=dict(os.environ, HOME=self.folder, MOZ_HEADLESS="1"))
+            start_new_session=True,
+            env=dict(os.environ, HOME=self.folder, TMPDIR=self.folder, MOZ_HEADLESS="1"))
         self.errors = []
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)

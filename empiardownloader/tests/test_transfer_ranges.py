@@ -17,7 +17,7 @@ def new(path="job", **options):
     return FileTransfer(Job(path, "", **options))
 
 
-class TestPlan(unittest.TestCase):
+class TestRangePlan(unittest.TestCase):
     connections = 4
 
     def claim(self, plan, now):
