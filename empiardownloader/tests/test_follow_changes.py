@@ -72,7 +72,9 @@ class TestSeen(unittest.TestCase):
     def test_as_it_was(self):
         times = [(number, "2031-01-01 %02d:%02d:%02d" % (number, 59 - number, 7 * number)) for number in range(1, 9)]
         for rows in ([(1, "a")], [(2, "b"), (9, "a"), (1500, "c")], [(7, None), (8, "a")], [(7, None)], times,
-                     [(1, ""), (2, "now"), (3, "later"), (4, None)], [(1, times[0][1] + ".123456"), (2, times[1][1])]):
+                     [(1, ""), (2, "now"), (3, "later"), (4, None)],
+                     [(number, "2031-01-01 00:12:" + odd) for number, odd in enumerate(
+                         ("09.123456", "09Z", "09.5", " 9", "9.", "-2", "+3", "1e", "0x", "_1", "1_"))]):
             with self.subTest(rows):
                 seen = self.seen(*rows)
                 self.assertTrue(seen.has_all(self.sums(*rows)))
@@ -668,8 +670,8 @@ class TestChanges(FollowCase):
             failures = iter(range(times))
 
             @contextlib.contextmanager
-            def opened(path, failures=failures):
-                with databases.opened(path) as connection:
+            def opened(path, *what, failures=failures):
+                with databases.opened(path, *what) as connection:
                     yield Failing(connection, lambda query: "c02" in query and next(failures, None) is not None)
 
             its, came = teller.Teller(request), []
@@ -682,6 +684,37 @@ class TestChanges(FollowCase):
             if times > 1:
                 output, = its._project.runs[run.name].outputs.values()
                 self.assertIn("its disk fails", output.info()["problem"])
+
+    def test_readings_that_fail_one_by_one(self):
+        """Each may be tried again, also while a series waits for its images."""
+        run = self.project.add_run()
+        run.launch()
+        series = run.add_output("outputTiltSeries", "SetOfTiltSeries", movies=0)
+        series.make_series()
+        series.append_series(1, 3)
+        series.append_images(1, 2)
+        databases, sets, teller = (of_child(name) for name in ("databases", "sets", "teller"))
+        fails = [False]
+
+        @contextlib.contextmanager
+        def opened(path, *what):
+            def takes(_):
+                failed, fails[0] = fails[0], False
+                return failed
+
+            with databases.opened(path, *what) as connection:
+                yield Failing(connection, takes)
+
+        its = teller.Teller({"project": self.project.folder, "db_name": run.name + ":outputTiltSeries", "items": True,
+                             "new_only": False, "include": None, "exclude": [], "wait": True, "interval": 1,
+                             "infos": False, "changes": False, "since": None, "tells_known": False})
+        with mock.patch.object(sets, "opened", opened), mock.patch.object(databases, "DAMAGED_SECONDS", 0.05):
+            for number in range(9):
+                fails[0] = number % 3 == 1
+                list(its.look())
+                self.assertFalse(fails[0])
+                self.assertEqual(number % 3 == 1, its.busy)
+                time.sleep(0.1)
 
     def test_a_deleted_run_ends_quietly(self):
         run, other = self.finished_run(), self.finished_run()

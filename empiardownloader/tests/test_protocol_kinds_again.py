@@ -89,7 +89,10 @@ class TestParticlesAgain(AgainCase):
         self.assertEqual([True, True, False, True], [particle.getCoordinate().getX() is not None
                                                      for particle in run.outputParticles.iterItems()])
         self.assertIn("2 particles are skipped: 0.mrcs has no more than 4 images", "\n".join(run.summary()))
-        self.assertIn("2 particles are skipped", "\n".join(self.go_on(run).summary()))
+        run = self.go_on(run)
+        self.assertIn("2 particles are skipped", "\n".join(run.summary()))
+        # All that the stack has is there: Continue has nothing to register.
+        self.assertEqual({"0.mrcs"}, run.getSets().getRegisteredNames())
 
     def test_a_file_of_the_particles_that_nobody_has(self):
         self.stacks("70004", 1, None)

@@ -58,8 +58,10 @@ class TestDisk(PartCase):
         # The system tells the error once; the file is not named whole by whoever asks next.
         with self.assertRaises(DiskError):
             part.finish()
-        with self.assertRaises(DiskError):
+        with mock.patch.object(parts, "sync_to_disk") as sync, self.assertRaises(DiskError):
             part.write(0, memoryview(b"x"))
+        # A disk that hangs is not waited for by every worker.
+        sync.assert_not_called()
         self.assertFalse(os.path.exists(self.target))
         part.release()
         self.assertEqual([(1000, SIZE)], self.missing())

@@ -243,7 +243,7 @@ class Part:
     def _check_disk(self) -> None:
         """An error of the disk is told once, to whoever happens to be there: nobody may go on after it."""
         if self._broken is not None:
-            raise self._broken
+            raise OSError(self._broken.errno, self._broken.strerror)
 
     def _add_line_locked(self, line: bytes) -> None:
         try:

@@ -53,9 +53,9 @@ class ProjectGoneError(UnreadableError):
 
 
 @contextlib.contextmanager
-def opened(path):
+def opened(path, what=""):
     """A connection that only reads, for a few short queries. Fetch everything at once: an open cursor holds up the
-    writer."""
+    writer. ``what``: is read; it has failed for good only where the same has failed for a while."""
     try:
         with contextlib.closing(sqlite3.connect(
                 pathlib.Path(path).as_uri() + "?mode=ro", uri=True, timeout=BUSY_SECONDS)) as connection:
@@ -63,13 +63,14 @@ def opened(path):
             hot = _is_hot(connection)
             if not hot:
                 yield connection
+                _damaged_since.pop((path, what), None)
         if hot:
             with contextlib.closing(sqlite3.connect(_copy_of(path))) as connection:
                 yield connection
         else:
             _forget_copy(path)
     except sqlite3.Error as error:
-        raise _translated(path, error) from error
+        raise _translated(path, what, error) from error
 
 
 def is_empty(path):
@@ -132,7 +133,7 @@ _copies = {}        # path -> (stamps of it and its journal, path of the copy)
 atexit.register(_forget_copies)
 
 
-def _translated(path, error):
+def _translated(path, what, error):
     text = str(error)
     if "locked" in text:
         return BusyError()
@@ -147,7 +148,7 @@ def _translated(path, error):
         return UnreadableError("%s cannot be opened: check its permissions." % path)
     failed = "disk I/O error" in text
     if failed or "not a database" in text or "malformed" in text or "file is encrypted" in text:
-        since = _damaged_since.setdefault(path, time.monotonic())
+        since = _damaged_since.setdefault((path, what), time.monotonic())
         if time.monotonic() - since < DAMAGED_SECONDS:
             return BusyError()
         return UnreadableError("%s cannot be read: its disk fails (%s)." % (path, text) if failed else
@@ -157,7 +158,7 @@ def _translated(path, error):
     return UnreadableError("%s cannot be read (%s)." % (path, text))
 
 
-_damaged_since = {}     # path -> the first failure since all of it was read
+_damaged_since = {}     # (path, what is read) -> the first failure since it could be read
 
 
 def stamp_of(path):
@@ -191,4 +192,3 @@ class Watched:
         """What was found belongs to these stamps, taken before reading, or to newer ones."""
         self._stamps = stamps
         self._read_at = self._looked_at
-        _damaged_since.pop(self.path, None)

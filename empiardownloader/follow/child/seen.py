@@ -3,14 +3,16 @@
 
 Part of the child process (see __main__.py): standard library only, Python 3.6 or newer.
 """
+import re
+
 from marks import Ids, add_marks, is_block, latest_of, unpack_digests
 
 # A sum that other ids hardly share, and that a double holds exactly for millions of them.
 MODULUS = 997
 # What of the items up to the last one seen is compared first: how many, two sums over their ids, one over the seconds
-# of the hours in which they were made ('2031-01-01 00:12:09': 729), the latest creation.
-SUMS = ("count(*), total(id), total((id % {0}) * (id % {0})), "
-        "total(substr(creation, -5, 2) * 60 + substr(creation, -2)), max(creation)").format(MODULUS)
+# of the minutes in which they were made, the latest creation.
+SUMS = "count(*), total(id), total((id % {0}) * (id % {0})), total(substr(creation, -2)), max(creation)".format(MODULUS)
+NUMBER = re.compile(r"\s*([+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+))")
 NO_SUMS = (0, 0, 0, 0, None)
 UNKNOWN_SUMS = (-1, 0, 0, 0, None)
 
@@ -20,11 +22,13 @@ def mixed(number):
 
 
 def second_of(creation):
-    """Of its hour; 0 where it is no time, as SQLite counts what is no number."""
-    if not isinstance(creation, str):
-        return 0
-    minutes, seconds = creation[-5:-3], creation[-2:]
-    return (int(minutes) if minutes.isdecimal() else 0) * 60 + (int(seconds) if seconds.isdecimal() else 0)
+    """Of its minute, in the usual way to write times; else what SQLite takes for a number at the end of it."""
+    text = "" if creation is None else str(creation)[-2:]
+    try:
+        return int(text)
+    except ValueError:
+        number = NUMBER.match(text)
+        return float(number.group(1)) if number else 0
 
 
 class SeenItems:

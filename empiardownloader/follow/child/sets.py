@@ -198,7 +198,7 @@ class SetFile:
             return []
         objects = '"%s_Objects"' % name
         try:
-            with opened(self.path) as connection:
+            with opened(self.path, name) as connection:
                 columns = self._checked(_classes(connection, '"%s_Classes"' % name))
                 rows = connection.execute(_query(columns, objects) + " ORDER BY id").fetchall()
         except BusyError:
@@ -226,7 +226,7 @@ class SetFile:
         """Of the set that was looked at last. Raises NotYetError where it is another one by now."""
         witness = self._seen.witness
         try:
-            with opened(self.path) as connection:
+            with opened(self.path, query) as connection:
                 rows = connection.execute(query).fetchall()
                 # After them: what is written anew in between, be it in a file of the same number, lacks the witness.
                 its = connection.execute("SELECT creation FROM %s WHERE id = %d" % (

@@ -12,6 +12,7 @@ from pwem.constants import ALIGN_2D, ALIGN_PROJ
 from pwem.objects import SetOfParticles
 
 from ...download.particles import IMAGE_NAME, MICROGRAPH_NAME, OPTICS_GROUP, ParticleFile
+from ...images.header import BadImageError, read_header
 from ...images.star import number, row_at, split_image
 from ..acquisition import Value, decide, decidePixelSize, makeAcquisition
 from .images import appendStack
@@ -30,6 +31,10 @@ from .relion_rows import (
 )
 
 BARE = (), False, ""        # the last of its Traits where nothing is known of a particle
+
+
+def _within(rows, frames):
+    return [row for row in rows if split_image(row[IMAGE_NAME])[0] <= frames]
 
 
 class Traits(NamedTuple):
@@ -59,7 +64,7 @@ class Particles(Maker):
     def __init__(self, protocol):
         super().__init__(protocol)
         self._described = {}            # local name of a .star file -> (what it was when it was read, ParticleFile)
-        self._beyond = {}               # local name of a stack -> rows that are beyond its images
+        self._halves = None             # local names of stacks of which only some particles are there, once known
         self._last = None, {}           # a stack and its rows by image, those that were read last
         self._coming = None, {}         # the stack that is added, and which sets had it before, by their files
         self._samples = {}              # Traits -> Sample
@@ -70,30 +75,37 @@ class Particles(Maker):
         return SetOfParticles
 
     def getRegisteredNames(self, sets):
-        """ A stack whose particles go to several sets counts when all are in:
-        a process may have been killed after the first of them. """
+        """ A stack whose particles go to several sets counts when all are in. """
         names = super().getRegisteredNames(sets)
+        if self._halves is None:
+            self._halves = self._findHalves(sets)
+        return names - self._halves
+
+    def _findHalves(self, sets):
+        """ Stacks of which an earlier process, killed between two sets, has
+        registered some particles only. This one registers all or fails. """
         facts, counts = self._protocol.readFacts(), {}
         for itsSet in sets:
             for row in itsSet.aggregate(["count"], "_filename", ["_filename"]):
                 name = self.getLocalName(row["_filename"])
                 counts[name] = counts.get(name, 0) + row["count"]
-        return {name for name in names
-                if counts.get(name, 0) >= self._countRows(facts, name) - self._beyond.get(name, 0)}
+        return {name for name, count in counts.items() if count < self._countRows(facts, name)
+                and count < self._countRowsWithin(facts, name)}
 
     # -------------------------- what is said of a whole set -----------------------
 
     def getParts(self, context, arrived):
         name, header, _ = arrived
+        if self._halves:
+            self._halves.discard(name)
         rows = self._getRows(context.facts, name)
         if not rows:
             pixelSize = decidePixelSize(self._protocol, context).value
             return [(Traits(header.width, header.height, pixelSize, None, *BARE), None)]
-        within = [row for row in rows if split_image(row[IMAGE_NAME])[0] <= header.frames]
+        within = _within(rows, header.frames)
         if len(within) < len(rows):
-            self._beyond[name] = len(rows) - len(within)
             self._protocol.remark("%d particles are skipped: %s has no more than %d images." % (
-                self._beyond[name], name, header.frames))
+                len(rows) - len(within), name, header.frames))
         parts = {}
         star = context.facts.images[name].star
         common, decided = self._getCommon(star), {}      # pixel size as a row says it -> as it is decided
@@ -262,6 +274,15 @@ class Particles(Maker):
 
     def _countRows(self, facts, name):
         return len(self._getDescription(facts, name)[1])
+
+    def _countRowsWithin(self, facts, name):
+        """ Without those that are beyond the images of the stack; none where
+        it cannot be read (any more): nothing more can come of it. """
+        try:
+            frames = read_header(self._protocol._getExtraPath(name)).frames
+        except (OSError, BadImageError):
+            return 0
+        return len(_within(self._getRows(facts, name), frames))
 
     def _getFullRow(self, star, row):
         """ What a row says, and what the optics group says it belongs to. """
