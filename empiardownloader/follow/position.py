@@ -133,7 +133,7 @@ def read_position(text: str, walk: Dict[str, Any]) -> Dict[str, Any]:
         raise FollowError(msg)
     # An argument that a later version has is one that this walk has not.
     its = state["walk"]
-    differing = [name for name in {**walk, **its} if _plain(its.get(name)) != _plain(walk.get(name))]
+    differing = [name for name in {**walk, **its} if _unordered(its.get(name)) != _unordered(walk.get(name))]
     if differing:
         msg = "This position is of a walk with other arguments (%s): a walk goes on with those that it began with." % (
             ", ".join(differing))
@@ -141,7 +141,7 @@ def read_position(text: str, walk: Dict[str, Any]) -> Dict[str, Any]:
     return state
 
 
-def _plain(argument: Any) -> Any:
+def _unordered(argument: Any) -> Any:
     """Types are the same ones in any order."""
     return sorted(argument) if isinstance(argument, list) else argument
 

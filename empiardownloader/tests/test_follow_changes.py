@@ -69,6 +69,17 @@ class TestSeen(unittest.TestCase):
             connection.executemany("INSERT INTO Objects VALUES (?, ?)", rows)
             return connection.execute("SELECT %s FROM Objects" % of_child("seen").SUMS).fetchone()
 
+    @staticmethod
+    def state_after(*told):
+        """What a position says of a set; ``told``: of which items, (id, creation), an event of which kind told."""
+        node = {"type": "SetOfMovies", "name": "m", "db_name": "000002_X:m", "info": {}}
+        position = Position({"changes": True})
+        for kind, items in told:
+            position.apply(position.step_of({"event": kind, "node": node, "data": {
+                "names": ["creation"], "data": [[number, None, 0, "", [creation]] for number, creation in items]}}))
+        state, = read_position(position.as_text(), {"changes": True})["sets"].values()
+        return state
+
     def test_as_it_was(self):
         times = [(number, "2031-01-01 %02d:%02d:%02d" % (number, 59 - number, 7 * number)) for number in range(1, 9)]
         for rows in ([(1, "a")], [(2, "b"), (9, "a"), (1500, "c")], [(7, None), (8, "a")], [(7, None)], times,
@@ -156,16 +167,7 @@ class TestSeen(unittest.TestCase):
 
     def test_a_position_after_a_change(self):
         """One that was removed and added again between a look and its reading is told as changed."""
-        node = {"type": "SetOfMovies", "name": "m", "db_name": "000002_X:m", "info": {}}
-
-        def message(kind, *items):
-            return {"event": kind, "node": node, "data": {"names": ["creation"], "data": [
-                [number, None, 0, "", [creation]] for number, creation in items]}}
-
-        position = Position({"changes": True})
-        for told in (message("NEW_DATA", (1, "a"), (2, "a")), message("CHANGED_DATA", (1, "b"))):
-            position.apply(position.step_of(told))
-        state, = read_position(position.as_text(), {"changes": True})["sets"].values()
+        state = self.state_after(("NEW_DATA", [(1, "a"), (2, "a")]), ("CHANGED_DATA", [(1, "b")]))
         seen = self.seen()
         self.assertTrue(seen.take_up(state, [(1, "b")]))
         self.assertFalse(seen.compare([(1, "b")], False))
@@ -173,13 +175,7 @@ class TestSeen(unittest.TestCase):
 
     def test_a_change_where_no_moment_was_known(self):
         """What one item tells is not the latest moment of all."""
-        rows = [(number, None) for number in (1, 2, 3)]
-        node = {"type": "SetOfMovies", "name": "m", "db_name": "000002_X:m", "info": {}}
-        position = Position({"changes": True})
-        for kind, told in (("NEW_DATA", rows), ("CHANGED_DATA", [(1, "a")])):
-            position.apply(position.step_of({"event": kind, "node": node, "data": {
-                "names": ["creation"], "data": [[number, None, 0, "", [when]] for number, when in told]}}))
-        state, = read_position(position.as_text(), {"changes": True})["sets"].values()
+        state = self.state_after(("NEW_DATA", [(1, None), (2, None), (3, None)]), ("CHANGED_DATA", [(1, "a")]))
         seen, now = self.seen(), [(1, "a"), (2, "b"), (3, "c")]
         state["marks"] = {"1": "a"}
         self.assertTrue(seen.take_up(state, now))
@@ -655,6 +651,13 @@ class TestChanges(FollowCase):
         execute(series.path, ["INSERT INTO TS_2_Objects (id, label, creation, c01) VALUES (3, '', 'now', 3)"])
         self.assertEqual(["NEW_DATA", "CLOSED"], [next(events).type.name for _ in range(2)])
 
+    def teller(self, **options):
+        """What looks at the project, in this process."""
+        return of_child("teller").Teller(dict({
+            "project": self.project.folder, "db_name": "", "items": True, "new_only": False, "include": None,
+            "exclude": [], "wait": True, "interval": 1, "infos": False, "changes": False, "since": None,
+            "tells_known": False}, **options))
+
     def test_a_set_whose_disk_fails(self):
         """Once: its items come, and then CLOSED. For ever: the run ends, and nobody says that the set was told."""
         run = self.project.add_run()
@@ -662,10 +665,7 @@ class TestChanges(FollowCase):
         movies = run.add_output(movies=3)
         movies.close()
         run.put(status="finished")
-        databases, sets, teller = (of_child(name) for name in ("databases", "sets", "teller"))
-        request = {"project": self.project.folder, "db_name": "", "items": True, "new_only": False, "include": None,
-                   "exclude": [], "wait": True, "interval": 1, "infos": False, "changes": True, "since": None,
-                   "tells_known": False}
+        databases, sets = of_child("databases"), of_child("sets")
         for times, expected in ((1, ["NEW_DATA", "CLOSED", "END_SCAN"]), (99, ["END_SCAN"])):
             failures = iter(range(times))
 
@@ -674,7 +674,7 @@ class TestChanges(FollowCase):
                 with databases.opened(path, *what) as connection:
                     yield Failing(connection, lambda query: "c02" in query and next(failures, None) is not None)
 
-            its, came = teller.Teller(request), []
+            its, came = self.teller(changes=True), []
             with mock.patch.object(sets, "opened", opened), self.subTest(times=times):
                 deadline = time.monotonic() + 10 * databases.DAMAGED_SECONDS
                 while its.pending and time.monotonic() < deadline:
@@ -693,7 +693,7 @@ class TestChanges(FollowCase):
         series.make_series()
         series.append_series(1, 3)
         series.append_images(1, 2)
-        databases, sets, teller = (of_child(name) for name in ("databases", "sets", "teller"))
+        databases, sets = of_child("databases"), of_child("sets")
         fails = [False]
 
         @contextlib.contextmanager
@@ -705,9 +705,7 @@ class TestChanges(FollowCase):
             with databases.opened(path, *what) as connection:
                 yield Failing(connection, takes)
 
-        its = teller.Teller({"project": self.project.folder, "db_name": run.name + ":outputTiltSeries", "items": True,
-                             "new_only": False, "include": None, "exclude": [], "wait": True, "interval": 1,
-                             "infos": False, "changes": False, "since": None, "tells_known": False})
+        its = self.teller(db_name=run.name + ":outputTiltSeries")
         with mock.patch.object(sets, "opened", opened), mock.patch.object(databases, "DAMAGED_SECONDS", 0.05):
             for number in range(9):
                 fails[0] = number % 3 == 1

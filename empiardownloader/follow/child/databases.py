@@ -55,7 +55,7 @@ class ProjectGoneError(UnreadableError):
 @contextlib.contextmanager
 def opened(path, what=""):
     """A connection that only reads, for a few short queries. Fetch everything at once: an open cursor holds up the
-    writer. ``what``: is read; it has failed for good only where the same has failed for a while."""
+    writer. ``what`` is read: only a reading that has failed for a while, the same one, is given up."""
     try:
         with contextlib.closing(sqlite3.connect(
                 pathlib.Path(path).as_uri() + "?mode=ro", uri=True, timeout=BUSY_SECONDS)) as connection:
